@@ -1,0 +1,19 @@
+"""Image robustness that can be proved, patch by patch, for scikit-learn."""
+
+from sklearn_patchcert._version import __version__
+from sklearn_patchcert.classifier import PatchNetClassifier, PatchNetRegressor
+from sklearn_patchcert.pipeline import CertifiedPatchClassifier, CertifiedPatchRegressor
+from sklearn_patchcert.plotting import CertificateDisplay
+from sklearn_patchcert.preprocessing import ChannelStandardizer
+from sklearn_patchcert.vocabulary import PatchVocabulary
+
+__all__ = [
+    "CertificateDisplay",
+    "CertifiedPatchClassifier",
+    "CertifiedPatchRegressor",
+    "ChannelStandardizer",
+    "PatchNetClassifier",
+    "PatchNetRegressor",
+    "PatchVocabulary",
+    "__version__",
+]

@@ -1,0 +1,222 @@
+"""What comes in: image layouts, devices, seeds; scikit-learn's private imports in one place."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import threading
+import warnings
+
+import numpy as np
+import torch
+from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Integral, Interval, Real, StrOptions
+from sklearn.utils.validation import _check_feature_names_in, validate_data
+
+from sklearn_patchcert._version import __version__
+
+__all__ = [
+    "Integral",
+    "Interval",
+    "Real",
+    "StrOptions",
+    "VersionedState",
+    "_check_feature_names_in",
+    "_fit_context",
+    "all_or_nothing",
+    "check_device",
+    "check_image_shape",
+    "check_images",
+    "isolated_seed",
+    "random_seed",
+    "shape_of",
+]
+
+_EXACT_IN_FLOAT32 = (np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.float16)
+_SEED_LOCK = threading.RLock()
+
+
+def check_images(estimator, X, *, reset, image_shape=None):
+    """Check a batch of images and bring it into the layout (n, H, W, C).
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Its `image_shape_` is compared (`reset=False`) or set (`reset=True`), like `n_features_in_`.
+    X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+    reset : bool
+        Whether this is a call of fit.
+    image_shape : None or tuple (H, W) or (H, W, C)
+        The shape of images that come as rows.
+
+    Returns
+    -------
+    images : ndarray (n, H, W, C)
+        float32 where that holds the values of X exactly (float32, float16, small integers), else
+        float64.
+
+    Raises
+    ------
+    ValueError
+        If X holds NaN or inf, is empty or has a shape that does not fit.
+    TypeError
+        If X is sparse, or its dtype is wider than float64.
+    """
+    if isinstance(X, (list, tuple)):
+        X = np.asarray(X)
+    shape = None
+    if getattr(X, "ndim", 2) > 2:
+        X = np.asarray(X)
+        if X.ndim > 4:
+            raise ValueError(f"Images must have 2, 3 or 4 dimensions, got {X.ndim} ({X.shape}).")
+        shape = X.shape[1:] if X.ndim == 4 else (*X.shape[1:], 1)
+        X = X.reshape(len(X), math.prod(shape))
+    dtype = getattr(X, "dtype", None)
+    dtype = dtype if isinstance(dtype, np.dtype) else None
+    if dtype is not None and dtype.kind == "f" and dtype.itemsize > 8:
+        raise TypeError(f"{dtype} is wider than float64 and would be rounded; convert it first.")
+    wide = dtype is not None and dtype.kind in "iu" and dtype.itemsize == 8 and X.size
+    if wide and max(-int(X.min()), int(X.max())) > 2**53:
+        raise ValueError("Integers beyond 2**53 cannot be held exactly in float64.")
+    exact = dtype is not None and dtype.type in _EXACT_IN_FLOAT32
+    wanted = np.float32 if exact else [np.float64, np.float32]
+    rows = validate_data(estimator, X, reset=reset, dtype=wanted)
+    fitted = None if reset else getattr(estimator, "image_shape_", None)
+    if fitted is not None:
+        if shape is not None and tuple(shape) != fitted:
+            raise ValueError(
+                f"X has images of shape {tuple(shape)} but {type(estimator).__name__} was fitted "
+                f"with images of shape {fitted}."
+            )
+        shape = fitted
+    elif shape is None:
+        shape = _shape_of_rows(rows.shape[1], image_shape, warn=reset)
+    elif image_shape is not None and check_image_shape(image_shape) != tuple(shape):
+        raise ValueError(f"X has images of shape {tuple(shape)} but image_shape={image_shape!r}.")
+    if reset:
+        estimator.image_shape_ = tuple(map(int, shape))
+    return rows.reshape(len(rows), *shape)
+
+
+def shape_of(X):
+    """Shape of an array-like, without converting what says its shape itself."""
+    shape = getattr(X, "shape", None)
+    return tuple(np.asarray(X).shape if shape is None else shape)
+
+
+def check_image_shape(image_shape):
+    """Return (H, W, C) for (H, W) or (H, W, C); raise ValueError for anything else."""
+    shape = tuple(image_shape) if np.iterable(image_shape) else ()
+    if len(shape) not in (2, 3) or not all(
+        isinstance(size, (int, np.integer)) and size > 0 for size in shape
+    ):
+        raise ValueError(f"image_shape must be (H, W) or (H, W, C), got {image_shape!r}.")
+    return tuple(int(size) for size in shape) + (1,) * (3 - len(shape))
+
+
+def _shape_of_rows(n_features, image_shape, warn):
+    if image_shape is not None:
+        shape = check_image_shape(image_shape)
+        if math.prod(shape) != n_features:
+            raise ValueError(
+                f"X has {n_features} features, but image_shape={tuple(image_shape)} has "
+                f"{math.prod(shape)}."
+            )
+        return shape
+    side = math.isqrt(n_features)
+    if side * side == n_features:
+        return side, side, 1
+    side = math.isqrt(n_features // 3)
+    if warn and side >= 8 and 3 * side * side == n_features:
+        warnings.warn(
+            f"Rows of {n_features} values look like colour images of shape ({side}, {side}, 3) "
+            f"but are read as one strip of pixels; pass image_shape=({side}, {side}, 3), or "
+            f"image_shape=(1, {n_features}) to keep the strip.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return 1, n_features, 1
+
+
+def check_device(device):
+    """Turn "auto", a device's name or a torch.device into a torch.device that is there.
+
+    "auto" is a GPU where there is one, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or the device is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found).cpu()
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device={device!r} cannot be used here: {reason}") from error
+    return found
+
+
+def random_seed(random_state):
+    """Draw a seed from a scikit-learn `random_state`.
+
+    None gives a fresh one and, unlike in scikit-learn, leaves NumPy's global generator alone.
+    """
+    random = np.random.RandomState() if random_state is None else check_random_state(random_state)
+    return int(random.randint(np.iinfo(np.int32).max))
+
+
+@contextlib.contextmanager
+def isolated_seed(seed, device="cpu"):
+    """Seed torch's global generator inside the block and put it back as it was found.
+
+    Threads of one process take turns, since they share that generator.
+    """
+    device = torch.device(device)
+    devices = [device] if device.type == "cuda" else []
+    with _SEED_LOCK, torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(seed))
+        yield
+
+
+class VersionedState:
+    """Mixin that stamps pickles with the library's version and warns where it differs.
+
+    joblib hashes the state, so `memory=` forgets what another version computed.
+    """
+
+    def __getstate__(self):
+        state: dict = super().__getstate__()  # type: ignore[assignment]  # BaseEstimator's
+        return {**state, "_patchcert_version": __version__}
+
+    def __setstate__(self, state):
+        state = dict(state)
+        version = state.pop("_patchcert_version", "unknown")
+        if version != __version__:
+            warnings.warn(
+                f"This {type(self).__name__} was pickled by sklearn_patchcert {version} and is "
+                f"read by {__version__}: fit it again where results must not differ.",
+                UserWarning,
+                stacklevel=2,
+            )
+        super().__setstate__(state)  # type: ignore[misc]  # BaseEstimator's
+
+
+def all_or_nothing(method):
+    """Leave an estimator as it was where a method that fits it fails."""
+
+    @functools.wraps(method)
+    def wrapper(self, *args, **kwargs):
+        before = dict(vars(self))
+        try:
+            return method(self, *args, **kwargs)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    return wrapper

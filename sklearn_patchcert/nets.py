@@ -1,0 +1,336 @@
+"""What the networks share as scikit-learn estimators: skorch, but quiet, seeded and validated."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from sklearn.utils import check_consistent_length
+from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import Callback, EpochTimer, PassthroughScoring, PrintLog
+from skorch.dataset import Dataset
+
+from sklearn_patchcert._validation import (
+    VersionedState,
+    all_or_nothing,
+    check_device,
+    check_images,
+    isolated_seed,
+    random_seed,
+)
+from sklearn_patchcert.networks import PatchConvNet
+
+if TYPE_CHECKING:
+    from skorch import NeuralNet as _Base
+else:
+    _Base = object
+
+
+class BatchIterator:
+    """Batches of nearly equal size, each indexed at once.
+
+    A network step never meets a last batch of one image, and no time goes into collating images
+    one by one as a DataLoader does.
+
+    Parameters
+    ----------
+    dataset : torch Dataset
+        Indexed with an integer array: skorch's Dataset of arrays, or a Subset of one.
+    batch_size : int
+        Upper bound on the images of a batch.
+    shuffle : bool
+        Whether to draw a new order, from torch's global generator, in every pass.
+    """
+
+    def __init__(self, dataset, batch_size, shuffle=False):
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+
+    def __len__(self):
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self):
+        n = len(self.dataset)
+        order = torch.randperm(n) if self.shuffle else torch.arange(n)
+        for batch in order.tensor_split(len(self)):
+            X, y = self.dataset[batch.numpy()]
+            yield torch.from_numpy(X), torch.as_tensor(y)
+
+
+class _CosineDecay(Callback):
+    """Let the learning rate fall along a half cosine within each call of fit or partial_fit."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.epoch_ = -1
+
+    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+        self.epoch_ += 1
+        self.step_ = 0
+        self.steps_ = math.ceil(len(dataset_train) / net.batch_size)
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        if not training or net.lr_schedule is None:
+            return
+        done = min(1.0, (self.epoch_ + self.step_ / self.steps_) / net.max_epochs)
+        for group in net.optimizer_.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * (
+                0.5 + 0.5 * math.cos(math.pi * done)
+            )
+        self.step_ += 1
+
+
+class PatchNet(VersionedState, _Base):
+    """What the classifier and the regressor share: everything but the target."""
+
+    # skorch sets these in its constructor, where scikit-learn allows parameters only.
+    history_ = None
+    initialized_ = False
+    virtual_params_: dict = {}
+
+    _default_criterion: type[torch.nn.Module]
+
+    def __init__(
+        self,
+        module=PatchConvNet,
+        *,
+        criterion=None,
+        optimizer=torch.optim.AdamW,
+        lr=0.002,
+        lr_schedule="cosine",
+        max_epochs=20,
+        batch_size=128,
+        image_shape=None,
+        autocast=False,
+        device="auto",
+        random_state=None,
+        train_split=None,
+        callbacks=None,
+        predict_nonlinearity="auto",
+        warm_start=False,
+        verbose=0,
+        iterator_train=BatchIterator,
+        iterator_valid=BatchIterator,
+        dataset=Dataset,
+        compile=False,
+        use_caching="auto",
+        torch_load_kwargs=None,
+        **kwargs,
+    ):
+        super().__init__(
+            module,
+            criterion=criterion,
+            optimizer=optimizer,
+            lr=lr,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            device=device,
+            train_split=train_split,
+            callbacks=callbacks,
+            predict_nonlinearity=predict_nonlinearity,
+            warm_start=warm_start,
+            verbose=verbose,
+            iterator_train=iterator_train,
+            iterator_valid=iterator_valid,
+            dataset=dataset,
+            compile=compile,
+            use_caching=use_caching,
+            torch_load_kwargs=torch_load_kwargs,
+            **kwargs,
+        )
+        self.lr_schedule = lr_schedule
+        self.image_shape = image_shape
+        self.autocast = autocast
+        self.random_state = random_state
+        for name in ("history_", "initialized_", "virtual_params_", "classes"):
+            self.__dict__.pop(name, None)
+
+    @property
+    def device(self):
+        """Where the network runs: "auto" as the device that it stands for, others as given."""
+        given = self.__dict__["device"]
+        return str(check_device(given)) if isinstance(given, str) and given == "auto" else given
+
+    @device.setter
+    def device(self, device):
+        self.__dict__["device"] = device
+
+    @property
+    def criterion(self):
+        """The loss: None as the one that it stands for, others as given."""
+        given = self.__dict__["criterion"]
+        return self._default_criterion if given is None else given
+
+    @criterion.setter
+    def criterion(self, criterion):
+        self.__dict__["criterion"] = criterion
+
+    def get_params(self, deep=True, **kwargs):
+        """Parameters by name; `device` and `criterion` as they were given.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+
+        Returns
+        -------
+        params : dict
+        """
+        given = {name: self.__dict__[name] for name in ("device", "criterion")}
+        return {**super().get_params(deep=deep, **kwargs), **given}
+
+    def set_params(self, **params):
+        """Set parameters by name.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self
+        """
+        if not self.initialized_:  # skorch would unpack callbacks at once, not in fit
+            for name in [name for name in params if name.startswith("callbacks")]:
+                self.__dict__[name] = params.pop(name)
+                self._params_to_validate.add(name)
+        return super().set_params(**params)
+
+    def _get_param_names(self):
+        return [name for name in super()._get_param_names() if not name.startswith("_")]
+
+    @property
+    def _default_callbacks(self):
+        return [
+            ("epoch_timer", EpochTimer()),
+            ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
+            ("valid_loss", PassthroughScoring(name="valid_loss")),
+            ("lr_decay", _CosineDecay()),
+            ("print_log", PrintLog()),
+        ]
+
+    def get_params_for(self, prefix):
+        """Parameters of a part; the module is told sizes and statistics of the data.
+
+        Parameters
+        ----------
+        prefix : str
+
+        Returns
+        -------
+        kwargs : dict
+            What the user set as ``module__...`` wins.
+        """
+        kwargs = super().get_params_for(prefix)
+        if prefix == "iterator_train" and self.iterator_train is BatchIterator:
+            kwargs.setdefault("shuffle", True)
+        if prefix == "module" and hasattr(self, "image_shape_"):
+            known = {
+                "image_shape": self.image_shape_,
+                "n_outputs": self.n_outputs_,
+                "mean": self.channel_mean_,
+                "std": self.channel_std_,
+            }
+            takes = inspect.signature(self.module).parameters
+            kwargs = {**{k: v for k, v in known.items() if k in takes}, **kwargs}
+        return kwargs
+
+    @all_or_nothing
+    def fit(self, X, y, **fit_params):
+        """Train the network from the start, or go on where `warm_start` says so.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+        y : array-like (n,) or, for regression, (n,) or (n, n_outputs)
+        **fit_params
+            Go to the module's forward.
+
+        Returns
+        -------
+        self
+        """
+        start = not (self.warm_start and self.initialized_)
+        return self._train(X, y, start, start, fit_params)
+
+    @all_or_nothing
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train for `max_epochs` more passes over a batch of images.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+        y : array-like (n,)
+        classes : array-like or None
+            All classes; needed in the first call of a classifier where y has not all of them.
+        **fit_params
+            Go to the module's forward.
+
+        Returns
+        -------
+        self
+        """
+        start = not self.initialized_
+        return self._train(X, y, start, start, fit_params, classes)
+
+    def _train(self, X, y, start, initialize, fit_params, classes=None):
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
+        device = check_device(self.device)
+        images = check_images(self, X, reset=start, image_shape=self.image_shape)
+        check_consistent_length(images, y)
+        if start:
+            self.channel_mean_ = images.mean((0, 1, 2), dtype=np.float64)
+            spread = images.std((0, 1, 2), dtype=np.float64)
+            self.channel_std_ = np.where(spread > 0, spread, 1.0)
+        target = self._encode_target(y, start, classes)
+        seed = random_seed(self.random_state)
+        with isolated_seed(seed, device):
+            if initialize:
+                self.initialize()
+            super().partial_fit(_channels_first(images), target, **fit_params)
+        return self
+
+    def train_step_single(self, batch, **fit_params):
+        """Forward and backward of one batch, in bfloat16 where `autocast` says so.
+
+        Parameters
+        ----------
+        batch : tuple of Tensor
+        **fit_params
+            Go to the module's forward.
+
+        Returns
+        -------
+        step : dict with "loss" and "y_pred"
+        """
+        kind = torch.device(self.device).type
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.autocast):
+            return super().train_step_single(batch, **fit_params)
+
+    def check_data(self, X, y=None):
+        """Do nothing: `fit` has checked before skorch sees the data."""
+
+    def _outputs(self, X):
+        check_is_fitted(self)
+        images = check_images(self, X, reset=False, image_shape=self.image_shape)
+        return super().predict_proba(_channels_first(images))
+
+    def __setstate__(self, state):
+        device = state["device"]
+        resolved = {**state, "device": "cpu"} if device == "auto" else dict(state)
+        super().__setstate__(resolved)
+        if device == "auto":
+            self.device = device
+            if self.initialized_:
+                self.module_.to(self.device)
+
+
+def _channels_first(images):
+    """(n, H, W, C) to float32 (n, C, H, W), a view where the dtype allows."""
+    return images.astype(np.float32, copy=False).transpose(0, 3, 1, 2)

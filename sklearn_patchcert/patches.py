@@ -1,0 +1,104 @@
+"""Geometry: images to disjoint patches and back, grids, padding.
+
+An image batch is an array ``(n, H, W, C)``, channels last.  Its patches are an array
+``(n, rows, cols, groups, dim)``: ``groups`` is 1 where a patch spans all channels
+(``dim = ph * pw * C``) and ``C`` where every channel is cut by itself (``dim = ph * pw``).
+Images whose sides are no multiples of the patch are padded at the bottom and at the right
+with the constant :data:`PAD_VALUE`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+PAD_VALUE = 0.0
+"""The padding.  A constant, never a copy of pixels: copies would move with an attack."""
+
+
+def grid_shape(image_shape, patch_size):
+    """Number of patches along the rows and the columns of an image.
+
+    Parameters
+    ----------
+    image_shape : tuple (H, W, C)
+    patch_size : tuple (ph, pw)
+
+    Returns
+    -------
+    rows, cols : int
+        ``ceil(H / ph)`` and ``ceil(W / pw)``.
+    """
+    (height, width, _), (ph, pw) = image_shape, patch_size
+    return -(-height // ph), -(-width // pw)
+
+
+def images_to_patches(images, patch_size, *, per_channel=False, pad_value=PAD_VALUE):
+    """Cut images into disjoint patches.
+
+    Parameters
+    ----------
+    images : ndarray (n, H, W, C)
+    patch_size : tuple (ph, pw)
+    per_channel : bool
+        Whether each channel is cut by itself.
+    pad_value : float
+        Fills what the last row and column of patches have beyond the image.
+
+    Returns
+    -------
+    patches : ndarray (n, rows, cols, groups, dim), of the images' dtype
+    """
+    n, height, width, channels = images.shape
+    ph, pw = patch_size
+    rows, cols = grid_shape(images.shape[1:], patch_size)
+    border = (0, 0), (0, rows * ph - height), (0, cols * pw - width), (0, 0)
+    if any(after for _, after in border):
+        images = np.pad(images, border, constant_values=pad_value)
+    blocks = images.reshape(n, rows, ph, cols, pw, channels)
+    order = (0, 1, 3, 5, 2, 4) if per_channel else (0, 1, 3, 2, 4, 5)
+    groups = channels if per_channel else 1
+    return blocks.transpose(order).reshape(n, rows, cols, groups, ph * pw * channels // groups)
+
+
+def patches_to_images(patches, image_shape, patch_size, *, per_channel=False):
+    """Put patches back together: the inverse of :func:`images_to_patches`.
+
+    Parameters
+    ----------
+    patches : ndarray (n, rows, cols, groups, dim)
+    image_shape : tuple (H, W, C)
+    patch_size : tuple (ph, pw)
+    per_channel : bool
+
+    Returns
+    -------
+    images : ndarray (n, H, W, C)
+        The padding is cut off.
+    """
+    height, width, channels = image_shape
+    n, rows, cols = patches.shape[:3]
+    ph, pw = patch_size
+    if per_channel:
+        blocks = patches.reshape(n, rows, cols, channels, ph, pw).transpose(0, 1, 4, 2, 5, 3)
+    else:
+        blocks = patches.reshape(n, rows, cols, ph, pw, channels).transpose(0, 1, 3, 2, 4, 5)
+    return blocks.reshape(n, rows * ph, cols * pw, channels)[:, :height, :width]
+
+
+def patch_weights(scale, image_shape, patch_size, *, per_channel=False):
+    """Cut a per-pixel scale into patches; the padding, out of everyone's reach, weighs 0.
+
+    Parameters
+    ----------
+    scale : ndarray (H, W, C) or float
+        How far a tokeniser's coordinate moves when the user's moves by one.
+    image_shape : tuple (H, W, C)
+    patch_size : tuple (ph, pw)
+    per_channel : bool
+
+    Returns
+    -------
+    weights : ndarray (rows, cols, groups, dim), float64, non-negative
+    """
+    scale = np.broadcast_to(np.abs(np.asarray(scale, dtype=np.float64)), image_shape)
+    return images_to_patches(scale[None], patch_size, per_channel=per_channel, pad_value=0.0)[0]

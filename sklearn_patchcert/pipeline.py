@@ -1,0 +1,163 @@
+"""The certified pipelines: a vocabulary, an estimator, and the certificate in the input's units."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_patchcert.classifier import PatchNetClassifier, PatchNetRegressor
+from sklearn_patchcert.preprocessing import IDENTITY, then
+from sklearn_patchcert.vocabulary import PatchVocabulary
+
+
+class _CertifiedPipeline(Pipeline):
+    """A Pipeline that knows where its vocabulary is."""
+
+    def __init__(self, steps=None, *, transform_input=None, memory=None, verbose=False):
+        if steps is None:
+            vocabulary = PatchVocabulary().set_output(transform="default")
+            steps = [("vocab", vocabulary), ("clf", self._default_estimator())]
+        super().__init__(steps, transform_input=transform_input, memory=memory, verbose=verbose)
+
+    def __getitem__(self, ind):
+        """One step, or for a slice a plain Pipeline, which offers no certificate."""
+        if not isinstance(ind, slice):
+            return super().__getitem__(ind)
+        if ind.step not in (1, None):
+            raise ValueError("Pipeline slicing only supports a step of 1")
+        return Pipeline(
+            self.steps[ind],
+            transform_input=self.transform_input,
+            memory=self.memory,
+            verbose=self.verbose,
+        )
+
+    def certify(self, X, norm="l2"):
+        """Radius inside which every patch keeps its token, and so the prediction stays.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+        norm : {"l2", "linf", "l1"}, default="l2"
+            The norm, within a patch, of the perturbation.
+
+        Returns
+        -------
+        radii : ndarray of float64 (n, rows, cols) or (n, rows, cols, C)
+            In the units of X, the input of the whole pipeline, also where scaling steps come
+            before the vocabulary; rounded down, the rounding of those steps included.  The map
+            certifies the product of the balls of all patches; their sum is a slack statistic, not
+            a radius.
+
+        Raises
+        ------
+        NotFittedError
+            If the pipeline is not fitted.
+        TypeError
+            If a step before the vocabulary is not one of the affine scalers that are known.
+        ValueError
+            If there is no vocabulary among the steps, the norm is unknown, or X does not fit.
+        """
+        check_is_fitted(self)
+        before, vocabulary = self._split()
+        if not before:
+            return vocabulary._radii(X, norm)
+        shape = vocabulary.image_shape_
+        affine, Z = IDENTITY, X
+        for step in before:
+            Z = step.transform(Z)
+            affine = then(affine, step, shape, np.asarray(Z).dtype)
+        values = np.abs(np.asarray(X, dtype=np.float64)).reshape(len(Z), *shape)
+        if not np.abs(affine.scale).min() > 0:
+            raise ValueError("A step before the vocabulary scales a feature to nothing.")
+        return vocabulary._radii(
+            Z,
+            norm,
+            scale=np.abs(affine.scale),
+            error=affine.slope * values + affine.base,
+            error_growth=float(np.max(affine.slope / np.abs(affine.scale))),
+        )
+
+    def _split(self):
+        """The steps before the vocabulary, and the vocabulary."""
+        estimators = [
+            step for _, step in self.steps if step is not None and not isinstance(step, str)
+        ]
+        for index, step in enumerate(estimators):
+            if isinstance(step, PatchVocabulary):
+                return estimators[:index], step
+        raise ValueError("No PatchVocabulary among the steps: there is nothing to certify.")
+
+
+class CertifiedPatchClassifier(_CertifiedPipeline):
+    """Discretise images with a vocabulary, then classify them: a Pipeline with a certificate.
+
+    Parameters
+    ----------
+    steps : list of (str, estimator), default=None
+        None makes ``[("vocab", PatchVocabulary()), ("clf", PatchNetClassifier())]``.  Any
+        classifier may be the last step, scaling steps may come before the vocabulary, anything
+        between the two.
+    transform_input, memory, verbose : optional
+        As in :class:`sklearn.pipeline.Pipeline`.
+
+    Attributes
+    ----------
+    named_steps : Bunch
+        The steps by name.
+    classes_ : ndarray (n_classes,)
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str (n_features_in_,)
+
+    Notes
+    -----
+    After a search the certificate is at ``search.best_estimator_.certify``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import CertifiedPatchClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = CertifiedPatchClassifier().set_params(
+    ...     vocab__n_tokens=16, vocab__random_state=0, clf__max_epochs=2, clf__random_state=0
+    ... )
+    >>> model.fit(X[:1000], y[:1000]).certify(X[1000:]).shape
+    (797, 2, 2)
+    """
+
+    _default_estimator = PatchNetClassifier
+
+
+class CertifiedPatchRegressor(_CertifiedPipeline):
+    """Discretise images with a vocabulary, then regress on them: a Pipeline with a certificate.
+
+    The certificate does not depend on the task: it is the same as a classifier's.
+
+    Parameters
+    ----------
+    steps : list of (str, estimator), default=None
+        None makes ``[("vocab", PatchVocabulary()), ("clf", PatchNetRegressor())]``.
+    transform_input, memory, verbose : optional
+        As in :class:`sklearn.pipeline.Pipeline`.
+
+    Attributes
+    ----------
+    named_steps : Bunch
+        The steps by name.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str (n_features_in_,)
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import CertifiedPatchRegressor
+    >>> X = load_digits().data
+    >>> model = CertifiedPatchRegressor().set_params(
+    ...     vocab__n_tokens=16, vocab__random_state=0, clf__max_epochs=2, clf__random_state=0
+    ... )
+    >>> model.fit(X, X.mean(axis=1)).certify(X).shape
+    (1797, 2, 2)
+    """
+
+    _default_estimator = PatchNetRegressor

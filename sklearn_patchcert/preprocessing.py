@@ -1,0 +1,185 @@
+"""Steps before a vocabulary: a per-channel standardizer, and the affine map of a step."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_patchcert._validation import (
+    VersionedState,
+    _fit_context,
+    all_or_nothing,
+    check_images,
+    shape_of,
+)
+
+
+class ChannelStandardizer(VersionedState, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Give every channel of the images mean 0 and standard deviation 1.
+
+    Parameters
+    ----------
+    image_shape : tuple (H, W) or (H, W, C), default=None
+        Shape of images that come as rows; None as in :class:`PatchVocabulary`.
+
+    Attributes
+    ----------
+    mean_, scale_ : ndarray (C,)
+        Mean and standard deviation of each channel; the scale of a constant channel is 1.
+    image_shape_ : tuple (H, W, C)
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str (n_features_in_,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert import ChannelStandardizer
+    >>> X = np.random.default_rng(0).random((10, 8, 8, 3))
+    >>> Z = ChannelStandardizer().fit_transform(X)
+    >>> Z.std(axis=(0, 1, 2)).round(6)
+    array([1., 1., 1.])
+    """
+
+    _parameter_constraints: dict = {"image_shape": [None, tuple, list]}
+
+    def __init__(self, image_shape=None):
+        self.image_shape = image_shape
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    @all_or_nothing
+    def fit(self, X, y=None):
+        """Compute the mean and the standard deviation of every channel.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+        y : ignored
+
+        Returns
+        -------
+        self : ChannelStandardizer
+        """
+        images = check_images(self, X, reset=True, image_shape=self.image_shape)
+        self.mean_ = images.mean(axis=(0, 1, 2), dtype=np.float64)
+        scale = images.std(axis=(0, 1, 2), dtype=np.float64)
+        # A channel that is constant but for rounding has no scale to speak of.
+        small = 10 * np.finfo(np.float64).eps * np.abs(images).max(axis=(0, 1, 2))
+        self.scale_ = np.where(scale <= small, 1.0, scale)
+        return self
+
+    def transform(self, X):
+        """Standardize images: ``(X - mean_) / scale_``.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+
+        Returns
+        -------
+        Z : ndarray, the shape of X
+        """
+        return self._apply(X, lambda images: (images - self.mean_) / self.scale_)
+
+    def inverse_transform(self, X):
+        """Undo :meth:`transform`.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+
+        Returns
+        -------
+        X_out : ndarray, the shape of X
+        """
+        return self._apply(X, lambda images: images * self.scale_ + self.mean_)
+
+    def _apply(self, X, function):
+        check_is_fitted(self)
+        images = check_images(self, X, reset=False, image_shape=self.image_shape)
+        return function(images).astype(images.dtype, copy=False).reshape(shape_of(X))
+
+
+class Affine(NamedTuple):
+    r"""A map z = scale x + shift of every value, as floating point computes it.
+
+    The computed value differs from the true one by at most ``slope |x| + base``.  All fields are
+    arrays that broadcast against one image as the map's input lays it out.
+    """
+
+    scale: np.ndarray
+    shift: np.ndarray
+    slope: np.ndarray
+    base: np.ndarray
+
+
+IDENTITY = Affine(*map(np.asarray, (1.0, 0.0, 0.0, 0.0)))
+
+
+def then(first, step, image_shape, dtype):
+    """Follow an affine map by a fitted scaling step.
+
+    Parameters
+    ----------
+    first : Affine
+        From the user's input to the input of the step.
+    step : fitted transformer
+        StandardScaler, MinMaxScaler or MaxAbsScaler (without clip), RobustScaler or
+        ChannelStandardizer.
+    image_shape : tuple (H, W, C)
+    dtype : dtype
+        In which the step returned its result, at least as coarse as what it computed in.
+
+    Returns
+    -------
+    whole : Affine
+
+    Raises
+    ------
+    TypeError
+        If the step is another: what it does to distances is not known.
+    """
+    scale, shift = (np.broadcast_to(part, image_shape) for part in _scale_shift(step, image_shape))
+    # A step rounds four times at most (its two parameters, a sum, a product), by eps / 2 each.
+    unit, tiny = 4 * float(np.finfo(dtype).eps), 4 * float(np.finfo(dtype).tiny)
+    size = np.abs(scale)
+    return Affine(
+        scale=scale * first.scale,
+        shift=scale * first.shift + shift,
+        slope=size * (first.slope + unit * (np.abs(first.scale) + first.slope)),
+        base=size * (first.base + unit * (np.abs(first.shift) + first.base))
+        + unit * np.abs(shift)
+        + tiny,
+    )
+
+
+def _scale_shift(step, image_shape):
+    """The fitted map of a known step, z = scale x + shift, as arrays that broadcast to an image."""
+    kind = type(step)  # not isinstance: a subclass may transform otherwise
+    if kind is ChannelStandardizer:
+        return 1 / step.scale_, -step.mean_ / step.scale_
+    if kind in (MinMaxScaler, MaxAbsScaler) and getattr(step, "clip", False):
+        raise TypeError(f"{step!r} clips, which is no affine map: certify cannot see through it.")
+    if kind is StandardScaler:
+        centre = step.mean_ if step.with_mean else 0.0
+        scale = step.scale_ if step.with_std else 1.0
+    elif kind is RobustScaler:
+        centre = step.center_ if step.with_centering else 0.0
+        scale = step.scale_ if step.with_scaling else 1.0
+    elif kind is MaxAbsScaler:
+        centre, scale = 0.0, step.scale_
+    elif kind is MinMaxScaler:
+        return step.scale_.reshape(image_shape), step.min_.reshape(image_shape)
+    else:
+        raise TypeError(
+            f"certify cannot see through {kind.__name__} before the vocabulary: only per-feature "
+            "affine steps are known (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, "
+            "ChannelStandardizer). Put the step after the vocabulary, or apply it before and "
+            "certify in its units."
+        )
+    shift = -np.asarray(centre) / scale
+    scale = 1 / np.asarray(scale)
+    return (v.reshape(image_shape) if v.ndim else v for v in (scale, shift))

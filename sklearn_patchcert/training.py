@@ -1,0 +1,262 @@
+"""Learning a vocabulary: k-means start, running means, gradient descent on a loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from sklearn_patchcert import voronoi
+from sklearn_patchcert.losses import reconstruction_loss
+
+_SEED_SAMPLE = 2**14
+_CHUNK_ELEMENTS = 2**22
+
+
+def fit_tokens(
+    patches,
+    n_tokens,
+    strategy="learned",
+    *,
+    tokens=None,
+    counts=None,
+    seed=0,
+    device="cpu",
+    **options,
+):
+    """Start a vocabulary, or go on with one, by a strategy.
+
+    Parameters
+    ----------
+    patches : ndarray (n, positions, dim)
+        The patches of n images.
+    n_tokens : int
+    strategy : {"kmeans", "learned"}
+    tokens : ndarray (m, dim) or None
+        A vocabulary to go on with.  It is started again, its tokens weighted by their counts, as
+        long as it is short of tokens.
+    counts : ndarray of int (m,) or None
+        How many patches each of these tokens has stood for.
+    seed : int
+        Of the torch.Generator that everything random below draws from.
+    device : str or torch.device
+    **options
+        Go to :func:`learn_tokens`.
+
+    Returns
+    -------
+    tokens : ndarray (<= n_tokens, dim), distinct
+    counts : ndarray of int (<= n_tokens,)
+        How many patches, those before included, each token stands for.
+    history : list of float
+        Mean squared errors of k-means, or the losses of :func:`learn_tokens`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    flat = patches.reshape(-1, patches.shape[-1])
+    if tokens is None or len(tokens) < n_tokens:
+        seen, weights = flat, None
+        if tokens is not None:
+            seen = np.concatenate([tokens, flat])
+            weights = np.concatenate([counts, np.ones(len(flat))])
+        tokens, history = kmeans_tokens(
+            seen, n_tokens, counts=weights, generator=generator, device=device
+        )
+        counts = None
+    elif strategy == "kmeans":
+        ids = voronoi.tokenize(flat[:, None], tokens, device=device)[:, 0]
+        history = [float(np.square(flat - tokens[ids]).sum(1).mean())]
+        tokens = running_means(tokens, counts, flat, ids)
+    if strategy == "learned":
+        tokens, history = learn_tokens(
+            patches, tokens, generator=generator, device=device, **options
+        )
+    ids = voronoi.tokenize(flat[:, None], tokens, device=device).ravel()
+    before = 0 if counts is None else counts
+    return tokens, before + np.bincount(ids, minlength=len(tokens)), history
+
+
+def kmeans_tokens(
+    patches, n_tokens, *, counts=None, max_iter=100, tol=1e-4, generator=None, device="cpu"
+):
+    """Tokens by k-means: k-means++ seeds (Arthur, Vassilvitskii, SODA 2007), then Lloyd's steps.
+
+    Works on the distinct patches, each weighted by how often it occurs: images repeat themselves.
+
+    Parameters
+    ----------
+    patches : ndarray (n, dim)
+    n_tokens : int
+    counts : ndarray (n,) or None
+        How often each patch was seen; once by default.
+    max_iter : int
+        Lloyd's steps at most.
+    tol : float
+        Stop when a step lowers the error by less than this part of it.
+    generator : torch.Generator or None
+    device : str or torch.device
+
+    Returns
+    -------
+    tokens : ndarray (<= n_tokens, dim), distinct
+        Fewer than `n_tokens` where there are fewer distinct patches.
+    history : list of float
+        Mean squared L2 error before each step.
+    """
+    distinct, inverse = np.unique(patches, axis=0, return_inverse=True)
+    often = np.bincount(inverse.ravel(), counts, minlength=len(distinct))
+    if len(distinct) <= n_tokens:
+        return distinct, [0.0]
+    centre = distinct.mean(0)
+    data = torch.tensor(distinct - centre, device=device)
+    weights = torch.tensor(often, dtype=data.dtype, device=device)
+    tokens = _kmeans_plus_plus(data, weights, n_tokens, generator)
+    total, history = float(weights.sum()), []
+    for _ in range(max_iter):
+        ids, distances = _assign(data, tokens)
+        history.append(float(weights @ distances) / total)
+        if len(history) > 1 and history[-2] - history[-1] <= tol * history[-1]:
+            break
+        tokens = _means(data, weights, ids, distances, n_tokens)
+    return distinct_tokens(tokens.cpu().numpy() + centre), history
+
+
+def _kmeans_plus_plus(data, weights, n_tokens, generator):
+    """Seeds (n_tokens, dim) drawn one by one, by the squared distance to those drawn before."""
+    size = min(len(data), max(_SEED_SAMPLE, 16 * n_tokens))
+    some = torch.randperm(len(data), generator=generator)[:size].to(data.device)
+    data, weights = data[some], weights[some]
+    chosen = torch.empty(n_tokens, dtype=torch.long)
+    distances = torch.ones_like(weights)
+    draws = torch.rand(n_tokens, generator=generator, dtype=torch.float64)
+    for k, draw in enumerate(draws):
+        mass = (weights * distances).double().cumsum(0)
+        index = int(torch.searchsorted(mass, draw.to(mass.device) * mass[-1], right=True))
+        chosen[k] = min(index, size - 1)
+        reached = (data - data[chosen[k]]).square().sum(1)
+        distances = torch.minimum(distances, reached) if k else reached
+    return data[chosen.to(data.device)]
+
+
+def _assign(data, tokens):
+    """Nearest token (n,) and squared distance (n,), by matrix products over bounded chunks."""
+    ids, distances = [], []
+    for chunk in data.split(max(1, _CHUNK_ELEMENTS // len(tokens))):
+        scores = tokens.square().sum(1) - 2 * chunk @ tokens.T
+        best, nearest = scores.min(1)
+        ids.append(nearest)
+        distances.append((best + chunk.square().sum(1)).clamp_(min=0))
+    return torch.cat(ids), torch.cat(distances)
+
+
+def _means(data, weights, ids, distances, n_tokens):
+    """Weighted mean of each token's patches; a token without any moves to the worst-served one."""
+    ids_ = ids.cpu().numpy()
+    bins = [
+        np.bincount(ids_, column.cpu().numpy(), n_tokens)
+        for column in (weights, *(data * weights[:, None]).T)
+    ]
+    mass, sums = bins[0], np.stack(bins[1:], axis=1)
+    means = torch.tensor(sums / np.maximum(mass, 1e-300)[:, None], dtype=data.dtype)
+    means = means.to(data.device)
+    empty = np.flatnonzero(mass == 0)
+    if len(empty):
+        means[empty] = data[(weights * distances).topk(len(empty)).indices]
+    return means
+
+
+def distinct_tokens(tokens):
+    """Drop the copies of a token (n_tokens, dim), keeping the order of first occurrence."""
+    _, first = np.unique(tokens, axis=0, return_index=True)
+    return tokens[np.sort(first)]
+
+
+def running_means(tokens, counts, patches, ids):
+    """Move every token to the mean of the patches it has stood for: online k-means.
+
+    Parameters
+    ----------
+    tokens : ndarray (n_tokens, dim)
+    counts : ndarray (n_tokens,)
+        How many patches each token has stood for so far.
+    patches : ndarray (n, dim)
+    ids : ndarray of int (n,)
+
+    Returns
+    -------
+    tokens : ndarray (n_tokens, dim)
+    """
+    new = np.bincount(ids, minlength=len(tokens))
+    sums = np.stack([np.bincount(ids, column, len(tokens)) for column in patches.T], axis=1)
+    total = np.maximum(counts + new, 1)[:, None]
+    moved = tokens + (sums - new[:, None] * tokens) / total
+    return moved.astype(tokens.dtype)
+
+
+def nearest_in_training(patches, tokens):
+    """Fast nearest tokens (..., dim) -> (...), good enough to train by but not to certify by."""
+    return (tokens.square().sum(-1) - 2 * patches @ tokens.T).argmin(-1)
+
+
+def learn_tokens(
+    patches,
+    tokens,
+    *,
+    loss=reconstruction_loss,
+    max_iter=10,
+    batch_size=256,
+    learning_rate=0.01,
+    generator=None,
+    device="cpu",
+    progress=False,
+):
+    """Gradient descent (Adam) on a loss of the images that the tokens reconstruct.
+
+    Parameters
+    ----------
+    patches : ndarray (n, positions, dim)
+        The patches of n images; a batch holds whole images.
+    tokens : ndarray (n_tokens, dim)
+        The start.
+    loss : callable (reconstruction, patches, tokens) -> scalar
+    max_iter : int
+        Passes over the images.
+    batch_size : int
+        Images per step.
+    learning_rate : float
+        In units of the root mean square of the patches' values, so that it fits any scale; falls
+        linearly to zero.
+    generator : torch.Generator or None
+        Shuffles the images.
+    device : str or torch.device
+    progress : bool
+        Whether to show a bar.
+
+    Returns
+    -------
+    tokens : ndarray (<= n_tokens, dim), distinct
+    history : list of float
+        Mean loss of each pass, in the squared units of the patches.
+    """
+    scale = float(np.sqrt(np.mean(np.square(patches, dtype=np.float64)))) or 1.0
+    data = torch.tensor(patches / np.asarray(scale, patches.dtype), device=device)
+    learned = torch.tensor(tokens / np.asarray(scale, tokens.dtype), device=device)
+    learned.requires_grad_()
+    optimizer = torch.optim.Adam([learned], lr=learning_rate)
+    steps = max_iter * -(-len(data) // batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    history = []
+    for _ in tqdm(range(max_iter), desc="vocabulary", disable=not progress):
+        order = torch.randperm(len(data), generator=generator)
+        losses = []
+        for batch in order.split(batch_size):
+            images = data[batch.to(data.device)]
+            ids = nearest_in_training(images, learned.detach())
+            value = loss(torch.nn.functional.embedding(ids, learned), images, learned)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(float(value.detach()) * len(batch))
+        history.append(sum(losses) / len(data) * scale**2)
+    result = learned.detach().cpu().numpy() * np.asarray(scale, tokens.dtype)
+    return distinct_tokens(result), history

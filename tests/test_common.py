@@ -1,0 +1,114 @@
+"""scikit-learn's own checks, for every public estimator, and how many of them there are."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from sklearn.pipeline import Pipeline
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+
+from sklearn_patchcert import (
+    CertifiedPatchClassifier,
+    CertifiedPatchRegressor,
+    ChannelStandardizer,
+    PatchNetClassifier,
+    PatchNetRegressor,
+    PatchVocabulary,
+)
+
+IN_PLACE = "a Pipeline fits its steps in place; scikit-learn expects its own to fail too"
+EXPECTED = {
+    "check_dont_overwrite_attributes": IN_PLACE,
+    "check_dont_overwrite_parameters": IN_PLACE,
+    "check_estimators_overwrite_params": IN_PLACE,
+    "check_parameters_default_constructible": "steps=None becomes the default steps at once",
+}
+
+
+def small_pipeline(kind, net):
+    steps = [("vocab", PatchVocabulary(64, max_iter=2, random_state=0)), ("clf", net)]
+    return kind(steps)
+
+
+def estimators():
+    return [
+        PatchVocabulary(n_tokens=4, random_state=0),
+        PatchVocabulary(n_tokens=4, strategy="kmeans", output="ids", random_state=0),
+        PatchVocabulary(n_tokens=4, per_channel=True, random_state=0),
+        ChannelStandardizer(),
+        PatchNetClassifier(random_state=0),
+        PatchNetRegressor(random_state=0),
+        small_pipeline(CertifiedPatchClassifier, PatchNetClassifier(random_state=0)),
+        small_pipeline(CertifiedPatchRegressor, PatchNetRegressor(random_state=0)),
+    ]
+
+
+def expected(estimator):
+    return EXPECTED if isinstance(estimator, Pipeline) else {}
+
+
+# The checks fit a handful of rows: fewer distinct patches than tokens is their doing.
+@pytest.mark.filterwarnings("ignore:X has only:sklearn.exceptions.ConvergenceWarning")
+# This check itself casts an infinite target to integers.
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+@parametrize_with_checks(estimators(), expected_failed_checks=expected)
+def test_sklearn(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", estimators(), ids=lambda e: type(e).__name__)
+def test_number_of_checks(estimator):
+    # An estimator whose tags say that it takes no rows would pass a single check.
+    checks = list(estimator_checks_generator(estimator))
+    assert len(checks) >= 44, len(checks)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [PatchVocabulary(4, random_state=0), PatchVocabulary(4, output="ids"), ChannelStandardizer()],
+    ids=["vocabulary", "ids", "standardizer"],
+)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "check_param_validation",
+        "check_set_output_transform",
+        "check_set_output_transform_pandas",
+        "check_global_output_transform_pandas",
+        "check_transformer_get_feature_names_out",
+        "check_transformer_get_feature_names_out_pandas",
+        "check_dataframe_column_names_consistency",
+    ],
+)
+@pytest.mark.filterwarnings("ignore:X has only:sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:X (does not have valid|has) feature names:UserWarning")
+def test_checks_that_scikit_learn_does_not_run_for_others(estimator, name):
+    getattr(estimator_checks, name)(type(estimator).__name__, estimator)
+
+
+def test_default_pipelines_need_no_arguments(digits):
+    X, y = digits
+    for kind in (CertifiedPatchClassifier, CertifiedPatchRegressor):
+        model = kind().set_params(vocab__n_tokens=8, clf__max_epochs=1).fit(X[:100], y[:100])
+        assert list(model.named_steps) == ["vocab", "clf"]
+        assert model.predict(X[:5]).shape == (5,)
+
+
+def test_every_public_parameter_is_documented():
+    for estimator in estimators():
+        doc = type(estimator).__doc__
+        for name, parameter in inspect.signature(type(estimator).__init__).parameters.items():
+            if name != "self" and parameter.kind is not parameter.VAR_KEYWORD:
+                assert name in doc, (type(estimator).__name__, name)
+
+
+def test_global_generators_are_left_alone(digits):
+    X, y = digits
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    model = small_pipeline(CertifiedPatchClassifier, PatchNetClassifier(max_epochs=1))
+    model.fit(X[:200], y[:200]).predict(X[:20])
+    model.certify(X[:20])
+    assert torch.equal(torch.get_rng_state(), before[0])
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])
