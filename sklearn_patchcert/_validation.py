@@ -34,6 +34,7 @@ __all__ = [
     "shape_of",
 ]
 
+_LARGEST = 1e150
 _EXACT_IN_FLOAT32 = (np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.float16)
 _SEED_LOCK = threading.RLock()
 
@@ -60,7 +61,7 @@ def check_images(estimator, X, *, reset, image_shape=None):
     Raises
     ------
     ValueError
-        If X holds NaN or inf, is empty or has a shape that does not fit.
+        If X holds NaN, inf or values beyond 1e150, is empty or has a shape that does not fit.
     TypeError
         If X is sparse, or its dtype is wider than float64.
     """
@@ -83,6 +84,8 @@ def check_images(estimator, X, *, reset, image_shape=None):
     exact = dtype is not None and dtype.type in _EXACT_IN_FLOAT32
     wanted = np.float32 if exact else [np.float64, np.float32]
     rows = validate_data(estimator, X, reset=reset, dtype=wanted)
+    if max(float(rows.max()), -float(rows.min())) > _LARGEST:
+        raise ValueError(f"X has values beyond {_LARGEST:g}, whose squares would overflow.")
     fitted = None if reset else getattr(estimator, "image_shape_", None)
     if fitted is not None:
         if shape is not None and tuple(shape) != fitted:

@@ -52,7 +52,12 @@ def fit_tokens(
         Mean squared errors of k-means, or the losses of :func:`learn_tokens`.
     """
     generator = torch.Generator().manual_seed(seed)
+    # In units of about the root mean square, squares neither overflow nor vanish in float32; a
+    # power of two keeps the patches as they are.
+    unit = _power_of_two_near_rms(patches)
+    patches = patches / unit
     flat = patches.reshape(-1, patches.shape[-1])
+    tokens = None if tokens is None else tokens / unit
     if tokens is None or len(tokens) < n_tokens:
         seen, weights = flat, None
         if tokens is not None:
@@ -70,9 +75,19 @@ def fit_tokens(
         tokens, history = learn_tokens(
             patches, tokens, generator=generator, device=device, **options
         )
+    tokens = distinct_tokens(tokens)
     ids = voronoi.tokenize(flat[:, None], tokens, device=device).ravel()
-    before = 0 if counts is None else counts
-    return tokens, before + np.bincount(ids, minlength=len(tokens)), history
+    before = 0 if counts is None else counts[: len(tokens)]
+    counts = before + np.bincount(ids, minlength=len(tokens))
+    return tokens * unit, counts, [loss * float(unit) ** 2 for loss in history]
+
+
+def _power_of_two_near_rms(patches):
+    largest = np.abs(patches).max()
+    if largest == 0:
+        return patches.dtype.type(1)
+    rms = float(largest) * np.sqrt(np.square(patches / largest, dtype=np.float64).mean())
+    return patches.dtype.type(2.0 ** np.round(np.log2(rms)))
 
 
 def kmeans_tokens(
@@ -223,8 +238,7 @@ def learn_tokens(
     batch_size : int
         Images per step.
     learning_rate : float
-        In units of the root mean square of the patches' values, so that it fits any scale; falls
-        linearly to zero.
+        In the units of the patches, whose values should be about 1; falls linearly to zero.
     generator : torch.Generator or None
         Shuffles the images.
     device : str or torch.device
@@ -233,14 +247,12 @@ def learn_tokens(
 
     Returns
     -------
-    tokens : ndarray (<= n_tokens, dim), distinct
+    tokens : ndarray (n_tokens, dim)
     history : list of float
-        Mean loss of each pass, in the squared units of the patches.
+        Mean loss of each pass.
     """
-    scale = float(np.sqrt(np.mean(np.square(patches, dtype=np.float64)))) or 1.0
-    data = torch.tensor(patches / np.asarray(scale, patches.dtype), device=device)
-    learned = torch.tensor(tokens / np.asarray(scale, tokens.dtype), device=device)
-    learned.requires_grad_()
+    data = torch.tensor(patches, device=device)
+    learned = torch.tensor(tokens, device=device, requires_grad=True)
     optimizer = torch.optim.Adam([learned], lr=learning_rate)
     steps = max_iter * -(-len(data) // batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
@@ -257,6 +269,5 @@ def learn_tokens(
             optimizer.step()
             schedule.step()
             losses.append(float(value.detach()) * len(batch))
-        history.append(sum(losses) / len(data) * scale**2)
-    result = learned.detach().cpu().numpy() * np.asarray(scale, tokens.dtype)
-    return distinct_tokens(result), history
+        history.append(sum(losses) / len(data))
+    return learned.detach().cpu().numpy(), history

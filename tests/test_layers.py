@@ -1,0 +1,87 @@
+"""Imports go one way: the table of rooms, read from the sources, not from the imported modules."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sklearn_patchcert
+
+PACKAGE = Path(sklearn_patchcert.__file__).parent
+ROOMS = {  # module: what it may import of ours
+    "_version": set(),
+    "patches": set(),
+    "voronoi": set(),
+    "losses": {"voronoi"},
+    "networks": set(),
+    "_validation": {"_version", "patches"},
+    "training": {"losses", "voronoi"},
+    "encoding": {"patches", "voronoi"},
+    "vocabulary": {"_validation", "encoding", "patches", "training", "voronoi"},
+    "preprocessing": {"_validation"},
+    "nets": {"_validation", "networks"},
+    "classifier": {"nets"},
+    "pipeline": {"classifier", "preprocessing", "vocabulary"},
+    "datasets": set(),
+    "plotting": set(),
+}
+TORCH_LAYER = {"patches", "voronoi", "losses", "networks", "training", "encoding"}
+
+
+def imports(module):
+    """Top-level names and modules of ours that a source file imports, anywhere in it."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    outside, ours = set(), set()
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names = [node.module]
+            if node.module == "sklearn_patchcert":
+                names = [f"sklearn_patchcert.{alias.name}" for alias in node.names]
+        for name in names:
+            head, _, rest = name.partition(".")
+            if head == "sklearn_patchcert":
+                ours.add(rest.split(".")[0])
+            else:
+                outside.add(head)
+    return outside, ours
+
+
+def test_every_module_has_a_room():
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    assert modules == set(ROOMS)
+
+
+@pytest.mark.parametrize("module", ROOMS)
+def test_imports_go_one_way(module):
+    outside, ours = imports(module)
+    assert ours <= ROOMS[module]
+    if module in TORCH_LAYER:
+        assert not outside & {"sklearn", "skorch"}
+    if module not in ("nets", "classifier"):
+        assert "skorch" not in outside
+
+
+@pytest.mark.parametrize("module", set(ROOMS) - TORCH_LAYER)
+def test_the_estimator_layer_knows_no_autograd(module):
+    text = (PACKAGE / f"{module}.py").read_text()
+    assert "backward(" not in text
+    assert "requires_grad" not in text
+
+
+def test_the_reader_of_imports_sees_them():
+    assert imports("training") == ({"__future__", "numpy", "torch", "tqdm"}, {"losses", "voronoi"})
+
+
+def test_importing_pulls_in_neither_matplotlib_nor_torchvision():
+    code = (
+        "import sys, sklearn_patchcert, sklearn_patchcert.datasets; "
+        "print([m for m in ('matplotlib', 'torchvision') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
