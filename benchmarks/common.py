@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("numpy", "scikit-learn", "torch", "skorch", "sklearn-patchcert")
@@ -39,10 +40,34 @@ def spread(values):
 
 def save(name, result):
     """Write results/<name>.json with the environment, and say where."""
-    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({**result, "environment": environment()}, indent=1) + "\n")
+    _write(path, {**result, "environment": environment()})
     print(f"wrote {path}")
+
+
+def stages(name, settings, work, run):
+    """Yield ``key, run(*key)`` for every key of ``work``, each computed once.
+
+    What is done is kept in results/<name>.partial.json, so a run that was stopped goes on where it
+    was; other settings start anew.
+    """
+    path = RESULTS / f"{name}.partial.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if kept.get("settings") != settings:
+        kept = {"settings": settings, "done": {}}
+    for key in tqdm(work):
+        label = " ".join(map(str, key))
+        if label not in kept["done"]:
+            kept["done"][label] = run(*key)
+            _write(path, kept)
+        yield key, kept["done"][label]
+
+
+def _write(path, result):
+    path.parent.mkdir(exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(result, indent=1) + "\n")
+    fresh.replace(path)
 
 
 def _commit():

@@ -17,8 +17,7 @@ import argparse
 import time
 
 import numpy as np
-from common import save, spread
-from tqdm.auto import tqdm
+from common import save, spread, stages
 
 from sklearn_patchcert import (
     CertifiedPatchClassifier,
@@ -52,9 +51,9 @@ def run(data, strategy, seed, epochs):
     start = time.perf_counter()
     radii = model.certify(X_test)
     figures["certify_seconds"] = time.perf_counter() - start
-    figures["mean_radius"] = radii.mean()
-    figures["smallest_radius_of_an_image"] = radii.min(axis=(1, 2)).mean()
-    figures["summed_radius"] = radii.sum(axis=(1, 2)).mean()
+    figures["mean_radius"] = float(radii.mean())
+    figures["smallest_radius_of_an_image"] = float(radii.min(axis=(1, 2)).mean())
+    figures["summed_radius"] = float(radii.sum(axis=(1, 2)).mean())
     return figures
 
 
@@ -72,8 +71,10 @@ def main():
 
     rows = {}
     work = [(s, seed) for s in ("learned", "kmeans", "baseline") for seed in range(options.seeds)]
-    for strategy, seed in tqdm(work):
-        figures = run(data, strategy, seed, options.epochs)
+    settings = {**vars(options), "n_tokens": 16, "patch_size": 4}
+    for (strategy, _), figures in stages(
+        "mnist", settings, work, lambda *key: run(data, *key, options.epochs)
+    ):
         for name, value in figures.items():
             rows.setdefault(strategy, {}).setdefault(name, []).append(value)
     rows = {
@@ -83,7 +84,7 @@ def main():
     save(
         "mnist",
         {
-            "settings": {**vars(options), "n_tokens": 16, "patch_size": 4},
+            "settings": settings,
             "units": "standardised pixels, L2 within a patch",
             "sha256": images.sha256,
             "poster": {"learned": POSTER, "baseline": {"accuracy": POSTER_BASELINE}},

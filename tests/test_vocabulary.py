@@ -132,7 +132,7 @@ def test_threads_batches_and_order_change_nothing(digits, monkeypatch):
     ids, radii = vocabulary.tokenize(X), vocabulary.certify(X)
     order = np.random.default_rng(0).permutation(len(X))
     for n_jobs, size in ((1, 100), (2, 100), (2, 1), (3, 10**6)):
-        monkeypatch.setattr("sklearn_patchcert.vocabulary._IMAGES_AT_ONCE", size)
+        monkeypatch.setattr("sklearn_patchcert.tokenizer._IMAGES_AT_ONCE", size)
         some = slice(None) if size > 1 else slice(50)
         vocabulary.set_params(n_jobs=n_jobs)
         np.testing.assert_array_equal(vocabulary.certify(X[some]), radii[some])
