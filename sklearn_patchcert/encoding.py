@@ -71,6 +71,7 @@ def certify(
     error=None,
     error_growth=0.0,
     device="cpu",
+    return_witness=False,
 ):
     """Radius inside which every patch keeps its token.
 
@@ -88,30 +89,47 @@ def certify(
     error_growth : float
         By how much that bound grows for every unit by which `images` move.
     device : str or torch.device
+    return_witness : bool
+        Whether to return what shows that the radii are tight, too.
 
     Returns
     -------
     radii : ndarray of float64 (n, rows, cols, groups)
         In the units of the user's input, rounded down.
+    others : ndarray of int64 (n, rows, cols, groups)
+        With `return_witness` only: the token behind the nearest wall; -1 where there is none.
+    steps : ndarray of float64 (n, H, W, C)
+        With `return_witness` only: the smallest perturbation, in the user's units, that takes
+        every patch onto its nearest wall; NaN where there is none.
     """
     patches, weights = _cut(images, patch_size, per_channel, scale)
     noise = None
     if error is not None:
         noise = np.linalg.norm(_cut(error, patch_size, per_channel, 1.0)[0], axis=-1)
     radii = np.empty(patches.shape[:-1], dtype=np.float64)
+    others = np.empty(radii.shape, dtype=np.int64)
+    steps = np.empty(patches.shape, dtype=np.float64) if return_witness else None
     for part, tokens in _parts(vocabulary):
-        block = patches[:, :, :, part]
-        blur = None if noise is None else noise[..., part].reshape(len(block), -1)
-        radii[..., part] = voronoi.certify(
-            _flat(block),
+        block, shape = _flat(patches[:, :, :, part]), radii[..., part].shape
+        weight = _flat(weights[:, :, :, part])[0]
+        ids, found, other = voronoi.certify(
+            block,
             tokens,
             norm,
-            weights=_flat(weights[:, :, :, part])[0],
-            noise=blur,
+            weights=weight,
+            noise=None if noise is None else noise[..., part].reshape(len(block), -1),
             noise_growth=error_growth,
             device=device,
-        )[1].reshape(block.shape[:-1])
-    return radii
+            return_witness=True,
+        )
+        radii[..., part], others[..., part] = found.reshape(shape), other.reshape(shape)
+        if steps is not None:
+            step = voronoi.step_to_wall(block, tokens, ids, other, norm, weights=weight)
+            steps[:, :, :, part] = step.reshape(*shape, -1)
+    if steps is None:
+        return radii
+    moves = patches_to_images(steps, images.shape[1:], patch_size, per_channel=per_channel)
+    return radii, others, moves * np.sign(scale)
 
 
 def split_channels(patches, own_tokens):

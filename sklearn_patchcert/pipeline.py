@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
@@ -33,14 +35,17 @@ class _CertifiedPipeline(Pipeline):
             verbose=self.verbose,
         )
 
-    def certify(self, X, norm="l2"):
+    def certify(self, X, norm="l2", *, return_witness=False):
         """Radius inside which every patch keeps its token, and so the prediction stays.
 
         Parameters
         ----------
-        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C), or iterator of such batches
+            A memory-mapped array is read piece by piece, an iterator is never held as a whole.
         norm : {"l2", "linf", "l1"}, default="l2"
             The norm, within a patch, of the perturbation.
+        return_witness : bool, default=False
+            Whether to return, too, what shows that the radii are tight.
 
         Returns
         -------
@@ -49,6 +54,9 @@ class _CertifiedPipeline(Pipeline):
             before the vocabulary; rounded down, the rounding of those steps included.  The map
             certifies the product of the balls of all patches; their sum is a slack statistic, not
             a radius.
+        witness : Bunch
+            With `return_witness` only: as :meth:`PatchVocabulary.certify` returns it, the
+            perturbation in the units of X.
 
         Raises
         ------
@@ -60,23 +68,12 @@ class _CertifiedPipeline(Pipeline):
             If there is no vocabulary among the steps, the norm is unknown, or X does not fit.
         """
         check_is_fitted(self)
-        before, vocabulary = self._split()
-        if not before:
-            return vocabulary._radii(X, norm)
-        shape = vocabulary.image_shape_
-        affine, Z = IDENTITY, X
-        for step in before:
-            Z = step.transform(Z)
-            affine = then(affine, step, shape, np.asarray(Z).dtype)
-        values = np.abs(np.asarray(X, dtype=np.float64)).reshape(len(Z), *shape)
-        if not np.abs(affine.scale).min() > 0:
-            raise ValueError("A step before the vocabulary scales a feature to nothing.")
+        steps, vocabulary = self._split()
         return vocabulary._radii(
-            Z,
+            X,
             norm,
-            scale=np.abs(affine.scale),
-            error=affine.slope * values + affine.base,
-            error_growth=float(np.max(affine.slope / np.abs(affine.scale))),
+            before=functools.partial(_scaled, steps, vocabulary) if steps else None,
+            return_witness=return_witness,
         )
 
     def _split(self):
@@ -88,6 +85,23 @@ class _CertifiedPipeline(Pipeline):
             if isinstance(step, PatchVocabulary):
                 return estimators[:index], step
         raise ValueError("No PatchVocabulary among the steps: there is nothing to certify.")
+
+
+def _scaled(steps, vocabulary, X):
+    """A batch as it reaches the vocabulary, and what encoding.certify has to know of the way."""
+    shape = vocabulary.image_shape_
+    affine, Z = IDENTITY, X
+    for step in steps:
+        Z = step.transform(Z)
+        affine = then(affine, step, shape, np.asarray(Z).dtype)
+    if not np.abs(affine.scale).min() > 0:
+        raise ValueError("A step before the vocabulary scales a feature to nothing.")
+    values = np.abs(np.asarray(X, dtype=np.float64)).reshape(len(Z), *shape)
+    return Z, {
+        "scale": affine.scale,
+        "error": affine.slope * values + affine.base,
+        "error_growth": float(np.max(affine.slope / np.abs(affine.scale))),
+    }
 
 
 class CertifiedPatchClassifier(_CertifiedPipeline):

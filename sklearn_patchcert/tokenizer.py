@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import gen_batches
+from sklearn.utils import Bunch, _safe_indexing, gen_batches
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
@@ -21,7 +22,7 @@ from sklearn_patchcert._validation import (
 )
 from sklearn_patchcert.patches import grid_shape
 
-_IMAGES_AT_ONCE = 1024
+_VALUES_AT_ONCE = 2**20
 
 
 class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
@@ -51,25 +52,36 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             With `output="images"` images made of tokens, of the shape of X.  With `output="ids"`
             the token ids, int64, (n, n_patches).
         """
-        images, ids = self._encode(X)
-        if self.output == "ids":
-            return ids.reshape(len(ids), -1)
-        made = encoding.decode(ids, image_shape=images.shape[1:], **self._code())
-        return made.astype(images.dtype, copy=False).reshape(shape_of(X))
+        if isinstance(X, Iterator):
+            raise TypeError("transform needs all images at once; tokenize and certify do not.")
+
+        def compute(images, device):
+            ids = encoding.encode(images, device=device, **self._code())
+            if self.output == "ids":
+                return (ids.reshape(len(ids), -1),)
+            made = encoding.decode(ids, image_shape=images.shape[1:], **self._code())
+            return (made.astype(images.dtype, copy=False),)
+
+        (made,) = self._over_batches(X, compute)
+        return made if self.output == "ids" else made.reshape(shape_of(X))
 
     def tokenize(self, X):
         """Index of the nearest token of every patch.
 
         Parameters
         ----------
-        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C), or iterator of such batches
 
         Returns
         -------
         ids : ndarray of int64 (n, rows, cols) or, with tokens by channel, (n, rows, cols, C)
             The first index where several tokens are equally near.
         """
-        return self._map(self._encode(X)[1])
+
+        def compute(images, device):
+            return (encoding.encode(images, device=device, **self._code()),)
+
+        return self._map(*self._over_batches(X, compute))
 
     def inverse_transform(self, ids):
         """Images made of the tokens named by their ids.
@@ -111,14 +123,17 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         images = encoding.decode(ids.reshape(-1, *grid), image_shape=shape, **self._code())
         return images.reshape(len(ids), *getattr(self, "sample_shape_", shape))
 
-    def certify(self, X, norm="l2"):
+    def certify(self, X, norm="l2", *, return_witness=False):
         """Radius inside which every patch keeps its token, whatever comes after.
 
         Parameters
         ----------
-        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C), or iterator of such batches
+            A memory-mapped array is read piece by piece, an iterator is never held as a whole.
         norm : {"l2", "linf", "l1"}, default="l2"
             The norm, within a patch, of the perturbation.
+        return_witness : bool, default=False
+            Whether to return, too, what shows that the radii are tight.
 
         Returns
         -------
@@ -128,13 +143,18 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             the product of the balls, that is, all patches together.  The largest ball of the whole
             image inside it has the smallest of an image's radii as its radius; their sum is a
             slack statistic, not a radius.
+        witness : Bunch
+            With `return_witness` only.  ``tokens``, the ids of the tokens behind the nearest walls,
+            -1 where there is none; ``perturbation``, of the shape of X, the smallest one that takes
+            every patch onto its nearest wall, NaN where there is none.  Moved by 1.001 times as
+            much, a patch has another token.
 
         Raises
         ------
         ValueError
             If the norm is unknown or X is not what the vocabulary was fitted to.
         """
-        return self._radii(X, norm)
+        return self._radii(X, norm, return_witness=return_witness)
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns that :meth:`transform` makes of rows.
@@ -157,12 +177,6 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         axes = 3 if self.per_channel else 2
         return np.array(["patch_" + "_".join(map(str, at[:axes])) for at in grid], dtype=object)
 
-    def _check(self, X):
-        check_is_fitted(self, "vocabulary_")
-        images = check_images(self, X, reset=False, image_shape=self.image_shape)
-        self._check_channels(images.shape[3])
-        return images
-
     def _channels(self):
         """How many channels the tokens speak of; None where any number shares them."""
         if self.per_channel == "shared":
@@ -177,31 +191,30 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
                 f"The images have {channels} channels, the tokens are made for {self._channels()}."
             )
 
-    def _encode(self, X):
-        images, device = self._check(X), check_device(self.device)
+    def _radii(self, X, norm, *, before=None, return_witness=False):
+        """What :meth:`certify` returns.
 
-        def compute(batch):
-            return encoding.encode(images[batch], device=device, **self._code())
-
-        return images, self._over_batches(compute, len(images))
-
-    def _radii(self, X, norm, *, scale=1.0, error=None, error_growth=0.0):
-        """Radii in the units of an input from which X was computed: see encoding.certify."""
+        `before` is what a pipeline does first: from a batch of its own input it computes a batch
+        of ours, and the keyword arguments of encoding.certify that describe the way.
+        """
         voronoi.check_norm(norm)
-        images, device = self._check(X), check_device(self.device)
 
-        def compute(batch):
-            return encoding.certify(
-                images[batch],
+        def compute(images, **description):
+            found = encoding.certify(
+                images,
                 norm=norm,
-                scale=scale,
-                error=None if error is None else error[batch],
-                error_growth=error_growth,
-                device=device,
+                return_witness=return_witness,
+                **description,
                 **self._code(),
             )
+            return found if return_witness else (found,)
 
-        return self._map(self._over_batches(compute, len(images)))
+        radii, *witness = self._over_batches(X, compute, before)
+        if not return_witness:
+            return self._map(radii)
+        others, steps = witness
+        layout = steps.shape if isinstance(X, Iterator) else shape_of(X)
+        return self._map(radii), Bunch(tokens=self._map(others), perturbation=steps.reshape(layout))
 
     def _code(self):
         return {
@@ -210,12 +223,23 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             "per_channel": bool(self.per_channel),
         }
 
-    def _over_batches(self, compute, n):
-        batches = list(gen_batches(n, _IMAGES_AT_ONCE))
-        bar = tqdm(batches, desc=type(self).__name__, disable=not self.verbose)
-        return np.concatenate(
-            Parallel(n_jobs=self.n_jobs, prefer="threads")(delayed(compute)(b) for b in bar)
-        )
+    def _over_batches(self, X, compute, before=None):
+        """Arrays that compute(images) makes of a bounded number of images at once, put together."""
+        check_is_fitted(self, "vocabulary_")
+        device = check_device(self.device)
+
+        def checked(batch):
+            batch, description = (batch, {}) if before is None else before(batch)
+            images = check_images(self, batch, reset=False, image_shape=self.image_shape)
+            self._check_channels(images.shape[3])
+            return compute(images, device=device, **description)
+
+        batches, n = _batches(X)
+        run = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
+        pieces = run(delayed(checked)(batch) for batch in batches)
+        bar = tqdm(desc=type(self).__name__, total=n, unit="image", disable=not self.verbose)
+        with bar:
+            return _gather(pieces, n, bar)
 
     def _map(self, values):
         """(n, rows, cols, groups) as users see it: the last axis where channels are apart."""
@@ -225,3 +249,39 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
 def count_groups(image_shape, per_channel):
     """Number of parts into which the channels of a patch fall: each by itself, or all as one."""
     return image_shape[2] if per_channel else 1
+
+
+def _batches(X):
+    """Batches of X, no two held at once, and the number of images where that is known.
+
+    An iterator is one of batches already, which are cut where they are large.
+    """
+    if isinstance(X, Iterator):
+        return (part for batch in X for part in _batches(batch)[0]), None
+    shape = shape_of(X)
+    if len(shape) < 2 or 0 in shape:
+        return [X], None  # which the check will refuse
+    if not hasattr(X, "__getitem__"):
+        X = np.asarray(X)
+    size = max(1, _VALUES_AT_ONCE // math.prod(shape[1:]))
+    return (_safe_indexing(X, part) for part in gen_batches(shape[0], size)), shape[0]
+
+
+def _gather(pieces, n, bar):
+    """Put tuples of arrays together; into place, without a copy, where their number n is known."""
+    start, whole = 0, None
+    kept = []
+    for piece in pieces:
+        stop = start + len(piece[0])
+        bar.update(stop - start)
+        if n is None:
+            kept.append(piece)
+            continue
+        if whole is None:
+            whole = tuple(np.empty((n, *part.shape[1:]), part.dtype) for part in piece)
+        for target, part in zip(whole, piece, strict=True):
+            target[start:stop] = part
+        start = stop
+    if n is None and not kept:
+        raise ValueError("The iterator of batches of images is empty.")
+    return whole or tuple(np.concatenate(parts) for parts in zip(*kept, strict=True))

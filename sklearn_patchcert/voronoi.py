@@ -13,7 +13,8 @@ exact.  Nearest-prototype certificates go back to Saralajew, Holdijk, Villmann (
 Wang et al. (arXiv:1906.03972) and Voracek, Hein (arXiv:2207.07208).
 
 Floating point is part of the claim.  Let :math:`t` be the tokenisation that :func:`tokenize`
-*computes*: in float64, squared differences summed one coordinate after the other.  With
+*computes*: in float64, squared differences summed one coordinate after the other, those of the
+padding first.  With
 :math:`d` coordinates, :math:`u = 2^{-53}` and :math:`g = (d + 2) u / (1 - (d + 2) u)`, a computed
 squared distance is :math:`\hat D_b = D_b (1 + \theta) + \zeta` with :math:`|\theta| \le g` and
 :math:`|\zeta| \le \eta` (underflow).  So :math:`t(x') = a` wherever
@@ -35,14 +36,16 @@ the nearest of them to the padding takes part, so such a pair cannot be separate
 
 from __future__ import annotations
 
+import functools
+from typing import NamedTuple
+
 import numpy as np
-import torch
+
+from sklearn_patchcert import _dense
 
 NORMS = ("l2", "linf", "l1")
 _DUAL_ORDER = {"l2": 2, "linf": 1, "l1": np.inf}
-_TINY = np.finfo(np.float64).tiny
 _LARGEST = 1e150
-_CHUNK_ELEMENTS = 2**18
 
 
 # --- the certificate as one reads it ---------------------------------------------------------
@@ -116,7 +119,7 @@ def image_radii(patches, tokens, norm="l2"):
 # --- the same for many patches, and sound in floating point ----------------------------------
 
 
-def tokenize(patches, tokens, *, weights=None, device="cpu"):
+def tokenize(patches, tokens, *, weights=None, device="cpu", engine="auto"):
     """Index of the nearest token (L2) of every patch.
 
     Parameters
@@ -127,6 +130,8 @@ def tokenize(patches, tokens, *, weights=None, device="cpu"):
     weights : ndarray (positions, dim) or None
         Zero where a coordinate is padding, that is, the same in all patches of that position.
     device : str or torch.device
+    engine : {"auto", "dense", "walk"}
+        See :func:`certify`.
 
     Returns
     -------
@@ -139,13 +144,23 @@ def tokenize(patches, tokens, *, weights=None, device="cpu"):
         If a value is not finite or beyond 1e150, where squares overflow.
     """
     ids = np.empty(patches.shape[:2], dtype=np.int64)
-    for chunk, where, cell in _chunks(patches, tokens, weights, device):
-        ids[where] = cell.active[_squared_distances(chunk, cell).argmin(1)].cpu().numpy()
+    for block, members, cell in _cells(patches, tokens, weights, "l2", device, engine):
+        found = cell.engine.tokenize(block, cell.tables)
+        ids[:, members] = cell.names[found].reshape(len(ids), -1)
     return ids
 
 
 def certify(
-    patches, tokens, norm="l2", *, weights=None, noise=None, noise_growth=0.0, device="cpu"
+    patches,
+    tokens,
+    norm="l2",
+    *,
+    weights=None,
+    noise=None,
+    noise_growth=0.0,
+    device="cpu",
+    engine="auto",
+    return_witness=False,
 ):
     """Nearest token of every patch and the radius inside which it is certain to stay so.
 
@@ -162,6 +177,11 @@ def certify(
     noise_growth : float
         By how much that bound grows per unit of the L2 perturbation of a patch.
     device : str or torch.device
+    engine : {"auto", "dense", "walk"}
+        "dense" compares every patch with every token, on any device; "walk" looks, on the CPU,
+        at those only that can matter.  Both are exact.  "auto" walks where the device is the CPU.
+    return_witness : bool
+        Whether to name the tokens behind the nearest walls, too.
 
     Returns
     -------
@@ -170,21 +190,61 @@ def certify(
     radii : ndarray of float64 (n, positions)
         In the user's units: those of `patches` divided by `weights`.  Rounded down; 0 on a wall,
         inf where no other token can be reached.
+    others : ndarray of int64 (n, positions)
+        With `return_witness` only: the token behind the nearest wall; -1 where there is none.
 
     Raises
     ------
     ValueError
         If the norm is unknown, or a value is not finite or beyond 1e150.
     """
-    check_norm(norm)
     ids = np.empty(patches.shape[:2], dtype=np.int64)
-    radii = np.empty(patches.shape[:2], dtype=np.float64)
-    for chunk, where, cell in _chunks(patches, tokens, weights, device):
-        blur = None if noise is None else torch.tensor(noise[where], device=chunk.device)
-        own, radius = _certify_chunk(chunk, cell, norm, blur, noise_growth)
-        ids[where] = cell.active[own].cpu().numpy()
-        radii[where] = radius.cpu().numpy()
-    return ids, radii
+    radii, others = np.empty(ids.shape, dtype=np.float64), np.empty_like(ids)
+    for block, members, cell in _cells(patches, tokens, weights, norm, device, engine):
+        blur = None if noise is None else np.ascontiguousarray(noise[:, members]).ravel()
+        own, radius, other = cell.engine.certify(block, cell.tables, blur, noise_growth)
+        ids[:, members] = cell.names[own].reshape(len(ids), -1)
+        radii[:, members] = radius.reshape(len(ids), -1)
+        others[:, members] = np.where(other < 0, -1, cell.names[other]).reshape(len(ids), -1)
+    return (ids, radii, others) if return_witness else (ids, radii)
+
+
+def step_to_wall(patches, tokens, ids, others, norm="l2", *, weights=None):
+    """Smallest perturbation that takes every patch onto its nearest wall: the witness of a radius.
+
+    Parameters
+    ----------
+    patches : ndarray (n, positions, dim)
+    tokens : ndarray (n_tokens, dim)
+    ids, others : ndarray of int (n, positions)
+        The own token and the one behind the wall, from :func:`certify`.
+    norm : {"l2", "linf", "l1"}
+    weights : ndarray (positions, dim) or None
+
+    Returns
+    -------
+    steps : ndarray of float64 (n, positions, dim)
+        In the user's units, plain float64: its norm is the radius but for rounding, and a step
+        longer by one part in a thousand changes the token.  NaN where there is no wall.
+    """
+    check_norm(norm)
+    tokens = np.asarray(tokens, dtype=np.float64)
+    weights = np.ones(patches.shape[1:]) if weights is None else weights
+    a, b = tokens[ids], tokens[others]
+    gap = np.square(patches - b).sum(-1) - np.square(patches - a).sum(-1)
+    normal = weights * (b - a)
+    size = np.abs(normal).max(-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        normal /= size  # so that its square neither overflows nor vanishes
+        length = gap[..., None] / (2 * size)
+        if norm == "l2":
+            steps = length * normal / np.square(normal).sum(-1, keepdims=True)
+        elif norm == "linf":
+            steps = length * np.sign(normal) / np.abs(normal).sum(-1, keepdims=True)
+        else:
+            first = np.abs(normal).argmax(-1)[..., None] == np.arange(normal.shape[-1])
+            steps = length * normal * first
+    return np.where(others[..., None] < 0, np.nan, steps)
 
 
 def check_norm(norm):
@@ -194,103 +254,67 @@ def check_norm(norm):
     return norm
 
 
-class _Cell:
-    """The tokens as the patches of some positions see them: reachable coordinates apart."""
+class _Cell(NamedTuple):
+    """The tokens as the patches of some positions see them."""
 
-    def __init__(self, tokens, weights, padding, device):
-        reach = weights > 0
-        base = np.zeros(len(tokens))
-        for value, column in zip(padding[~reach], tokens.T[~reach], strict=True):
-            base += (value - column) ** 2
-        # Of tokens that agree in all that can be reached, the one nearest to the padding wins.
-        order = np.lexsort((np.arange(len(tokens)), base))
-        _, first = np.unique(tokens[order][:, reach], axis=0, return_index=True)
-        active = np.sort(order[first])
-        self.dim = tokens.shape[1]
-        self.reach = torch.as_tensor(np.flatnonzero(reach), device=device)
-        self.weights = torch.as_tensor(weights[reach], device=device)
-        self.active = torch.as_tensor(active, device=device)
-        self.tokens = torch.as_tensor(tokens[active][:, reach], device=device)
-        self.base = torch.as_tensor(base[active], device=device)
+    names: np.ndarray  # indices of the tokens that take part
+    order: np.ndarray  # of the coordinates: the padding first
+    engine: object
+    tables: object
 
 
-def _chunks(patches, tokens, weights, device):
-    """Yield (patches (m, reachable dim), where they are, their cell), a bounded number at once."""
+def _cells(patches, tokens, weights, norm, device, engine):
+    """Yield (patches (m, dim), their positions, their cell), by positions of equal weights."""
     n, positions, dim = patches.shape
-    tokens = np.asarray(tokens, dtype=np.float64)
+    tokens = np.ascontiguousarray(tokens, dtype=np.float64)
     if tokens.shape[1] != dim:
         raise ValueError(f"patches have {dim} values each but the tokens have {tokens.shape[1]}.")
-    if not np.abs(tokens).max() <= _LARGEST:
-        raise ValueError("tokens must be finite and at most 1e150 in magnitude.")
+    _check_size(tokens, "tokens")
+    check_norm(norm)
+    if not n:
+        return
+    _check_size(patches, "images")
     weights = np.ones((positions, dim)) if weights is None else weights
     kinds, kind_of = np.unique(weights, axis=0, return_inverse=True)
-    for kind, weight in enumerate(kinds if n else ()):
-        members = np.flatnonzero(kind_of.ravel() == kind)
-        cell = _Cell(tokens, weight, np.asarray(patches[0, members[0]], np.float64), device)
-        size = max(1, _CHUNK_ELEMENTS // len(tokens))
-        images = max(1, size // len(members))
-        for start in range(0, n, images):
-            for some in np.array_split(members, -(-len(members) // size)):
-                where = np.ix_(np.arange(start, min(start + images, n)), some)
-                chunk = torch.as_tensor(patches[where].astype(np.float64), device=device)
-                if not bool(chunk.abs().max() <= _LARGEST):
-                    raise ValueError("images must be finite and at most 1e150 in magnitude.")
-                shape = chunk.shape[:2]
-                where = tuple(np.broadcast_to(index, shape).ravel() for index in where)
-                yield chunk.reshape(-1, dim).index_select(1, cell.reach), where, cell
+    for kind, weight in enumerate(kinds):
+        members = np.flatnonzero(kind_of.ravel() == kind) if len(kinds) > 1 else slice(None)
+        padding = np.asarray(patches[0, members][0], dtype=np.float64) * (weight == 0)
+        name = _engine_name(engine, device, len(kinds))
+        cell = _prepare(tokens.tobytes(), weight.tobytes(), padding.tobytes(), norm, name, device)
+        block = patches[:, members].reshape(-1, dim)
+        if not weight.all():
+            block = block[:, cell.order]
+        yield block, members, cell
 
 
-def _squared_distances(patches, cell):
-    """Squared distances (m, n_tokens), one coordinate after the other: the definition of t.
-
-    Every operation is rounded on its own, so that all devices and chunk sizes agree to the bit.
-    """
-    total = cell.base.expand(len(patches), -1).clone()
-    for x, v in zip(patches.T, cell.tokens.T, strict=True):
-        difference = x[:, None] - v
-        total += difference.mul_(difference)
-    return total
+def _check_size(values, what):
+    if not max(float(values.max()), -float(values.min())) <= _LARGEST:
+        raise ValueError(f"{what} must be finite and at most {_LARGEST:g} in magnitude.")
 
 
-def _dual_norms(own, others, weights, norm):
-    """|w (a - b)|_* for all pairs (m, n_tokens), without underflow, not below the true value."""
-    columns = list(zip(own.T, others.T, weights, strict=True))
-    largest = torch.zeros(len(own), len(others), dtype=own.dtype, device=own.device)
-    for a, b, w in columns:
-        torch.maximum(largest, (a[:, None] - b).mul_(w).abs_(), out=largest)
-    if norm == "l1":
-        return largest + _TINY
-    largest += _TINY
-    total = torch.zeros_like(largest)
-    for a, b, w in columns:
-        part = (a[:, None] - b).mul_(w).abs_().div_(largest)
-        total += part if norm == "linf" else part.mul_(part)
-    return largest * (total if norm == "linf" else total.sqrt_()) + len(columns) * _TINY
+def _engine_name(engine, device, n_kinds):
+    if engine not in ("auto", *_ENGINES):
+        raise ValueError(f"engine must be 'auto' or one of {tuple(_ENGINES)}, got {engine!r}.")
+    return "dense" if engine == "auto" else engine
 
 
-def _certify_chunk(patches, cell, norm, noise, noise_growth):
-    """Own tokens (m,) and radii (m,) of patches (m, dim) that share a cell geometry."""
-    distances = _squared_distances(patches, cell)
-    nearest, own = distances.min(1, keepdim=True)
-    if len(cell.tokens) == 1:
-        return own[:, 0], torch.full_like(nearest[:, 0], torch.inf)
-    used, which = torch.unique(own, return_inverse=True)
-    spread = 2 * _dual_norms(cell.tokens[used], cell.tokens, cell.weights, norm)[which[:, 0]]
-    gap = distances - nearest
-    unrounded = (gap / spread).scatter_(1, own, torch.inf).amin(1, keepdim=True)
-
-    gamma = (cell.dim + 8) * np.finfo(np.float64).eps
-    motion = _largest_motion(cell.weights, norm) * unrounded
-    blur = 0.0 if noise is None else 2 * noise[:, None] + noise_growth * motion
-    gap -= 4 * gamma * (distances + nearest + (motion + blur) ** 2) + 8 * cell.dim * _TINY
-    if noise is not None:
-        ones = torch.ones_like(cell.weights)
-        apart = _dual_norms(cell.tokens[used], cell.tokens, ones, "l2")[which[:, 0]]
-        gap -= 2 * apart * blur * (1 + gamma)
-    radii = (gap / spread).scatter_(1, own, torch.inf).amin(1) * (1 - gamma)
-    return own[:, 0], radii.nan_to_num_(0.0, posinf=torch.inf).clamp_(min=0)
+_ENGINES = {"dense": _dense}
 
 
-def _largest_motion(weights, norm):
-    """How far, in L2, a patch moves at most under a perturbation of norm 1."""
-    return float(weights.norm() if norm == "linf" else weights.max())
+@functools.lru_cache(maxsize=8)
+def _prepare(tokens, weights, padding, norm, engine, device):
+    """The cell of tokens, weights and padding given as bytes; kept, since it takes a while."""
+    weights, padding = np.frombuffer(weights), np.frombuffer(padding)
+    tokens = np.frombuffer(tokens).reshape(-1, len(weights))
+    order = np.argsort(weights > 0, kind="stable")
+    tokens, weights, padding = tokens[:, order], weights[order], padding[order]
+    fixed = np.count_nonzero(weights == 0)
+    base = np.zeros(len(tokens))
+    for value, column in zip(padding[:fixed], tokens.T[:fixed], strict=True):
+        base += (value - column) ** 2
+    # Of tokens that agree in all that can be reached, the one nearest to the padding wins.
+    nearest = np.lexsort((np.arange(len(tokens)), base))
+    _, first = np.unique(tokens[nearest][:, fixed:], axis=0, return_index=True)
+    names = np.sort(nearest[first])
+    tables = _ENGINES[engine].prepare(tokens[names], weights, norm, device)
+    return _Cell(names, order, _ENGINES[engine], tables)

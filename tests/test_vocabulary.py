@@ -131,8 +131,8 @@ def test_threads_batches_and_order_change_nothing(digits, monkeypatch):
     vocabulary = PatchVocabulary(16, 3, random_state=0).fit(X)
     ids, radii = vocabulary.tokenize(X), vocabulary.certify(X)
     order = np.random.default_rng(0).permutation(len(X))
-    for n_jobs, size in ((1, 100), (2, 100), (2, 1), (3, 10**6)):
-        monkeypatch.setattr("sklearn_patchcert.tokenizer._IMAGES_AT_ONCE", size)
+    for n_jobs, size in ((1, 6400), (2, 6400), (2, 1), (3, 10**6)):
+        monkeypatch.setattr("sklearn_patchcert.tokenizer._VALUES_AT_ONCE", size)
         some = slice(None) if size > 1 else slice(50)
         vocabulary.set_params(n_jobs=n_jobs)
         np.testing.assert_array_equal(vocabulary.certify(X[some]), radii[some])
