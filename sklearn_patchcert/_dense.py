@@ -102,4 +102,5 @@ def _certify_chunk(patches, prepared, noise, noise_growth):
 
 def largest_motion(weights, norm):
     """How far, in L2, a patch moves at most under a perturbation of norm 1."""
-    return float(np.linalg.norm(weights) if norm == "linf" else weights.max())
+    largest = weights.max()  # apart, so that no square vanishes
+    return float(largest * np.linalg.norm(weights / largest) if norm == "linf" else largest)

@@ -18,6 +18,7 @@ from sklearn.utils.validation import _check_feature_names_in, validate_data
 from sklearn_patchcert._version import __version__
 
 __all__ = [
+    "LARGEST",
     "Integral",
     "Interval",
     "Real",
@@ -34,7 +35,7 @@ __all__ = [
     "shape_of",
 ]
 
-_LARGEST = 1e150
+LARGEST = 1e150
 _EXACT_IN_FLOAT32 = (np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.float16)
 _SEED_LOCK = threading.RLock()
 
@@ -74,18 +75,18 @@ def check_images(estimator, X, *, reset, image_shape=None):
             raise ValueError(f"Images must have 2, 3 or 4 dimensions, got {X.ndim} ({X.shape}).")
         shape = X.shape[1:] if X.ndim == 4 else (*X.shape[1:], 1)
         X = X.reshape(len(X), math.prod(shape))
-    dtype = getattr(X, "dtype", None)
-    dtype = dtype if isinstance(dtype, np.dtype) else None
-    if dtype is not None and dtype.kind == "f" and dtype.itemsize > 8:
-        raise TypeError(f"{dtype} is wider than float64 and would be rounded; convert it first.")
-    wide = dtype is not None and dtype.kind in "iu" and dtype.itemsize == 8 and X.size
-    if wide and max(-int(X.min()), int(X.max())) > 2**53:
-        raise ValueError("Integers beyond 2**53 cannot be held exactly in float64.")
-    exact = dtype is not None and dtype.type in _EXACT_IN_FLOAT32
+    dtypes = _dtypes(X)
+    for dtype in dtypes:
+        if dtype.kind == "f" and dtype.itemsize > 8:
+            raise TypeError(f"{dtype} is wider than float64; convert X to float64 first.")
+    exact = dtypes and all(dtype.type in _EXACT_IN_FLOAT32 for dtype in dtypes)
     wanted = np.float32 if exact else [np.float64, np.float32]
     rows = validate_data(estimator, X, reset=reset, dtype=wanted)
-    if max(float(rows.max()), -float(rows.min())) > _LARGEST:
-        raise ValueError(f"X has values beyond {_LARGEST:g}, whose squares would overflow.")
+    largest = max(float(rows.max()), -float(rows.min()))
+    if largest > LARGEST:
+        raise ValueError(f"X has values beyond {LARGEST:g}, whose squares would overflow.")
+    if largest >= 2**53 and not all(dtype.kind == "f" for dtype in dtypes):
+        raise ValueError("X has integers from 2**53 on, which float64 does not hold exactly.")
     fitted = None if reset else getattr(estimator, "image_shape_", None)
     if fitted is not None:
         if shape is not None and tuple(shape) != fitted:
@@ -101,6 +102,13 @@ def check_images(estimator, X, *, reset, image_shape=None):
     if reset:
         estimator.image_shape_ = tuple(map(int, shape))
     return rows.reshape(len(rows), *shape)
+
+
+def _dtypes(X):
+    """NumPy's dtypes of an array or of a frame's columns; object where it is not known."""
+    found = getattr(X, "dtypes", None)
+    found = [getattr(X, "dtype", None)] if found is None else list(found)
+    return [dtype if isinstance(dtype, np.dtype) else np.dtype(object) for dtype in found]
 
 
 def shape_of(X):

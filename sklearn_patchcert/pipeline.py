@@ -51,8 +51,9 @@ class _CertifiedPipeline(Pipeline):
         -------
         radii : ndarray of float64 (n, rows, cols) or (n, rows, cols, C)
             In the units of X, the input of the whole pipeline, also where scaling steps come
-            before the vocabulary; rounded down, the rounding of those steps included.  The map
-            certifies the product of the balls of all patches; their sum is a slack statistic, not
+            before the vocabulary; rounded down, the rounding of those steps included.  Since they
+            compute in the dtype that they are given, the certificate behind such steps is about
+            arrays of the dtype of X, integers counting as float64.  The map certifies the product of the balls of all patches; their sum is a slack statistic, not
             a radius.
         witness : Bunch
             With `return_witness` only: as :meth:`PatchVocabulary.certify` returns it, the
@@ -89,14 +90,19 @@ class _CertifiedPipeline(Pipeline):
 
 def _scaled(steps, vocabulary, X):
     """A batch as it reaches the vocabulary, and what encoding.certify has to know of the way."""
-    shape = vocabulary.image_shape_
-    affine, Z = IDENTITY, X
+    shape = getattr(vocabulary, "image_shape_", None)
+    if shape is None:
+        raise ValueError(
+            "A vocabulary behind a scaling step must know its image_shape to certify: pass "
+            "image_shape to from_tokens."
+        )
+    values = np.abs(np.array(X, dtype=np.float64)).reshape(-1, *shape)
+    affine, Z = IDENTITY, X.copy() if hasattr(X, "copy") else X  # a step may work in place
     for step in steps:
         Z = step.transform(Z)
         affine = then(affine, step, shape, np.asarray(Z).dtype)
-    if not np.abs(affine.scale).min() > 0:
-        raise ValueError("A step before the vocabulary scales a feature to nothing.")
-    values = np.abs(np.asarray(X, dtype=np.float64)).reshape(len(Z), *shape)
+    if not np.abs(affine.scale).min() >= np.finfo(np.float64).tiny:
+        raise ValueError("The steps before the vocabulary scale a feature to nothing.")
     return Z, {
         "scale": affine.scale,
         "error": affine.slope * values + affine.base,

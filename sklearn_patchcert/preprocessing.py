@@ -141,10 +141,21 @@ def then(first, step, image_shape, dtype):
     ------
     TypeError
         If the step is another: what it does to distances is not known.
+    ValueError
+        If its parameters are not of the images' shape, or too small or large for `dtype`.
     """
+    info = np.finfo(dtype)
+    for part in _scale_shift(step, image_shape):
+        sizes = np.abs(part[part != 0])
+        if sizes.size and not (sizes.min() >= info.tiny and sizes.max() <= info.max):
+            raise ValueError(
+                f"{type(step).__name__} shifts or scales by {sizes.min():g} to {sizes.max():g}, "
+                f"beyond what {info.dtype} holds to full precision: certify cannot bound its "
+                "rounding. Rescale the data."
+            )
     scale, shift = (np.broadcast_to(part, image_shape) for part in _scale_shift(step, image_shape))
     # A step rounds four times at most (its two parameters, a sum, a product), by eps / 2 each.
-    unit, tiny = 4 * float(np.finfo(dtype).eps), 4 * float(np.finfo(dtype).tiny)
+    unit, tiny = 4 * float(info.eps), 4 * float(info.tiny)
     size = np.abs(scale)
     return Affine(
         scale=scale * first.scale,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Bunch, _safe_indexing, gen_batches
 from sklearn.utils.parallel import Parallel, delayed
@@ -28,15 +29,14 @@ _VALUES_AT_ONCE = 2**20
 class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
     """Base of the vocabularies: everything that needs tokens, nothing that learns them.
 
-    A subclass has the parameters `image_shape`, `per_channel`, `output`, `device`, `n_jobs` and
-    `verbose` and sets `vocabulary_`, `patch_size_` and, where they are known, `image_shape_` and
+    A subclass has the parameters `image_shape`, `output`, `device`, `n_jobs` and `verbose` and sets
+    `vocabulary_`, `patch_size_`, `per_channel_` and, where they are known, `image_shape_` and
     `sample_shape_`, the shape in which it was given an image.
     """
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        if self.output == "ids":
-            tags.transformer_tags.preserves_dtype = []
+        tags.transformer_tags.preserves_dtype = []
         return tags
 
     def transform(self, X):
@@ -49,8 +49,9 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         Returns
         -------
         X_out : ndarray
-            With `output="images"` images made of tokens, of the shape of X.  With `output="ids"`
-            the token ids, int64, (n, n_patches).
+            With `output="images"` images made of tokens, of the shape of X and the dtype of
+            `vocabulary_`, so that what comes after sees the tokens alone, whatever the dtype of X.
+            With `output="ids"` the token ids, int64, (n, n_patches).
         """
         if isinstance(X, Iterator):
             raise TypeError("transform needs all images at once; tokenize and certify do not.")
@@ -59,8 +60,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             ids = encoding.encode(images, device=device, **self._code())
             if self.output == "ids":
                 return (ids.reshape(len(ids), -1),)
-            made = encoding.decode(ids, image_shape=images.shape[1:], **self._code())
-            return (made.astype(images.dtype, copy=False),)
+            return (encoding.decode(ids, image_shape=images.shape[1:], **self._code()),)
 
         (made,) = self._over_batches(X, compute)
         return made if self.output == "ids" else made.reshape(shape_of(X))
@@ -117,7 +117,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             sides = np.multiply(ids.shape[1:3], self.patch_size_)
             channels = self._channels() or ids.shape[-1]
             shape = int(sides[0]), int(sides[1]), channels
-        grid = *grid_shape(shape, self.patch_size_), count_groups(shape, self.per_channel)
+        grid = *grid_shape(shape, self.patch_size_), count_groups(shape, self.per_channel_)
         if ids.ndim < 2 or ids.size != len(ids) * math.prod(grid):
             raise ValueError(f"An image has {grid} patches (rows, cols, groups), got {ids.shape}.")
         images = encoding.decode(ids.reshape(-1, *grid), image_shape=shape, **self._code())
@@ -138,8 +138,9 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         Returns
         -------
         radii : ndarray of float64, the shape of :meth:`tokenize`'s ids
-            In the units of X, exact but for rounding, and always rounded down: for every float
-            array within the radii, :meth:`transform` returns the same tokens.  The map certifies
+            In the units of X, exact but for rounding, and always rounded down: for every float32
+            or float64 array within the radii that is accepted at all, that is, without values
+            beyond 1e150, :meth:`transform` returns the same tokens.  The map certifies
             the product of the balls, that is, all patches together.  The largest ball of the whole
             image inside it has the smallest of an image's radii as its radius; their sum is a
             slack statistic, not a radius.
@@ -173,15 +174,15 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         if self.output == "images":
             return names
         rows, cols = grid_shape(self.image_shape_, self.patch_size_)
-        grid = np.ndindex(rows, cols, count_groups(self.image_shape_, self.per_channel))
-        axes = 3 if self.per_channel else 2
+        grid = np.ndindex(rows, cols, count_groups(self.image_shape_, self.per_channel_))
+        axes = 3 if self.per_channel_ else 2
         return np.array(["patch_" + "_".join(map(str, at[:axes])) for at in grid], dtype=object)
 
     def _channels(self):
         """How many channels the tokens speak of; None where any number shares them."""
-        if self.per_channel == "shared":
+        if self.per_channel_ == "shared":
             return None
-        if self.per_channel:
+        if self.per_channel_:
             return len(self.vocabulary_)
         return self.vocabulary_.shape[-1] // math.prod(self.patch_size_)
 
@@ -220,7 +221,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         return {
             "vocabulary": self.vocabulary_,
             "patch_size": self.patch_size_,
-            "per_channel": bool(self.per_channel),
+            "per_channel": bool(self.per_channel_),
         }
 
     def _over_batches(self, X, compute, before=None):
@@ -243,7 +244,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
 
     def _map(self, values):
         """(n, rows, cols, groups) as users see it: the last axis where channels are apart."""
-        return values if self.per_channel else values[..., 0]
+        return values if self.per_channel_ else values[..., 0]
 
 
 def count_groups(image_shape, per_channel):
@@ -258,6 +259,8 @@ def _batches(X):
     """
     if isinstance(X, Iterator):
         return (part for batch in X for part in _batches(batch)[0]), None
+    if issparse(X):
+        raise TypeError("Sparse data was passed, but images are dense: use X.toarray().")
     shape = shape_of(X)
     if len(shape) < 2 or 0 in shape:
         return [X], None  # which the check will refuse

@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_patchcert import encoding
 from sklearn_patchcert._validation import (
+    LARGEST,
     Integral,
     Interval,
     Real,
@@ -83,6 +84,8 @@ class PatchVocabulary(PatchTokenizer):
     image_shape_ : tuple (H, W, C)
     patch_size_ : tuple (ph, pw)
         `patch_size`, clipped to the image.
+    per_channel_ : bool or "shared"
+        `per_channel` as it was when the tokens were made.
     history_ : list of float
         Mean squared L2 error of the patches in each step of Lloyd's algorithm or, for "learned",
         the mean loss in each pass of the gradient descent; averaged over channels.
@@ -194,13 +197,17 @@ class PatchVocabulary(PatchTokenizer):
         array([[[0.4, 0.2]]])
         """
         tokens = np.asarray(tokens)
+        if tokens.dtype.kind not in "fiub":
+            raise ValueError(f"tokens must be numbers, got {tokens.dtype}.")
         tokens = tokens if tokens.dtype == np.float32 else tokens.astype(np.float64)
-        if tokens.ndim != (3 if per_channel is True else 2) or 0 in tokens.shape:
+        self = cls(1, patch_size, image_shape=image_shape, per_channel=per_channel)
+        self._validate_params()
+        self.per_channel_ = _own_or_shared(per_channel)
+        if tokens.ndim != (3 if self.per_channel_ is True else 2) or 0 in tokens.shape:
             axes = "(C, n_tokens, patch_dim)" if per_channel is True else "(n_tokens, patch_dim)"
             raise ValueError(f"tokens must be {axes} and not empty, got {tokens.shape}.")
-        if not np.isfinite(tokens).all():
-            raise ValueError("tokens hold NaN or infinity.")
-        self = cls(tokens.shape[-2], patch_size, image_shape=image_shape, per_channel=per_channel)
+        if not np.abs(tokens).max() <= LARGEST:
+            raise ValueError(f"tokens must be finite and at most {LARGEST:g} in magnitude.")
         self.patch_size_ = _pair(patch_size)
         area, dim = math.prod(self.patch_size_), tokens.shape[-1]
         if dim % area or (per_channel and dim != area):
@@ -213,6 +220,8 @@ class PatchVocabulary(PatchTokenizer):
                 raise ValueError(f"patch_size={patch_size!r} is larger than {image_shape=}.")
         parts = [distinct_tokens(part) for part in self._own(tokens)]
         self._set_tokens(parts, [np.zeros(len(part), dtype=np.int64) for part in parts])
+        self.n_tokens = self.vocabulary_.shape[-2]
+        self.history_, self.n_iter_ = [], 0
         if image_shape is not None:
             self._check_channels(self.image_shape_[2])
         return self
@@ -262,11 +271,12 @@ class PatchVocabulary(PatchTokenizer):
         images = check_images(self, X, reset=start, image_shape=self.image_shape)
         random = np.random.default_rng(random_seed(self.random_state))
         if start:
+            self.per_channel_ = _own_or_shared(self.per_channel)
             self.patch_size_ = _clip(_pair(self.patch_size), self.image_shape_)
             self.sample_shape_ = shape_of(X)[1:]
             images = self._draw(images, random)
-        patches = images_to_patches(images, self.patch_size_, per_channel=bool(self.per_channel))
-        parts = encoding.split_channels(patches, self.per_channel is True)
+        patches = images_to_patches(images, self.patch_size_, per_channel=bool(self.per_channel_))
+        parts = encoding.split_channels(patches, self.per_channel_ is True)
         fitted = [
             fit_tokens(
                 part,
@@ -305,7 +315,7 @@ class PatchVocabulary(PatchTokenizer):
         if self.subsample is None:
             return images
         size = -(
-            -self.subsample // (rows * cols * count_groups(self.image_shape_, self.per_channel))
+            -self.subsample // (rows * cols * count_groups(self.image_shape_, self.per_channel_))
         )
         if size >= len(images):
             return images
@@ -313,13 +323,13 @@ class PatchVocabulary(PatchTokenizer):
 
     def _own(self, array):
         """One entry for each vocabulary, whether there is one or one for each channel."""
-        return array if self.per_channel is True else array[None]
+        return array if self.per_channel_ is True else array[None]
 
     def _set_tokens(self, tokens, counts):
         size = max(map(len, tokens))
         tokens = [np.pad(t, ((0, size - len(t)), (0, 0)), mode="edge") for t in tokens]
         counts = [np.pad(c, (0, size - len(c))) for c in counts]
-        by_channel = self.per_channel is True
+        by_channel = self.per_channel_ is True
         self.vocabulary_ = np.stack(tokens) if by_channel else tokens[0]
         self.token_counts_ = np.stack(counts) if by_channel else counts[0]
 
@@ -327,9 +337,16 @@ class PatchVocabulary(PatchTokenizer):
 def _pair(patch_size):
     """(ph, pw) of a number or a pair."""
     pair = (patch_size, patch_size) if np.isscalar(patch_size) else tuple(patch_size)
-    if len(pair) != 2 or not all(isinstance(size, Integral) and size > 0 for size in pair):
+    if len(pair) != 2 or not all(
+        isinstance(size, Integral) and not isinstance(size, bool) and size > 0 for size in pair
+    ):
         raise ValueError(f"patch_size must be a positive int or a pair of them, got {patch_size}.")
     return int(pair[0]), int(pair[1])
+
+
+def _own_or_shared(per_channel):
+    """`per_channel` as False, True or "shared", where NumPy's booleans are given, too."""
+    return per_channel if isinstance(per_channel, str) else bool(per_channel)
 
 
 def _clip(patch_size, image_shape):

@@ -249,7 +249,7 @@ def step_to_wall(patches, tokens, ids, others, norm="l2", *, weights=None):
 
 def check_norm(norm):
     """Return `norm`, or raise ValueError where it is not one of "l2", "linf", "l1"."""
-    if norm not in NORMS:
+    if not isinstance(norm, str) or norm not in NORMS:
         raise ValueError(f"norm must be one of {NORMS}, got {norm!r}.")
     return norm
 

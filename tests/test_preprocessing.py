@@ -1,7 +1,11 @@
 """ChannelStandardizer, and what the certificate makes of the steps before a vocabulary."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.preprocessing import (
     MaxAbsScaler,
     MinMaxScaler,
@@ -109,9 +113,128 @@ def test_rounding_of_a_step_counts(digits):
     X, y = (part[:200] for part in digits)
     X = (X + 1e6).astype(np.float32)
     model = fitted([("scale", ChannelStandardizer())], X, y)
-    precise = fitted([("scale", ChannelStandardizer())], X.astype(np.float64), y)
-    lost = precise.certify(X.astype(np.float64)) - model.certify(X)
+    scaler, vocabulary = model["scale"], model["vocab"]
+    Z = ((X.astype(np.float64) - scaler.mean_) / scaler.scale_).reshape(-1, 8, 8)
+    lost = vocabulary.certify(Z.reshape(-1, 64)) * scaler.scale_ - model.certify(X)
     assert lost.max() > 1e-2
+
+
+SCALERS = [
+    StandardScaler,
+    lambda: StandardScaler(with_mean=False),
+    lambda: StandardScaler(with_std=False, copy=False),
+    lambda: MinMaxScaler((-3, 5)),
+    MaxAbsScaler,
+    lambda: RobustScaler(unit_variance=True, copy=False),
+    lambda: ChannelStandardizer((1, 2)),
+]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    st.integers(0, 10**9),
+    st.lists(st.sampled_from(SCALERS), min_size=1, max_size=3),
+    st.sampled_from([np.float32, np.float64]),
+    st.sampled_from(NORMS),
+    st.floats(-3, 5),
+)
+def test_sound_on_both_sides_of_a_wall_behind_scalers(seed, chain, dtype, norm, offset):
+    # Walk to arrays next to each other on two sides of a wall; each pair of arrays around there
+    # with different tokens must lie apart by the radius at least, in exact arithmetic.
+    rng = np.random.default_rng(seed)
+    spread = 10 ** rng.uniform(-9, 9, size=2)
+    X = spread * (rng.normal(size=(30, 2)) + rng.normal(size=2) * 10**offset)
+    X = X.astype(dtype)
+    steps, Z = [], X
+    for number, make in enumerate(chain):
+        steps.append((f"s{number}", make()))
+        Z = steps[-1][1].fit_transform(Z.copy())
+    Z = Z.astype(float)
+    away = Z.std(0) * rng.normal(size=2) * 10 ** rng.uniform(-5, 0)
+    tokens = [Z[0] - away, Z[0] + away]
+    vocabulary = PatchVocabulary.from_tokens(tokens, patch_size=(1, 2), image_shape=(1, 2))
+    model = CertifiedPatchClassifier([*steps, ("vocab", vocabulary)])
+
+    def ids(arrays):
+        for _, step in steps:
+            arrays = step.transform(arrays.copy())
+        return vocabulary.tokenize(arrays)[:, 0, 0]
+
+    kinds = ids(X)
+    if kinds.min() == kinds.max():
+        return
+    near, far = X[kinds == 0][:1], X[kinds == 1][:1]
+    for _ in range(70):
+        middle = (near / 2 + far / 2).astype(dtype)
+        near, far = (middle, far) if ids(middle)[0] == 0 else (near, middle)
+    around = [near, far]
+    for base in (near, far):
+        around += [
+            base + (rng.integers(-30, 31, size=2) * np.spacing(np.abs(base))).astype(dtype)
+            for _ in range(8)
+        ]
+        around += [
+            (base + size * spread * rng.normal(size=2)).astype(dtype) for size in (1e-7, 1e-6, 1e-5)
+        ]
+    around = np.concatenate(around).astype(dtype)
+    kinds, radii = ids(around), model.certify(around, norm)[:, 0, 0]
+    assert (radii >= 0).all()
+    for x, kind, radius in zip(around, kinds, radii, strict=True):
+        for other in around[kinds != kind] if radius > 0 else ():
+            step = [Fraction(float(a)) - Fraction(float(b)) for a, b in zip(x, other, strict=True)]
+            size = {
+                "l2": sum(v * v for v in step),
+                "linf": max(map(abs, step)),
+                "l1": sum(map(abs, step)),
+            }[norm]
+            limit = Fraction(float(radius))
+            assert size >= (limit * limit if norm == "l2" else limit)
+
+
+@pytest.mark.parametrize("make", SCALERS[:6])
+def test_certify_leaves_its_input_alone_and_does_not_depend_on_copy(digits, make):
+    X = (digits[0][:100] - 8.0).astype(np.float32)
+    X[:, 1:] += np.linspace(1.0, 50.0, 63, dtype=np.float32)
+    model = fitted([("scale", make())], X.copy(), digits[1][:100])
+    before = X.copy()
+    radii = model.certify(X)
+    np.testing.assert_array_equal(X, before)
+    model["scale"].set_params(copy=True)
+    np.testing.assert_array_equal(model.certify(X), radii)
+
+
+@pytest.mark.parametrize("per_channel", [True, "shared"])
+def test_every_channel_has_its_own_scale(per_channel):
+    # Channels so unequal that the error or the scale of the wrong one would show.
+    rng = np.random.default_rng(0)
+    X = rng.normal([0.0, 1e6, -1e3], [1e-3, 1.0, 1e3], size=(200, 4, 4, 3)).astype(np.float32)
+    scaler = ChannelStandardizer().fit(X)
+    vocabulary = PatchVocabulary(6, 2, per_channel=per_channel, random_state=0)
+    model = CertifiedPatchClassifier([("scale", scaler), ("vocab", vocabulary)]).fit(X)
+    radii, ids = model.certify(X), model[-1].tokenize(scaler.transform(X))
+    plain = model[-1].certify(scaler.transform(X)) * scaler.scale_
+    assert (radii <= plain).all()
+    lost = (plain - radii).max((0, 1, 2)) / scaler.scale_
+    assert lost[1] > 100 * max(lost[0], lost[2])  # where rounding in float32 is a large part
+    for _ in range(20):
+        unit = rng.normal(size=(200, 2, 2, 2, 2, 3))  # n, row, y, column, x, channel
+        unit *= (radii / np.sqrt(np.square(unit).sum((2, 4))))[:, :, None, :, None]
+        moved = X + unit.transpose(0, 1, 2, 3, 4, 5).reshape(X.shape) * (1 - 1e-9)
+        np.testing.assert_array_equal(model[-1].tokenize(scaler.transform(moved)), ids)
+
+
+def test_parameters_that_lose_precision_are_refused(digits):
+    X = digits[0][:50] * 1e-310
+    model = fitted([("scale", StandardScaler())], X, digits[1][:50])
+    with pytest.raises(ValueError, match="Rescale the data"):
+        model.certify(X)
+
+
+def test_a_vocabulary_behind_a_scaler_must_know_its_shape(digits):
+    free = PatchVocabulary.from_tokens(np.eye(4), patch_size=2)
+    model = CertifiedPatchClassifier([("s", StandardScaler().fit(digits[0])), ("vocab", free)])
+    with pytest.raises(ValueError, match="pass image_shape to from_tokens"):
+        model.certify(digits[0])
 
 
 @pytest.mark.filterwarnings("ignore:lbfgs failed to converge")

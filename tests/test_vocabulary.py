@@ -10,8 +10,9 @@ import scipy.sparse
 import torch
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import pairwise_distances_argmin
+from sklearn.preprocessing import MaxAbsScaler
 
-from sklearn_patchcert import PatchVocabulary, voronoi
+from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary, voronoi
 from sklearn_patchcert.patches import images_to_patches, patches_to_images
 
 
@@ -212,12 +213,12 @@ def test_from_tokens_merges_copies_and_takes_any_size():
 @pytest.mark.parametrize(
     ("tokens", "options", "message"),
     [
-        ([[0.0, np.nan]], {"patch_size": (1, 2)}, "NaN or infinity"),
+        ([[0.0, np.nan]], {"patch_size": (1, 2)}, "must be finite"),
         ([0.0, 1.0], {"patch_size": 1}, "must be"),
         ([[0.0, 1.0, 2.0]], {"patch_size": 2}, "do not fit patch_size"),
         ([[0.0]], {"patch_size": 2, "image_shape": (1, 1)}, "do not fit"),
         ([[0.0] * 4], {"patch_size": 2, "image_shape": (8, 8, 3)}, "channels"),
-        ([[0.0] * 4], {"patch_size": 0}, "patch_size must be"),
+        ([[0.0] * 4], {"patch_size": 0}, "patch_size"),
     ],
 )
 def test_from_tokens_refuses(tokens, options, message):
@@ -361,3 +362,67 @@ def test_progress_is_shown_when_asked_for(digits, capsys):
     PatchVocabulary(4, max_iter=2, random_state=0).fit(digits[0]).certify(digits[0])
     shown = capsys.readouterr()
     assert shown.err == shown.out == ""
+
+
+def test_what_follows_sees_tokens_alone_whatever_the_dtype(digits):
+    X = digits[0] / 16
+    vocabulary = PatchVocabulary(8, 4, random_state=0).fit(X)
+    single = X.astype(np.float32)
+    np.testing.assert_array_equal(vocabulary.tokenize(X), vocabulary.tokenize(single))
+    np.testing.assert_array_equal(vocabulary.transform(X), vocabulary.transform(single))
+    huge = PatchVocabulary.from_tokens([[-1e39], [1e39]], patch_size=1)
+    assert np.isfinite(huge.transform(np.ones((1, 1, 1), np.float32))).all()
+
+
+@pytest.mark.parametrize("shape", [None, (8, 8)])
+def test_tokens_of_ones_own_can_be_learned_on(digits, shape):
+    start = np.random.default_rng(0).normal(size=(6, 16))
+    vocabulary = PatchVocabulary.from_tokens(start, patch_size=4, image_shape=shape)
+    vocabulary.partial_fit(digits[0])
+    assert vocabulary.n_iter_ == len(vocabulary.history_) > 0
+    assert not np.array_equal(vocabulary.vocabulary_, start)
+
+
+def test_bad_tokens_of_ones_own():
+    def make(tokens, **options):
+        return PatchVocabulary.from_tokens(tokens, **{"patch_size": 1, **options})
+
+    for tokens in ([["1.0"], ["2.0"]], [[1j], [2.0]]):
+        with pytest.raises(ValueError, match="numbers"):
+            make(tokens)
+    for value in (np.nan, np.inf, 1e151):
+        with pytest.raises(ValueError, match="finite"):
+            make([[0.0], [value]])
+    for options in ({"per_channel": "foo"}, {"per_channel": None}, {"patch_size": True}):
+        with pytest.raises(ValueError, match=r"per_channel|patch_size"):
+            make([[0.0], [1.0]], **options)
+    assert make([[0.0], [1.0], [0.0]]).n_tokens == 2
+
+
+def test_per_channel_of_numpy_and_set_after_fit():
+    X = np.random.default_rng(0).normal(size=(20, 4, 4, 3))
+    by_numpy = PatchVocabulary(4, 2, per_channel=np.True_, random_state=0).fit(X)
+    plain = PatchVocabulary(4, 2, per_channel=True, random_state=0).fit(X)
+    np.testing.assert_array_equal(by_numpy.certify(X), plain.certify(X))
+    plain.set_params(per_channel=False)  # counts from the next fit on, like any other
+    np.testing.assert_array_equal(by_numpy.certify(X), plain.certify(X))
+
+
+@pytest.mark.parametrize("kind", ["frame", "objects", "longdouble frame"])
+def test_values_that_float64_would_round_are_refused(kind):
+    large = [[2**53 + 1, 0], [2**53 + 3, 0]]
+    X = {
+        "frame": pd.DataFrame(large, columns=["a", "b"]),
+        "objects": np.array(large, dtype=object),
+        "longdouble frame": pd.DataFrame(np.array(large, dtype=np.longdouble), columns=["a", "b"]),
+    }[kind]
+    with pytest.raises((ValueError, TypeError), match=r"exactly|float64 first"):
+        PatchVocabulary(2, 1).fit(X)
+
+
+def test_sparse_images_are_refused(digits):
+    vocabulary = PatchVocabulary(4, random_state=0).fit(digits[0])
+    model = CertifiedPatchClassifier([("s", MaxAbsScaler().fit(digits[0])), ("v", vocabulary)])
+    for method in (vocabulary.certify, model.certify):
+        with pytest.raises(TypeError, match="parse"):
+            method(scipy.sparse.csr_matrix(digits[0]))
