@@ -78,6 +78,8 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         if start:
             self.classes_inferred_ = np.unique(y if classes is None else classes)
             self.n_outputs_ = max(2, len(self.classes_inferred_))
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(f"classes={classes} are others than before: {self.classes_}.")
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise ValueError(f"y has labels that are not among the classes: {unknown}.")
@@ -103,7 +105,8 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         probabilities : ndarray of float32 (n, n_classes)
         """
         probabilities = self._outputs(X)
-        return probabilities[:, : len(self.classes_)]
+        # The one logit more that a single class gets for training is nobody's.
+        return probabilities if len(self.classes_) > 1 else np.ones_like(probabilities[:, :1])
 
     def predict(self, X):
         """Predict the most probable class.

@@ -78,13 +78,19 @@ def _bunch(arrays, pixel_max):
 
 def _read(path, shape):
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {key: file[key] for key in _ARRAYS}
     except Exception as error:
         raise ValueError(f"{path} is no readable cache of images ({error}); delete it.") from error
     for split in ("train", "test"):
         X, y = arrays[f"X_{split}"], arrays[f"y_{split}"]
-        if X.dtype != np.uint8 or y.dtype != np.uint8 or X.shape[1:] != shape or len(X) != len(y):
+        if (
+            X.dtype != np.uint8
+            or y.dtype != np.uint8
+            or y.shape != X.shape[:1]
+            or X.shape[1:] != shape
+            or not len(X)
+        ):
             raise ValueError(
                 f"{path} holds {split} images {X.dtype} {X.shape} with labels {y.dtype} "
                 f"{y.shape}, not uint8 (n, {', '.join(map(str, shape))}) and (n,); delete it."
@@ -95,7 +101,7 @@ def _read(path, shape):
 def _download(name, path):
     from torchvision import datasets
 
-    arrays = {}
+    arrays: dict = {}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -106,9 +112,9 @@ def _download(name, path):
                 arrays[f"X_{split}"] = np.asarray(source.data, dtype=np.uint8)
                 arrays[f"y_{split}"] = np.asarray(source.targets, dtype=np.uint8)
             partial = Path(folder) / "partial.npz"
-            np.savez_compressed(partial, allow_pickle=False, **arrays)
+            np.savez_compressed(partial, **arrays)
             os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
+    except Exception as error:
         raise OSError(
             f"The data set {name!r} is not cached at {path} and could not be downloaded "
             f"({error}). Put an .npz file with the uint8 arrays {', '.join(_ARRAYS)} there."

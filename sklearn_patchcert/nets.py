@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import inspect
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -66,6 +68,12 @@ class _CosineDecay(Callback):
 
     def on_train_begin(self, net, **kwargs):
         self.epoch_ = -1
+        for group in net.optimizer_.param_groups:
+            group["initial_lr"] = group["lr"]
+
+    def on_train_end(self, net, **kwargs):
+        for group in net.optimizer_.param_groups:
+            group["lr"] = group.pop("initial_lr")
 
     def on_epoch_begin(self, net, dataset_train=None, **kwargs):
         self.epoch_ += 1
@@ -77,9 +85,7 @@ class _CosineDecay(Callback):
             return
         done = min(1.0, (self.epoch_ + self.step_ / self.steps_) / net.max_epochs)
         for group in net.optimizer_.param_groups:
-            group["lr"] = group.setdefault("initial_lr", group["lr"]) * (
-                0.5 + 0.5 * math.cos(math.pi * done)
-            )
+            group["lr"] = group["initial_lr"] * (0.5 + 0.5 * math.cos(math.pi * done))
         self.step_ += 1
 
 
@@ -87,7 +93,7 @@ class PatchNet(VersionedState, _Base):
     """What the classifier and the regressor share: everything but the target."""
 
     # skorch sets these in its constructor, where scikit-learn allows parameters only.
-    history_ = None
+    history_: Any = None
     initialized_ = False
     virtual_params_: dict = {}
 
@@ -197,7 +203,9 @@ class PatchNet(VersionedState, _Base):
             for name in [name for name in params if name.startswith("callbacks")]:
                 self.__dict__[name] = params.pop(name)
                 self._params_to_validate.add(name)
-        return super().set_params(**params)
+            return super().set_params(**params)
+        with isolated_seed(random_seed(self.random_state), self.device):  # a part may start anew
+            return super().set_params(**params)
 
     def _get_param_names(self):
         return [name for name in super()._get_param_names() if not name.startswith("_")]
@@ -281,6 +289,8 @@ class PatchNet(VersionedState, _Base):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
+        if self.lr_schedule not in ("cosine", None):
+            raise ValueError(f"lr_schedule must be 'cosine' or None, got {self.lr_schedule!r}.")
         device = check_device(self.device)
         images = check_images(self, X, reset=start, image_shape=self.image_shape)
         check_consistent_length(images, y)
@@ -288,13 +298,32 @@ class PatchNet(VersionedState, _Base):
             self.channel_mean_ = images.mean((0, 1, 2), dtype=np.float64)
             spread = images.std((0, 1, 2), dtype=np.float64)
             self.channel_std_ = np.where(spread > 0, spread, 1.0)
-        target = self._encode_target(y, start, classes)
+            if self.channel_std_.min() < np.finfo(np.float32).tiny:
+                raise ValueError(
+                    "X varies by less than float32 holds, in which networks compute: rescale it."
+                )
+        target, inputs = self._encode_target(y, start, classes), _channels_first(images)
         seed = random_seed(self.random_state)
-        with isolated_seed(seed, device):
+        with isolated_seed(seed, device), contextlib.ExitStack() as undo:
             if initialize:
                 self.initialize()
-            super().partial_fit(_channels_first(images), target, **fit_params)
+            else:
+                undo.callback(self._restore, *self._snapshot())
+            super().partial_fit(inputs, target, **fit_params)
+            undo.pop_all()
         return self
+
+    def _snapshot(self):
+        """What training changes in place."""
+        parts = self.module_, self.optimizer_, self.criterion_
+        return len(self.history_), [copy.deepcopy(part.state_dict()) for part in parts]
+
+    def _restore(self, epochs, states):
+        del self.history_[epochs:]
+        for part, state in zip(
+            (self.module_, self.optimizer_, self.criterion_), states, strict=True
+        ):
+            part.load_state_dict(state)
 
     def train_step_single(self, batch, **fit_params):
         """Forward and backward of one batch, in bfloat16 where `autocast` says so.
@@ -318,6 +347,7 @@ class PatchNet(VersionedState, _Base):
 
     def _outputs(self, X):
         check_is_fitted(self)
+        check_device(self.device)
         images = check_images(self, X, reset=False, image_shape=self.image_shape)
         return super().predict_proba(_channels_first(images))
 
@@ -333,4 +363,8 @@ class PatchNet(VersionedState, _Base):
 
 def _channels_first(images):
     """(n, H, W, C) to float32 (n, C, H, W), a view where the dtype allows."""
-    return images.astype(np.float32, copy=False).transpose(0, 3, 1, 2)
+    with np.errstate(over="ignore"):
+        single = images.astype(np.float32, copy=False)
+    if single is not images and not np.isfinite(single).all():
+        raise ValueError("X has values beyond float32, in which networks compute: rescale it.")
+    return single.transpose(0, 3, 1, 2)

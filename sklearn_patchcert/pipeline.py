@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -53,8 +54,8 @@ class _CertifiedPipeline(Pipeline):
             In the units of X, the input of the whole pipeline, also where scaling steps come
             before the vocabulary; rounded down, the rounding of those steps included.  Since they
             compute in the dtype that they are given, the certificate behind such steps is about
-            arrays of the dtype of X, integers counting as float64.  The map certifies the product of the balls of all patches; their sum is a slack statistic, not
-            a radius.
+            arrays of the dtype of X, integers counting as float64.  The map certifies the product
+            of the balls of all patches; their sum is a slack statistic, not a radius.
         witness : Bunch
             With `return_witness` only: as :meth:`PatchVocabulary.certify` returns it, the
             perturbation in the units of X.
@@ -83,8 +84,9 @@ class _CertifiedPipeline(Pipeline):
             step for _, step in self.steps if step is not None and not isinstance(step, str)
         ]
         for index, step in enumerate(estimators):
-            if isinstance(step, PatchVocabulary):
-                return estimators[:index], step
+            vocabulary = step.estimator if isinstance(step, FrozenEstimator) else step
+            if isinstance(vocabulary, PatchVocabulary):
+                return estimators[:index], vocabulary
         raise ValueError("No PatchVocabulary among the steps: there is nothing to certify.")
 
 
@@ -96,13 +98,13 @@ def _scaled(steps, vocabulary, X):
             "A vocabulary behind a scaling step must know its image_shape to certify: pass "
             "image_shape to from_tokens."
         )
-    values = np.abs(np.array(X, dtype=np.float64)).reshape(-1, *shape)
     affine, Z = IDENTITY, X.copy() if hasattr(X, "copy") else X  # a step may work in place
     for step in steps:
         Z = step.transform(Z)
         affine = then(affine, step, shape, np.asarray(Z).dtype)
     if not np.abs(affine.scale).min() >= np.finfo(np.float64).tiny:
         raise ValueError("The steps before the vocabulary scale a feature to nothing.")
+    values = np.abs(np.asarray(X, dtype=np.float64)).reshape(-1, *shape)
     return Z, {
         "scale": affine.scale,
         "error": affine.slope * values + affine.base,

@@ -69,17 +69,23 @@ class CertificateDisplay:
         """
         check_is_fitted(estimator)
         radii = estimator.certify(X, norm=norm)
-        Z, vocabulary, before = np.asarray(X), estimator, []
+        vocabulary, before = estimator, []
         if isinstance(estimator, Pipeline):
             before, vocabulary = estimator._split()
+        Z = X.copy() if hasattr(X, "copy") else X
         for step in before:
             Z = step.transform(Z)
-        shape = getattr(vocabulary, "image_shape_", np.shape(X)[1:])
-        tokens = vocabulary.inverse_transform(vocabulary.tokenize(Z)).reshape(len(Z), *shape)
+        shape = vocabulary._check(Z).shape[1:]
+        tokens = vocabulary.inverse_transform(vocabulary.tokenize(Z))
+        if not hasattr(vocabulary, "image_shape_"):  # whole patches, that is, with the padding
+            tokens = tokens[:, : shape[0], : shape[1]]
+        tokens = tokens.reshape(-1, *shape)
         for step in reversed(before):
             flat = tokens.reshape(len(tokens), -1) if np.ndim(X) == 2 else tokens
-            tokens = step.inverse_transform(flat).reshape(len(Z), *shape)
-        images = np.asarray(X).reshape(len(Z), *shape)
+            if hasattr(step, "feature_names_in_"):
+                flat = type(X)(flat, columns=step.feature_names_in_)
+            tokens = np.asarray(step.inverse_transform(flat)).reshape(-1, *shape)
+        images = np.asarray(X).reshape(-1, *shape)
         return cls.from_radii(
             images,
             tokens,
@@ -119,6 +125,9 @@ class CertificateDisplay:
         -------
         display : CertificateDisplay
         """
+        if norm not in _NORM_NAMES:
+            raise ValueError(f"norm must be one of {tuple(_NORM_NAMES)}, got {norm!r}.")
+        images, discretised, radii = map(np.asarray, (images, discretised, radii))
         display = cls(images, discretised, radii, patch_size=patch_size, norm=norm, units=units)
         return display.plot(**plot_options)
 

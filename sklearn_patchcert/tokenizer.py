@@ -178,6 +178,11 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         axes = 3 if self.per_channel_ else 2
         return np.array(["patch_" + "_".join(map(str, at[:axes])) for at in grid], dtype=object)
 
+    def _check(self, X):
+        images = check_images(self, X, reset=False, image_shape=self.image_shape)
+        self._check_channels(images.shape[3])
+        return images
+
     def _channels(self):
         """How many channels the tokens speak of; None where any number shares them."""
         if self.per_channel_ == "shared":
@@ -231,9 +236,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
 
         def checked(batch):
             batch, description = (batch, {}) if before is None else before(batch)
-            images = check_images(self, batch, reset=False, image_shape=self.image_shape)
-            self._check_channels(images.shape[3])
-            return compute(images, device=device, **description)
+            return compute(self._check(batch), device=device, **description)
 
         batches, n = _batches(X)
         run = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")

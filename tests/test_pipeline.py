@@ -1,0 +1,510 @@
+"""The certified pipelines: steps of every kind, searches, and the law from end to end."""
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, clone
+from sklearn.decomposition import PCA
+from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    OneHotEncoder,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.tree import DecisionTreeClassifier
+
+from sklearn_patchcert import (
+    CertifiedPatchClassifier,
+    CertifiedPatchRegressor,
+    ChannelStandardizer,
+    PatchNetClassifier,
+    PatchNetRegressor,
+    PatchVocabulary,
+)
+from sklearn_patchcert.patches import images_to_patches, patches_to_images
+from sklearn_patchcert.voronoi import NORMS
+
+ORDER = {"l2": 2, "linf": np.inf, "l1": 1}
+DUAL = {"l2": 2, "linf": 1, "l1": np.inf}
+
+
+def vocabulary(**options):
+    return PatchVocabulary(
+        **{"n_tokens": 8, "patch_size": 3, "strategy": "kmeans", "random_state": 0, **options}
+    )
+
+
+def net(kind=PatchNetClassifier, **options):
+    small = {"max_epochs": 1, "module__width": 8, "module__hidden": 16, "random_state": 0}
+    return kind(**{**small, **options})
+
+
+@pytest.fixture(scope="module")
+def few(digits):
+    X, y = digits
+    return X[:200], y[:200]
+
+
+@pytest.fixture(scope="module")
+def colour():
+    rng = np.random.default_rng(0)
+    X = rng.normal([0, 5, -30], [1, 10, 0.1], size=(60, 7, 8, 3))
+    return X, (X[:, :3, :3, 0].mean((1, 2)) > 0).astype(int)
+
+
+class Flatten(BaseEstimator):
+    """Images to rows, for classifiers that take rows only."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return np.asarray(X).reshape(len(X), -1)
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+class CountedVocabulary(PatchVocabulary):
+    """Counts its fits."""
+
+    fits = 0
+
+    def fit(self, X, y=None):
+        type(self).fits += 1
+        return super().fit(X, y)
+
+
+def move(X, model, directions, factor, norm, plus=0.0):
+    """All patches moved at once, each by `factor` of its radius (plus something) in its own way."""
+    step = model["vocab"]
+    cut = {"patch_size": step.patch_size_, "per_channel": bool(step.per_channel)}
+    patches = images_to_patches(directions.reshape(len(X), *step.image_shape_), **cut)
+    size = np.linalg.norm(patches, ORDER[norm], axis=-1, keepdims=True)
+    radii = model.certify(X, norm).reshape(size.shape)
+    moved = patches / np.where(size > 0, size, 1) * (radii * factor + plus)
+    return X + patches_to_images(moved, step.image_shape_, **cut).reshape(X.shape)
+
+
+# ---------------------------------------------------------------------------- the law
+
+
+def one_hot():
+    return OneHotEncoder(handle_unknown="ignore")
+
+
+PIPELINES = {
+    "network": lambda: [
+        ("vocab", vocabulary(strategy="learned", max_iter=2)),
+        ("clf", net(max_epochs=4)),
+    ],
+    "tokens as images": lambda: [("vocab", vocabulary()), ("clf", KNeighborsClassifier(1))],
+    "tokens as ids": lambda: [
+        ("vocab", vocabulary(output="ids")),
+        ("code", one_hot()),
+        ("clf", LogisticRegression()),
+    ],
+    "scaled": lambda: [
+        ("scale", StandardScaler()),
+        ("vocab", vocabulary()),
+        ("clf", DecisionTreeClassifier(random_state=0)),
+    ],
+    "something between": lambda: [
+        ("scale", MinMaxScaler((-1, 3))),
+        ("vocab", vocabulary(patch_size=4)),
+        ("between", PCA(10, random_state=0)),
+        ("clf", KNeighborsClassifier(1)),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_prediction_stays_when_every_patch_moves_inside_its_radius(few, name, norm):
+    X, y = few
+    model = CertifiedPatchClassifier(PIPELINES[name]()).fit(X, y)
+    before = model.predict_proba(X)
+    rng = np.random.default_rng(0)
+    for kind in range(8):
+        directions = rng.normal(size=X.shape)
+        if kind % 2:  # sparse ones reach further in some pixels
+            directions *= rng.random(X.shape) < 0.2
+        moved = move(X, model, directions, 1 - 1e-9, norm)
+        assert np.abs(moved - X).max() > 0.1
+        np.testing.assert_array_equal(model.predict_proba(moved), before)
+    # and the law is no accident: outside the radii the outputs do change
+    far = move(X, model, rng.normal(size=X.shape), 30, norm)
+    assert (model.predict_proba(far) != before).any(axis=1).mean() > 0.5
+
+
+def wall_directions(X, model, scale, norm):
+    """Steepest ways, in the input's units, to the wall that is nearest to every patch."""
+    step = model["vocab"]
+    cut = {"patch_size": step.patch_size_, "per_channel": bool(step.per_channel)}
+    before = X if model.steps[0][0] == "vocab" else model[:-2].transform(X)
+    patches = images_to_patches(before.reshape(len(X), *step.image_shape_), **cut)
+    # Beyond the image is padding that nobody moves: scale 0.
+    scales = images_to_patches(np.broadcast_to(scale, step.image_shape_)[None], **cut)[0]
+    normals = np.zeros(patches.shape)
+    for group in range(patches.shape[3]):
+        tokens = step.vocabulary_[group] if step.per_channel is True else step.vocabulary_
+        x, s = patches[:, :, :, group, None], scales[None, :, :, group, None]
+        squares = ((x - tokens) ** 2).sum(-1)
+        own = tokens[squares.argmin(-1)][..., None, :]
+        walls = np.linalg.norm(s * (tokens - own), DUAL[norm], axis=-1)
+        gaps = squares - squares.min(-1, keepdims=True)
+        heights = np.divide(gaps, walls, out=np.full_like(gaps, np.inf), where=walls > 0)
+        nearest = tokens[heights.argmin(-1)][..., None, :]
+        normals[:, :, :, group] = (s * (nearest - own))[..., 0, :]
+    if norm == "linf":
+        normals = np.sign(normals)
+    if norm == "l1":
+        normals *= np.abs(normals) == np.abs(normals).max(-1, keepdims=True)
+    return patches_to_images(normals, step.image_shape_, **cut)
+
+
+def tight_cases(few, colour):
+    """Models, images, and how the steps before the vocabulary scale a pixel."""
+    for scaler in (StandardScaler(), MinMaxScaler((-3, 5)), RobustScaler()):
+        X, y = few
+        scaled = scaler.fit(X)
+        scale = 1 / scaled.scale_ if type(scaler) is not MinMaxScaler else scaled.scale_
+        yield [("scale", clone(scaler)), ("vocab", vocabulary())], X, y, scale.reshape(8, 8, 1)
+    X, y = colour
+    scale = 1 / X.std((0, 1, 2))
+    for per_channel in (False, True, "shared"):
+        steps = [("scale", ChannelStandardizer()), ("vocab", vocabulary(per_channel=per_channel))]
+        yield steps, X, y, scale
+    yield [("vocab", vocabulary(per_channel=True))], X, y, np.ones(3)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("case", range(7))
+def test_tight_all_patches_at_once_in_the_units_of_the_input(few, colour, norm, case):
+    steps, X, y, scale = list(tight_cases(few, colour))[case]
+    model = CertifiedPatchClassifier([*steps, ("clf", DummyClassifier())]).fit(X, y)
+    before = Pipeline(model.steps[:-2]) if len(model.steps) > 2 else FunctionTransformer()
+
+    def tokenize(images):
+        return model["vocab"].tokenize(before.transform(images))
+
+    ids, radii = tokenize(X), model.certify(X, norm)
+    assert ids.shape == radii.shape
+    assert np.isfinite(radii).all()
+    directions = wall_directions(X, model, scale, norm)
+    inside = move(X, model, directions, 1 - 1e-6, norm)
+    np.testing.assert_array_equal(tokenize(inside), ids)
+    # What the rounding of a scaler may cost, for the pipeline may be given float32 too.
+    slack = 16 * np.finfo(np.float32).eps * np.abs(X).max() * 27 if len(steps) > 1 else 1e-9
+    assert slack < 5e-2 * radii.mean()
+    outside = move(X, model, directions, 1 + 1e-3, norm, plus=slack)
+    assert (tokenize(outside) != ids).all()
+
+
+# ---------------------------------------------------------------------------- steps
+
+
+def test_the_certificate_is_the_vocabularys_own_whatever_follows(few):
+    X, y = few
+    alone = vocabulary().fit(X)
+    ends = {
+        "images": (vocabulary(), LogisticRegression(max_iter=5000)),
+        "ids": (vocabulary(output="ids"), one_hot(), LogisticRegression()),
+        "between": (vocabulary(), StandardScaler(), PCA(5), KNeighborsClassifier()),
+        "nothing": (vocabulary(), "passthrough"),
+        "network": (vocabulary(), net()),
+    }
+    names = ("vocab", "a", "b", "c")
+    for steps in ends.values():
+        model = CertifiedPatchClassifier(list(zip(names, steps, strict=False))).fit(X, y)
+        for norm in NORMS:
+            np.testing.assert_array_equal(model.certify(X, norm), alone.certify(X, norm))
+    for last in (net(PatchNetRegressor), Ridge()):
+        steps = [("vocab", vocabulary()), ("clf", last)]
+        model = CertifiedPatchRegressor(steps).fit(X, X.mean(axis=1))
+        np.testing.assert_array_equal(model.certify(X), alone.certify(X))
+        assert model.predict(X).shape == (200,)
+
+
+def test_classifier_and_regressor_certify_the_same_behind_a_scaler(few):
+    X, y = few
+    before = [("scale", MinMaxScaler()), ("vocab", vocabulary())]
+    first = CertifiedPatchClassifier([*before, ("clf", net())]).fit(X, y)
+    second = CertifiedPatchRegressor([*clone_steps(before), ("clf", Ridge())]).fit(X, y / 7)
+    np.testing.assert_array_equal(first.certify(X, "linf"), second.certify(X, "linf"))
+
+
+def clone_steps(steps):
+    return [(name, clone(step)) for name, step in steps]
+
+
+def test_a_pipeline_is_what_its_steps_are(few):
+    X, y = few
+    model = CertifiedPatchClassifier([("vocab", vocabulary()), ("clf", net())]).fit(X, y)
+    step = vocabulary().fit(X)
+    by_hand = net().fit(step.transform(X), y)
+    np.testing.assert_array_equal(model.predict_proba(X), by_hand.predict_proba(step.transform(X)))
+    np.testing.assert_array_equal(model.classes_, np.arange(10))
+    assert model.n_features_in_ == 64
+    assert model.score(X, y) == np.mean(model.predict(X) == y)
+
+
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
+@pytest.mark.parametrize(
+    "step",
+    [FunctionTransformer(np.sqrt), FunctionTransformer(), PCA(64), PCA(16, whiten=True)],
+    ids=["sqrt", "any function", "rotation", "projection"],
+)
+def test_a_step_before_that_is_no_scaler_raises(few, step):
+    X, y = few
+    steps = [("step", step), ("vocab", vocabulary()), ("clf", LogisticRegression(max_iter=5))]
+    model = CertifiedPatchClassifier(steps).fit(X, y)
+    assert model.predict(X).shape == (200,)
+    with pytest.raises(TypeError, match=f"see through {type(step).__name__}"):
+        model.certify(X)
+
+
+def test_passthrough_steps_before_count_as_nothing(few):
+    X, y = few
+    plain = vocabulary().fit(X).certify(X)
+    for nothing in ("passthrough", None):
+        steps = [("scale", nothing), ("vocab", vocabulary()), ("clf", DummyClassifier())]
+        np.testing.assert_array_equal(CertifiedPatchClassifier(steps).fit(X, y).certify(X), plain)
+
+
+def test_images_in_every_layout_through_a_scaler_of_channels(colour):
+    X, y = colour
+    shape = (7, 8, 3)
+
+    def model(image_shape=None):
+        steps = [
+            ("scale", ChannelStandardizer(image_shape)),
+            ("vocab", vocabulary(image_shape=image_shape)),
+            ("flat", Flatten()),
+            ("clf", KNeighborsClassifier(1)),
+        ]
+        return CertifiedPatchClassifier(steps)
+
+    images, rows = model().fit(X, y), model(shape).fit(X.reshape(60, -1), y)
+    assert images.certify(X).shape == (60, 3, 3)
+    np.testing.assert_array_equal(images.certify(X), rows.certify(X.reshape(60, -1)))
+    np.testing.assert_array_equal(images.predict(X), rows.predict(X.reshape(60, -1)))
+    # gray images with and without an axis of channels
+    gray = X[..., 0]
+    flat = model().fit(gray, y).certify(gray)
+    np.testing.assert_array_equal(model().fit(gray[..., None], y).certify(gray[..., None]), flat)
+
+
+# ---------------------------------------------------------------------------- refusals
+
+
+def test_without_a_vocabulary_there_is_no_certificate(few):
+    X, y = few
+    model = CertifiedPatchClassifier().set_params(vocab="passthrough", clf=KNeighborsClassifier())
+    with pytest.raises(NotFittedError):
+        model.certify(X)
+    model.fit(X, y)
+    assert model.predict(X).shape == (200,)
+    with pytest.raises(ValueError, match="No PatchVocabulary among the steps"):
+        model.certify(X)
+
+
+def test_unfitted_and_unknown_norm(few):
+    X, y = few
+    for kind in (CertifiedPatchClassifier, CertifiedPatchRegressor):
+        for method in ("certify", "predict"):
+            with pytest.raises(NotFittedError):
+                getattr(kind(), method)(X)
+    for before in ([], [("scale", StandardScaler())]):
+        steps = [*before, ("vocab", vocabulary()), ("clf", DummyClassifier())]
+        model = CertifiedPatchClassifier(steps).fit(X, y)
+        with pytest.raises(ValueError, match="norm must be one of"):
+            model.certify(X, "l3")
+        with pytest.raises(ValueError, match="NaN"):
+            model.certify(np.full((2, 64), np.nan))
+        with pytest.raises(ValueError, match=r"features|shape"):
+            model.certify(X[:, :63])
+
+
+# ---------------------------------------------------------------------------- as a Pipeline
+
+
+def test_slices_are_plain_pipelines(few):
+    X, y = few
+    steps = [("scale", StandardScaler()), ("vocab", vocabulary()), ("clf", DummyClassifier())]
+    model = CertifiedPatchClassifier(steps).fit(X, y)
+    for part in (model[:2], model[:-1], model[:], model[0:2:1]):
+        assert type(part) is Pipeline
+        assert not hasattr(part, "certify")
+    made = model["vocab"].transform(model["scale"].transform(X))
+    np.testing.assert_array_equal(model[:-1].transform(X), made)
+    assert model[1] is model["vocab"] is model.named_steps["vocab"] is model[-2]
+    assert model[:2][1] is model["vocab"]
+    with pytest.raises(ValueError, match="step of 1"):
+        model[::2]
+    with pytest.raises(KeyError):
+        model["nothing"]
+    with pytest.raises(IndexError):
+        model[3]
+
+
+@pytest.mark.parametrize("kind", [CertifiedPatchClassifier, CertifiedPatchRegressor])
+def test_nested_parameters(few, kind):
+    X, y = few
+    model = kind()
+    given = {
+        "vocab__n_tokens": 7,
+        "vocab__strategy": "kmeans",
+        "vocab__random_state": 0,
+        "clf__lr": 0.01,
+        "clf__max_epochs": 2,
+        "clf__module__width": 5,
+        "clf__random_state": 0,
+    }
+    assert model.set_params(**given) is model
+    assert {name: model.get_params()[name] for name in given} == given
+    model.fit(X, y)
+    assert len(model["vocab"].vocabulary_) == 7
+    assert model["clf"].module_.features[0].out_channels == 5
+    assert len(model["clf"].history_) == 2
+    copy = clone(model)
+    assert {name: copy.get_params()[name] for name in given} == given
+    with pytest.raises(NotFittedError):
+        copy.certify(X)
+    np.testing.assert_array_equal(copy.fit(X, y).predict(X), model.predict(X))
+    # two default pipelines share nothing
+    assert kind().get_params()["vocab__n_tokens"] == 64
+    assert kind()["vocab"] is not kind()["vocab"]
+    with pytest.raises(ValueError, match="no_such"):
+        model.set_params(vocab__no_such=1)
+
+
+def test_grid_search_over_vocabularies_and_none(few):
+    X, y = few
+    model = CertifiedPatchClassifier([("vocab", vocabulary()), ("clf", KNeighborsClassifier(1))])
+    grid = [
+        {"vocab__n_tokens": [2, 30]},
+        {"vocab": ["passthrough", vocabulary(output="ids")]},
+    ]
+    search = GridSearchCV(model, grid, cv=2, error_score="raise").fit(X, y)
+    scores = search.cv_results_["mean_test_score"]
+    assert scores[0] < scores[1] < scores[2]  # tokens lose something, two of them a lot
+    plain = cross_val_score(KNeighborsClassifier(1), X, y, cv=2).mean()
+    assert scores[2] == plain
+    assert search.best_estimator_.get_params()["vocab"] == "passthrough"
+    with pytest.raises(ValueError, match="No PatchVocabulary"):
+        search.best_estimator_.certify(X)
+    only = GridSearchCV(model, grid[0], cv=2, error_score="raise").fit(X, y).best_estimator_
+    expected = vocabulary(n_tokens=30).fit(X).certify(X)
+    np.testing.assert_array_equal(only.certify(X), expected)
+
+
+def test_grid_search_over_both_steps_and_the_certificate_as_the_score(few):
+    X, y = few
+
+    def mean_radius(model, X, y):
+        return model.certify(X).mean()
+
+    model = CertifiedPatchClassifier([("vocab", vocabulary()), ("clf", net())])
+    grid = {"vocab__n_tokens": [4, 40], "clf": [DummyClassifier(), net()]}
+    search = GridSearchCV(model, grid, cv=2, scoring=mean_radius, error_score="raise").fit(X, y)
+    scores = search.cv_results_["mean_test_score"]
+    at = [params["vocab__n_tokens"] for params in search.cv_results_["params"]]
+    few_tokens, many = ({s for s, m in zip(scores, at, strict=True) if m == n} for n in (4, 40))
+    assert len(few_tokens) == len(many) == 1  # the classifier has no say
+    assert few_tokens.pop() > many.pop()
+
+
+def test_memory_fits_a_vocabulary_once(few, tmp_path):
+    X, y = few
+    CountedVocabulary.fits = 0
+    first = CountedVocabulary(8, 3, random_state=0)
+    steps = [("scale", StandardScaler()), ("vocab", first), ("clf", KNeighborsClassifier(1))]
+    model = CertifiedPatchClassifier(steps, memory=joblib.Memory(tmp_path, verbose=0)).fit(X, y)
+    assert CountedVocabulary.fits == 1
+    predictions, radii = model.predict(X), model.certify(X)
+    again = clone(model).set_params(clf__n_neighbors=3).fit(X, y)
+    assert CountedVocabulary.fits == 1  # from the cache
+    np.testing.assert_array_equal(again.certify(X), radii)
+    again.set_params(clf__n_neighbors=1).fit(X, y)
+    np.testing.assert_array_equal(again.predict(X), predictions)
+    clone(model).set_params(vocab__n_tokens=9).fit(X, y)
+    assert CountedVocabulary.fits == 2
+    assert model[:2].memory is model.memory
+
+
+@pytest.mark.parametrize("kind", [CertifiedPatchClassifier, CertifiedPatchRegressor])
+def test_persistence(few, kind, tmp_path):
+    X, y = few
+    last = net(PatchNetClassifier if kind is CertifiedPatchClassifier else PatchNetRegressor)
+    steps = [("scale", ChannelStandardizer()), ("vocab", vocabulary()), ("clf", last)]
+    model = kind(steps).fit(X, y)
+    joblib.dump(model, tmp_path / "model")
+    back = joblib.load(tmp_path / "model")
+    assert type(back) is kind
+    for norm in NORMS:
+        np.testing.assert_array_equal(back.certify(X, norm), model.certify(X, norm))
+    np.testing.assert_array_equal(back.predict(X), model.predict(X))
+    if kind is CertifiedPatchClassifier:
+        np.testing.assert_array_equal(back.predict_proba(X), model.predict_proba(X))
+
+
+@pytest.mark.parametrize("output", ["images", "ids"])
+def test_frames_between_the_steps(few, output):
+    X, y = few
+    frame = pd.DataFrame(X).add_prefix("pixel")
+
+    def model():
+        steps = [
+            ("scale", StandardScaler()),
+            ("vocab", vocabulary(output=output)),
+            ("clf", KNeighborsClassifier(1)),
+        ]
+        return CertifiedPatchClassifier(steps)
+
+    plain, framed = model().fit(X, y), model().set_output(transform="pandas").fit(frame, y)
+    made = framed[:-1].transform(frame)
+    assert isinstance(made, pd.DataFrame)
+    patches = [f"patch_{row}_{col}" for row in range(3) for col in range(3)]
+    names = list(frame.columns) if output == "images" else patches
+    assert list(made.columns) == list(framed[:-1].get_feature_names_out()) == names
+    assert list(framed.feature_names_in_) == list(frame.columns)
+    # pandas lays its values out by columns, so sums round otherwise
+    np.testing.assert_allclose(made, plain[:-1].transform(X), rtol=1e-9)
+    np.testing.assert_array_equal(framed.predict(frame), plain.predict(X))
+    np.testing.assert_allclose(framed.certify(frame), plain.certify(X), rtol=1e-9)
+
+
+def test_frames_reach_the_default_network(few):
+    X, y = few
+    frame = pd.DataFrame(X).add_prefix("pixel")
+    steps = [("vocab", vocabulary()), ("clf", net())]
+    framed = CertifiedPatchClassifier(clone_steps(steps)).set_output(transform="pandas")
+    framed.fit(frame, y)
+    plain = CertifiedPatchClassifier(steps).fit(X, y)
+    np.testing.assert_array_equal(framed.predict_proba(frame), plain.predict_proba(X))
+    assert list(framed["clf"].feature_names_in_) == list(frame.columns)
+
+
+def test_frozen_vocabulary(few):
+    X, y = few
+    own = PatchVocabulary.from_tokens(np.eye(16), patch_size=4)
+    model = CertifiedPatchClassifier([("vocab", FrozenEstimator(own)), ("clf", DummyClassifier())])
+    np.testing.assert_array_equal(model.fit(X, y).certify(X), own.certify(X))
+
+
+def test_wrong_number_of_features_behind_a_scaler(few):
+    X, y = few
+    steps = [("s", StandardScaler()), ("vocab", vocabulary()), ("clf", DummyClassifier())]
+    model = CertifiedPatchClassifier(steps).fit(X, y)
+    with pytest.raises(ValueError, match="features"):
+        model.certify(X[:, :63])
