@@ -41,11 +41,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_patchcert import _dense
+from sklearn_patchcert.engines import dense, walk
 
 NORMS = ("l2", "linf", "l1")
 _DUAL_ORDER = {"l2": 2, "linf": 1, "l1": np.inf}
 _LARGEST = 1e150
+_FEW_KINDS = 8
 
 
 # --- the certificate as one reads it ---------------------------------------------------------
@@ -295,10 +296,15 @@ def _check_size(values, what):
 def _engine_name(engine, device, n_kinds):
     if engine not in ("auto", *_ENGINES):
         raise ValueError(f"engine must be 'auto' or one of {tuple(_ENGINES)}, got {engine!r}.")
-    return "dense" if engine == "auto" else engine
+    walks = device == "cpu" or getattr(device, "type", None) == "cpu"
+    if engine == "walk" and not walks:
+        raise ValueError(f"The engine 'walk' runs on the CPU, not on device={device!r}.")
+    if engine == "auto":  # tables for many kinds of positions would cost more than they save
+        return "walk" if walks and n_kinds <= _FEW_KINDS else "dense"
+    return engine
 
 
-_ENGINES = {"dense": _dense}
+_ENGINES = {"dense": dense, "walk": walk}
 
 
 @functools.lru_cache(maxsize=8)

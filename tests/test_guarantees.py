@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import pairwise_distances_argmin
 
-from sklearn_patchcert import _dense, voronoi
+from sklearn_patchcert import voronoi
+from sklearn_patchcert.engines import dense
 from sklearn_patchcert.voronoi import NORMS
 
 EXACT = settings(max_examples=60, deadline=None, derandomize=True)
@@ -185,7 +186,7 @@ def test_chunks_and_order_change_nothing(norm, monkeypatch):
     patches, tokens, rng = draw(0, n=300)
     ids, radii = voronoi.certify(patches, tokens, norm)
     for size in (1, 17, 10**6):
-        monkeypatch.setattr(_dense, "_CHUNK_ELEMENTS", size)
+        monkeypatch.setattr(dense, "_CHUNK_ELEMENTS", size)
         again, same = voronoi.certify(patches, tokens, norm)
         np.testing.assert_array_equal(again, ids)
         np.testing.assert_array_equal(same, radii)

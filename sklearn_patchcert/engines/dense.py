@@ -1,7 +1,7 @@
 """The engine that compares every patch with every token: torch, on any device, in float64.
 
-It computes what :mod:`sklearn_patchcert.voronoi` defines, operation by operation, and is what the
-searching engine is held against.
+Its float64 operations, one after the other, are the definition of the tokenisation of which
+:mod:`sklearn_patchcert.voronoi` speaks; :mod:`sklearn_patchcert.engines.measure` repeats them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 _TINY = np.finfo(np.float64).tiny
+_SMALL, _LARGE = 1e-250, 1e250  # squares between are far from under- and overflow
 _CHUNK_ELEMENTS = 2**18
 
 
@@ -61,19 +62,33 @@ def _squared_distances(patches, tokens):
 
 
 def _dual_norms(own, others, weights, norm):
-    """|w (a - b)|_* for all pairs (m, n_tokens), without underflow, not below the true value."""
+    """|w (a - b)|_* for all pairs (m, n_tokens), neither under- nor overflowing."""
     columns = list(zip(own.T, others.T, weights, strict=True))
-    largest = torch.zeros(len(own), len(others), dtype=own.dtype, device=own.device)
-    for a, b, w in columns:
-        torch.maximum(largest, (a[:, None] - b).mul_(w).abs_(), out=largest)
+
+    def sizes():
+        return ((a[:, None] - b).mul_(w).abs_() for a, b, w in columns)
+
+    total = torch.zeros(len(own), len(others), dtype=own.dtype, device=own.device)
+    largest = torch.zeros_like(total)
+    for size in sizes():
+        torch.maximum(largest, size, out=largest)
+        total += size.mul_(size) if norm == "l2" else size
     if norm == "l1":
         return largest + _TINY
+    if norm == "linf":
+        return total + len(columns) * _TINY
     largest += _TINY
-    total = torch.zeros_like(largest)
-    for a, b, w in columns:
-        part = (a[:, None] - b).mul_(w).abs_().div_(largest)
-        total += part if norm == "linf" else part.mul_(part)
-    return largest * (total if norm == "linf" else total.sqrt_()) + len(columns) * _TINY
+    scaled = torch.zeros_like(total)
+    for size in sizes():
+        part = size.div_(largest)
+        scaled += part.mul_(part)
+    scaled = largest * _sqrt(scaled) + len(columns) * _TINY
+    return torch.where((total > _SMALL) & (total < _LARGE), _sqrt(total), scaled)
+
+
+def _sqrt(values):
+    """Correctly rounded square roots, which torch's on a CPU are not."""
+    return torch.from_numpy(np.sqrt(values.numpy())) if values.is_cpu else values.sqrt()
 
 
 def _certify_chunk(patches, prepared, noise, noise_growth):

@@ -1,0 +1,1 @@
+"""Two ways to the same tokens and radii: compare with all tokens, or search among them."""

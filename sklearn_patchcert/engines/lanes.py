@@ -1,0 +1,306 @@
+"""Sixteen float32 numbers at once: what the searches do most, held in vector registers.
+
+Compiled from plain loops these kernels go through memory at every step and take several times as
+long.  Written with LLVM's own vectors, which every processor has in hardware or by splitting, they
+are portable.  All arrays are flat, float32 and C-contiguous; offsets and sizes count numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic as _intrinsic
+
+LANES = 16
+BLOCK = 64  # what the kernels without 16 in their name step by
+
+_FLOAT, _INT32, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+_VECTOR, _BITS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT32, LANES)
+_FAR = 3e38
+intrinsic: Any = _intrinsic  # whose first argument, the typing context, no caller gives
+
+
+def _at(context, builder, kind, array, offset):
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [offset])
+
+
+def _load(builder, pointer):
+    return builder.load(builder.bitcast(pointer, _VECTOR.as_pointer()), align=4)
+
+
+def _store(builder, vector, pointer):
+    builder.store(vector, builder.bitcast(pointer, _VECTOR.as_pointer()), align=4)
+
+
+def _all(builder, number):
+    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), number, _INT32(0))
+    return builder.shuffle_vector(one, one, ir.Constant(_BITS, [0] * LANES))
+
+
+def _constant(number):
+    return ir.Constant(_VECTOR, [number] * LANES)
+
+
+def _call(builder, name, result, arguments, **options):
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(
+        cgutils.get_or_insert_function(builder.module, kind, name), arguments, **options
+    )
+
+
+def _multiply_add(builder, a, b, c):
+    return _call(builder, "llvm.fmuladd.v16f32", _VECTOR, [a, b, c])
+
+
+def _smaller(builder, a, b):
+    return builder.select(builder.fcmp_ordered("<", a, b), a, b)
+
+
+def _least(builder, vector):
+    return _call(builder, "llvm.vector.reduce.fmin.v16f32", _FLOAT, [vector], fastmath=("nnan",))
+
+
+def _sum(builder, n, term, parts=4):
+    """Sum of term(j) = (a, b), multiplied, over j < n, a multiple of `parts` running sums."""
+    sums = [cgutils.alloca_once_value(builder, _constant(0.0)) for _ in range(parts)]
+    for part in sums:
+        builder.store(_constant(0.0), part)
+    with cgutils.for_range_slice(builder, _INT64(0), n, _INT64(parts), _INT64) as (j, _):
+        for i, part in enumerate(sums):
+            a, b = term(builder.add(j, _INT64(i)))
+            builder.store(_multiply_add(builder, a, b, builder.load(part)), part)
+    vectors = [builder.load(part) for part in sums]
+    while len(vectors) > 1:
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        vectors = [builder.fadd(a, b) for a, b in pairs]
+    return vectors[0]
+
+
+@intrinsic
+def distances16(typingctx, point, tokens, offset, dim, out, out_offset):
+    """Squared distances of a point to 16 tokens, tokens[offset + 16 j + lane]; the least of them.
+
+    `dim` is a multiple of 4.
+    """
+    signature = types.float32(point, tokens, types.int64, types.int64, out, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        x = _at(context, builder, signature.args[0], arguments[0], _INT64(0))
+        t = _at(context, builder, signature.args[1], arguments[1], arguments[2])
+
+        def term(j):
+            token = _load(builder, builder.gep(t, [builder.mul(j, _INT64(LANES))]))
+            coordinate = _all(builder, builder.load(builder.gep(x, [j])))
+            difference = builder.fsub(coordinate, token)
+            return difference, difference
+
+        found = _sum(builder, arguments[3], term)
+        _store(builder, found, _at(context, builder, signature.args[4], arguments[4], arguments[5]))
+        return _least(builder, found)
+
+    return signature, codegen
+
+
+@intrinsic
+def boxes16(typingctx, point, low, high, offset, out, out_offset):
+    """Squared distances of a point with 4 coordinates to 16 boxes; the least of them."""
+    signature = types.float32(point, low, high, types.int64, out, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        x = _at(context, builder, signature.args[0], arguments[0], _INT64(0))
+        lo = _at(context, builder, signature.args[1], arguments[1], arguments[3])
+        hi = _at(context, builder, signature.args[2], arguments[2], arguments[3])
+        total = zero = _constant(0.0)
+        for j in range(4):
+            at = [_INT64(LANES * j)]
+            coordinate = _all(builder, builder.load(builder.gep(x, [_INT64(j)])))
+            below = builder.fsub(_load(builder, builder.gep(lo, at)), coordinate)
+            above = builder.fsub(coordinate, _load(builder, builder.gep(hi, at)))
+            outside = builder.select(builder.fcmp_ordered(">", below, above), below, above)
+            outside = builder.select(builder.fcmp_ordered(">", outside, zero), outside, zero)
+            total = _multiply_add(builder, outside, outside, total)
+        _store(builder, total, _at(context, builder, signature.args[4], arguments[4], arguments[5]))
+        return _least(builder, total)
+
+    return signature, codegen
+
+
+@intrinsic
+def rotate16(typingctx, point, matrix, offset, stride, dim, out):
+    """out[offset + lane] = sum over j < dim of x[j] m[stride j + offset + lane]; 4 divides dim."""
+    signature = types.void(point, matrix, types.int64, types.int64, types.int64, out)
+
+    def codegen(context, builder, signature, arguments):
+        x = _at(context, builder, signature.args[0], arguments[0], _INT64(0))
+        m = _at(context, builder, signature.args[1], arguments[1], arguments[2])
+
+        def term(j):
+            row = _load(builder, builder.gep(m, [builder.mul(j, arguments[3])]))
+            return _all(builder, builder.load(builder.gep(x, [j]))), row
+
+        found = _sum(builder, arguments[4], term)
+        _store(builder, found, _at(context, builder, signature.args[5], arguments[5], arguments[2]))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def scores4(typingctx, points, offset, tokens, half, dim, blocks, out, out_offset, stride):
+    """Scores half - x.t of four points against blocks of 64 tokens, in 16 registers.
+
+    ``out[out_offset + stride p + 64 g + lane] = half[64 g + lane] +
+    sum_j points[offset + dim p + j] tokens[64 (dim g + j) + lane]``, the tokens negated.
+    """
+    whole = types.int64
+    signature = types.void(points, whole, tokens, half, whole, whole, out, whole, whole)
+
+    def codegen(context, builder, signature, arguments):
+        x = _at(context, builder, signature.args[0], arguments[0], arguments[1])
+        t = _at(context, builder, signature.args[2], arguments[2], _INT64(0))
+        h = _at(context, builder, signature.args[3], arguments[3], _INT64(0))
+        out = _at(context, builder, signature.args[6], arguments[6], arguments[7])
+        dim, four = arguments[4], range(4)
+        sums = [[cgutils.alloca_once_value(builder, _constant(0.0)) for _ in four] for _ in four]
+        with cgutils.for_range(builder, arguments[5], intp=_INT64) as g:
+            first = builder.mul(g.index, _INT64(BLOCK))
+            for i in four:
+                start = _load(builder, builder.gep(h, [builder.add(first, _INT64(LANES * i))]))
+                for p in four:
+                    builder.store(start, sums[p][i])
+            with cgutils.for_range(builder, dim, intp=_INT64) as j:
+                row = builder.mul(builder.add(builder.mul(g.index, dim), j.index), _INT64(BLOCK))
+                token = [
+                    _load(builder, builder.gep(t, [builder.add(row, _INT64(LANES * i))]))
+                    for i in four
+                ]
+                for p in four:
+                    at = builder.add(j.index, builder.mul(dim, _INT64(p)))
+                    coordinate = _all(builder, builder.load(builder.gep(x, [at])))
+                    for i in four:
+                        total = builder.load(sums[p][i])
+                        total = _multiply_add(builder, coordinate, token[i], total)
+                        builder.store(total, sums[p][i])
+            for p in four:
+                for i in four:
+                    at = builder.add(
+                        builder.add(first, _INT64(LANES * i)), builder.mul(arguments[8], _INT64(p))
+                    )
+                    _store(builder, builder.load(sums[p][i]), builder.gep(out, [at]))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _over_blocks(builder, n, value):
+    """Least of value(k), vectors of 16 at k, k + 16, ..., over k < n in blocks of 64."""
+    low = cgutils.alloca_once_value(builder, _constant(_FAR))
+    builder.store(_constant(_FAR), low)
+    with cgutils.for_range_slice(builder, _INT64(0), n, _INT64(BLOCK), _INT64) as (k, _):
+        a, b, c, d = (value(builder.add(k, _INT64(LANES * i))) for i in range(4))
+        least = _smaller(builder, _smaller(builder, a, b), _smaller(builder, c, d))
+        builder.store(_smaller(builder, least, builder.load(low)), low)
+    return _least(builder, builder.load(low))
+
+
+def _mask(builder, conditions):
+    """Bits of several vectors of truths, as one 64-bit integer."""
+    mask = _INT64(0)
+    for i, condition in enumerate(conditions):
+        bits = builder.zext(builder.bitcast(condition, ir.IntType(LANES)), _INT64)
+        mask = builder.or_(mask, builder.shl(bits, _INT64(LANES * i)))
+    return mask
+
+
+@intrinsic
+def least(typingctx, values, offset, n):
+    """Least of values[offset : offset + n], where n is a multiple of 64 and nothing is NaN."""
+    signature = types.float32(values, types.int64, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        v = _at(context, builder, signature.args[0], arguments[0], arguments[1])
+        return _over_blocks(builder, arguments[2], lambda k: _load(builder, builder.gep(v, [k])))
+
+    return signature, codegen
+
+
+@intrinsic
+def least_wall(typingctx, values, offset, inverse, inverse_offset, n, own):
+    """Least of (values[offset + k] - own) * inverse[inverse_offset + k] over k < n."""
+    signature = types.float32(values, types.int64, inverse, types.int64, types.int64, types.float32)
+
+    def codegen(context, builder, signature, arguments):
+        v = _at(context, builder, signature.args[0], arguments[0], arguments[1])
+        w = _at(context, builder, signature.args[2], arguments[2], arguments[3])
+        own = _all(builder, arguments[5])
+
+        def wall(k):
+            gap = builder.fsub(_load(builder, builder.gep(v, [k])), own)
+            return builder.fmul(gap, _load(builder, builder.gep(w, [k])))
+
+        return _over_blocks(builder, arguments[4], wall)
+
+    return signature, codegen
+
+
+@intrinsic
+def below16(typingctx, values, offset, bound):
+    """Bit mask of the 16 lanes with values[offset + lane] <= bound."""
+    signature = types.uint64(values, types.int64, types.float32)
+
+    def codegen(context, builder, signature, arguments):
+        v = _at(context, builder, signature.args[0], arguments[0], arguments[1])
+        bound = _all(builder, arguments[2])
+        return _mask(builder, [builder.fcmp_ordered("<=", _load(builder, v), bound)])
+
+    return signature, codegen
+
+
+@intrinsic
+def below(typingctx, values, offset, bound):
+    """Bit mask of the 64 lanes with values[offset + lane] <= bound."""
+    signature = types.uint64(values, types.int64, types.float32)
+
+    def codegen(context, builder, signature, arguments):
+        v = _at(context, builder, signature.args[0], arguments[0], arguments[1])
+        bound = _all(builder, arguments[2])
+        vectors = (_load(builder, builder.gep(v, [_INT64(LANES * i)])) for i in range(4))
+        return _mask(builder, [builder.fcmp_ordered("<=", part, bound) for part in vectors])
+
+    return signature, codegen
+
+
+@intrinsic
+def walls_below(typingctx, values, offset, inverse, inverse_offset, own, bound):
+    """Bit mask of the 64 lanes with (values - own) * inverse <= bound."""
+    signature = types.uint64(
+        values, types.int64, inverse, types.int64, types.float32, types.float32
+    )
+
+    def codegen(context, builder, signature, arguments):
+        v = _at(context, builder, signature.args[0], arguments[0], arguments[1])
+        w = _at(context, builder, signature.args[2], arguments[2], arguments[3])
+        own, bound = _all(builder, arguments[4]), _all(builder, arguments[5])
+        conditions = []
+        for i in range(4):
+            at = [_INT64(LANES * i)]
+            gap = builder.fsub(_load(builder, builder.gep(v, at)), own)
+            wall = builder.fmul(gap, _load(builder, builder.gep(w, at)))
+            conditions.append(builder.fcmp_ordered("<=", wall, bound))
+        return _mask(builder, conditions)
+
+    return signature, codegen
+
+
+@intrinsic
+def first_bit(typingctx, mask):
+    """Index of the lowest bit that is set."""
+    signature = types.int64(types.uint64)
+
+    def codegen(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return signature, codegen
