@@ -1,7 +1,13 @@
+import functools
+from types import SimpleNamespace
+
 import matplotlib
 import pytest
 import torch
 from sklearn.datasets import load_digits
+
+from sklearn_patchcert import voronoi
+from sklearn_patchcert.engines import walk
 
 matplotlib.use("agg")
 torch.set_num_threads(1)  # so that test workers do not fight over cores
@@ -12,3 +18,16 @@ def digits():
     """Digits as rows in 0..16, and their labels; copied, so that no test changes another's."""
     X, y = load_digits(return_X_y=True)
     return X.copy(), y.copy()
+
+
+@pytest.fixture(scope="session")
+def tree_engine():
+    """An engine "tree": what "walk" does with large vocabularies, for vocabularies of any size."""
+    tree = SimpleNamespace(
+        prepare=functools.partial(walk.prepare, small_vocabulary=0),
+        tokenize=walk.tokenize,
+        certify=walk.certify,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(voronoi._ENGINES, "tree", tree)
+        yield

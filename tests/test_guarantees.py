@@ -13,6 +13,8 @@ from sklearn_patchcert.engines import dense
 from sklearn_patchcert.voronoi import NORMS
 
 EXACT = settings(max_examples=60, deadline=None, derandomize=True)
+ENGINES = ["dense", "walk", "tree"]
+pytestmark = pytest.mark.usefixtures("tree_engine")
 
 
 def draw(seed, n=64, n_tokens=9, dim=5, scale=1.0, dtype=np.float64):
@@ -56,12 +58,15 @@ SCALES = st.sampled_from([1e-20, 1e-3, 1.0, 255.0, 1e20])
 DTYPES = st.sampled_from([np.float32, np.float64])
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @EXACT
 @given(st.integers(0, 10**6), st.sampled_from(NORMS), SCALES, DTYPES, st.integers(1, 12))
-def test_sound_no_perturbation_below_the_radius_changes_a_token(seed, norm, scale, dtype, dim):
+def test_sound_no_perturbation_below_the_radius_changes_a_token(
+    engine, seed, norm, scale, dtype, dim
+):
     patches, tokens, rng = draw(seed, dim=dim, scale=scale, dtype=dtype)
-    ids, radii = voronoi.certify(patches, tokens, norm)
-    np.testing.assert_array_equal(ids, voronoi.tokenize(patches, tokens))
+    ids, radii = voronoi.certify(patches, tokens, norm, engine=engine)
+    np.testing.assert_array_equal(ids, voronoi.tokenize(patches, tokens, engine=engine))
     x, own = patches[:, 0], tokens[ids[:, 0]]
     toward = [tokens[b] - own for b in range(len(tokens))]  # every wall, the nearest among them
     toward += [rng.normal(size=x.shape) for _ in range(5)]
@@ -70,7 +75,7 @@ def test_sound_no_perturbation_below_the_radius_changes_a_token(seed, norm, scal
         unit = steepest(normal[moves].astype(np.float64), norm)
         for part in (0.5, 0.999, 1 - 1e-6, 1 - 1e-12, 1.0):
             moved = (x[moves] + part * radii[moves] * unit).astype(dtype)
-            after = voronoi.tokenize(moved[:, None], tokens)[:, 0]
+            after = voronoi.tokenize(moved[:, None], tokens, engine=engine)[:, 0]
             for at in np.flatnonzero(after != ids[moves, 0]):
                 # Rounding the moved patch may have carried it past the radius: ask exactly.
                 change = [
@@ -82,11 +87,12 @@ def test_sound_no_perturbation_below_the_radius_changes_a_token(seed, norm, scal
                 assert size >= (limit * limit if norm == "l2" else limit), (part, size)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @EXACT
 @given(st.integers(0, 10**6), st.sampled_from(NORMS), SCALES, st.integers(1, 12))
-def test_tight_just_past_the_radius_the_token_changes(seed, norm, scale, dim):
+def test_tight_just_past_the_radius_the_token_changes(engine, seed, norm, scale, dim):
     patches, tokens, _ = draw(seed, dim=dim, scale=scale)
-    ids, radii = voronoi.certify(patches, tokens, norm)
+    ids, radii = voronoi.certify(patches, tokens, norm, engine=engine)
     x, own = patches[:, 0], ids[:, 0]
     walls = np.array(
         [
@@ -97,14 +103,15 @@ def test_tight_just_past_the_radius_the_token_changes(seed, norm, scale, dim):
     )  # fmt: skip
     unit = steepest(tokens[walls.argmin(1)] - tokens[own], norm)
     moved = x + (1 + 1e-3) * radii * unit + 1e-9 * scale * unit
-    assert (voronoi.tokenize(moved[:, None], tokens)[:, 0] != own).all()
+    assert (voronoi.tokenize(moved[:, None], tokens, engine=engine)[:, 0] != own).all()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @EXACT
 @given(st.integers(0, 10**6), st.sampled_from(NORMS), SCALES, DTYPES)
-def test_radius_is_below_the_rational_truth_and_next_to_it(seed, norm, scale, dtype):
+def test_radius_is_below_the_rational_truth_and_next_to_it(engine, seed, norm, scale, dtype):
     patches, tokens, _ = draw(seed, n=6, n_tokens=5, dim=4, scale=scale, dtype=dtype)
-    ids, radii = voronoi.certify(patches, tokens, norm)
+    ids, radii = voronoi.certify(patches, tokens, norm, engine=engine)
     exact = [[Fraction(float(v)) for v in token] for token in tokens]
     for patch, own, radius in zip(patches[:, 0], ids[:, 0], radii[:, 0], strict=True):
         x = [Fraction(float(v)) for v in patch]
@@ -121,89 +128,100 @@ def test_radius_is_below_the_rational_truth_and_next_to_it(seed, norm, scale, dt
         assert radius == pytest.approx(voronoi.patch_radius(patch, tokens, norm)[1], rel=1e-9)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @EXACT
 @given(st.integers(0, 10**6), st.sampled_from(NORMS))
-def test_equal_to_the_double_loop_and_to_scikit_learn(seed, norm):
+def test_equal_to_the_double_loop_and_to_scikit_learn(engine, seed, norm):
     patches, tokens, _ = draw(seed)
-    ids, radii = voronoi.certify(patches, tokens, norm)
+    ids, radii = voronoi.certify(patches, tokens, norm, engine=engine)
     loop = voronoi.image_radii(patches, tokens, norm)
     np.testing.assert_allclose(radii, loop, rtol=1e-9)
     assert (radii <= loop * (1 + 1e-15)).all()
     np.testing.assert_array_equal(ids[:, 0], pairwise_distances_argmin(patches[:, 0], tokens))
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @EXACT
 @given(st.integers(0, 10**6), st.sampled_from(NORMS))
-def test_permuting_tokens_permutes_ids_and_keeps_radii(seed, norm):
+def test_permuting_tokens_permutes_ids_and_keeps_radii(engine, seed, norm):
     patches, tokens, rng = draw(seed)
     order = rng.permutation(len(tokens))
-    ids, radii = voronoi.certify(patches, tokens, norm)
-    shuffled, same = voronoi.certify(patches, tokens[order], norm)
+    ids, radii = voronoi.certify(patches, tokens, norm, engine=engine)
+    shuffled, same = voronoi.certify(patches, tokens[order], norm, engine=engine)
     np.testing.assert_array_equal(order[shuffled], ids)
     np.testing.assert_array_equal(same, radii)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @EXACT
 @given(st.integers(0, 10**6), st.sampled_from(NORMS), st.floats(1e-3, 1e3))
-def test_scaling_patches_and_tokens_scales_radii(seed, norm, factor):
+def test_scaling_patches_and_tokens_scales_radii(engine, seed, norm, factor):
     patches, tokens, _ = draw(seed)
-    ids, radii = voronoi.certify(patches, tokens, norm)
-    same, scaled = voronoi.certify(factor * patches, factor * tokens, norm)
+    ids, radii = voronoi.certify(patches, tokens, norm, engine=engine)
+    same, scaled = voronoi.certify(factor * patches, factor * tokens, norm, engine=engine)
     np.testing.assert_array_equal(same, ids)
     np.testing.assert_allclose(scaled, factor * radii, rtol=1e-9, atol=1e-12 * factor)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("norm", NORMS)
-def test_ties_duplicates_and_a_single_token(norm):
+def test_ties_duplicates_and_a_single_token(engine, norm):
     tokens = np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 0.0]])
-    ids, radii = voronoi.certify(np.array([[[1.0, 7.0]], [[2.0, 0.0]]]), tokens, norm)
+    ids, radii = voronoi.certify(
+        np.array([[[1.0, 7.0]], [[2.0, 0.0]]]), tokens, norm, engine=engine
+    )
     np.testing.assert_array_equal(ids, [[0], [1]])  # the first of equals
     assert radii[0, 0] == 0  # on the wall
     assert radii[1, 0] == pytest.approx(1.0)  # the copy of a token is no wall
-    ids, radii = voronoi.certify(np.zeros((3, 2, 2)), tokens[:1], norm)
+    ids, radii = voronoi.certify(np.zeros((3, 2, 2)), tokens[:1], norm, engine=engine)
     assert (ids == 0).all()
     assert np.isinf(radii).all()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @EXACT
 @given(st.integers(0, 10**6), st.sampled_from(NORMS), st.sampled_from([1e-6, 1e-9, 1e-14, 3e-16]))
-def test_tokens_that_nearly_coincide(seed, norm, apart):
+def test_tokens_that_nearly_coincide(engine, seed, norm, apart):
     patches, tokens, rng = draw(seed, n=20, n_tokens=4)
     tokens = np.concatenate([tokens, tokens * (1 + apart), tokens + apart])
-    ids, radii = voronoi.certify(patches, tokens, norm)
+    ids, radii = voronoi.certify(patches, tokens, norm, engine=engine)
     assert np.isfinite(radii).all()
     for _ in range(20):
         unit = rng.normal(size=patches.shape)
         unit /= norm_of(unit, norm)[..., None]
         moved = patches + unit * radii[..., None] * 0.999
         certain = radii > 1e-12  # below, rounding of the move itself outweighs it
-        after = voronoi.tokenize(moved, tokens)
+        after = voronoi.tokenize(moved, tokens, engine=engine)
         np.testing.assert_array_equal(after[certain], ids[certain])
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("norm", NORMS)
-def test_chunks_and_order_change_nothing(norm, monkeypatch):
+def test_chunks_and_order_change_nothing(engine, norm, monkeypatch):
     patches, tokens, rng = draw(0, n=300)
-    ids, radii = voronoi.certify(patches, tokens, norm)
+    ids, radii = voronoi.certify(patches, tokens, norm, engine=engine)
     for size in (1, 17, 10**6):
         monkeypatch.setattr(dense, "_CHUNK_ELEMENTS", size)
-        again, same = voronoi.certify(patches, tokens, norm)
+        again, same = voronoi.certify(patches, tokens, norm, engine=engine)
         np.testing.assert_array_equal(again, ids)
         np.testing.assert_array_equal(same, radii)
     order = rng.permutation(len(patches))
-    np.testing.assert_array_equal(voronoi.certify(patches[order], tokens, norm)[1], radii[order])
+    np.testing.assert_array_equal(
+        voronoi.certify(patches[order], tokens, norm, engine=engine)[1], radii[order]
+    )
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @EXACT
 @given(st.integers(0, 10**6), st.sampled_from(NORMS))
-def test_padding_is_out_of_reach(seed, norm):
+def test_padding_is_out_of_reach(engine, seed, norm):
     patches, tokens, rng = draw(seed, dim=6)
     tokens[3] = tokens[2]
     tokens[3, 4:] += 1.0  # differs from token 2 in the padding alone
     tokens[4, :4] = tokens[2, :4] + 1e-3
     patches[:, :, 4:] = 0.0
     weights = np.array([[1.0, 1, 1, 1, 0, 0]])
-    ids, radii = voronoi.certify(patches, tokens, norm, weights=weights)
+    ids, radii = voronoi.certify(patches, tokens, norm, weights=weights, engine=engine)
     np.testing.assert_array_equal(ids[:, 0], pairwise_distances_argmin(patches[:, 0], tokens))
     # The wall of two tokens that the attacker cannot tell apart is no wall.
     assert not ({2, 3} <= set(ids.ravel()))
@@ -211,31 +229,36 @@ def test_padding_is_out_of_reach(seed, norm):
         unit = rng.normal(size=(len(patches), 1, 6)) * weights
         unit /= norm_of(unit, norm)[..., None]
         moved = patches + unit * radii[..., None] * (1 - 1e-6)
-        np.testing.assert_array_equal(voronoi.tokenize(moved, tokens, weights=weights), ids)
+        np.testing.assert_array_equal(
+            voronoi.tokenize(moved, tokens, weights=weights, engine=engine), ids
+        )
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("size", [1.0, 1e8, 1e30, 1e149])
-def test_an_infinite_radius_is_infinite(size):
+def test_an_infinite_radius_is_infinite(engine, size):
     tokens = np.array([[0.5, 3.0], [0.5, -1.0]])  # apart in the padding only
     weights = np.array([[1.0, 0.0]])
     patches = np.array([[[size, 0.0]], [[-size, 0.0]]])
-    ids, radii = voronoi.certify(patches, tokens, weights=weights)
+    ids, radii = voronoi.certify(patches, tokens, weights=weights, engine=engine)
     np.testing.assert_array_equal(ids, 1)
     assert np.isinf(radii).all()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
-def test_values_that_have_no_square_are_refused(bad):
+def test_values_that_have_no_square_are_refused(engine, bad):
     patches, tokens, _ = draw(0)
     broken = patches.copy()
     broken[3, 0, 1] = bad
     with pytest.raises(ValueError, match="finite"):
-        voronoi.certify(broken, tokens)
+        voronoi.certify(broken, tokens, engine=engine)
     with pytest.raises(ValueError, match="finite"):
-        voronoi.tokenize(patches, np.vstack([tokens, np.full(5, bad)]))
+        voronoi.tokenize(patches, np.vstack([tokens, np.full(5, bad)]), engine=engine)
 
 
-def test_unknown_norm():
+@pytest.mark.parametrize("engine", ENGINES)
+def test_unknown_norm(engine):
     patches, tokens, _ = draw(0)
     with pytest.raises(ValueError, match="norm must be one of"):
-        voronoi.certify(patches, tokens, "l3")
+        voronoi.certify(patches, tokens, "l3", engine=engine)

@@ -1,6 +1,7 @@
 """Imports go one way: the table of rooms, read from the sources, not from the imported modules."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,7 @@ PACKAGE = Path(sklearn_patchcert.__file__).parent
 ROOMS = {  # module: what it may import of ours
     "_version": set(),
     "patches": set(),
-    "_dense": set(),
-    "voronoi": {"_dense"},
+    "voronoi": {"engines"},
     "losses": {"voronoi"},
     "networks": set(),
     "_validation": {"_version", "patches"},
@@ -29,7 +29,15 @@ ROOMS = {  # module: what it may import of ours
     "datasets": set(),
     "plotting": set(),
 }
-TORCH_LAYER = {"_dense", "patches", "voronoi", "losses", "networks", "training", "encoding"}
+ENGINES = {  # the same for sklearn_patchcert.engines, which knows nothing outside itself
+    "dense": set(),
+    "lanes": set(),
+    "measure": set(),
+    "small": {"lanes", "measure"},
+    "tree": {"lanes", "measure"},
+    "walk": {"dense", "measure", "small", "tree"},
+}
+TORCH_LAYER = {"patches", "voronoi", "losses", "networks", "training", "encoding"}
 
 
 def imports(module):
@@ -74,6 +82,21 @@ def test_the_estimator_layer_knows_no_autograd(module):
     text = (PACKAGE / f"{module}.py").read_text()
     assert "backward(" not in text
     assert "requires_grad" not in text
+
+
+def test_engines_know_nothing_outside():
+    modules = {path.stem for path in (PACKAGE / "engines").glob("*.py")} - {"__init__"}
+    assert modules == set(ENGINES)
+    for module, allowed in ENGINES.items():
+        outside, ours = imports(f"engines/{module}")
+        assert ours <= {"engines"}
+        assert not outside & {"sklearn", "skorch"}
+        names = re.findall(
+            r"from sklearn_patchcert\.engines(?:\.(\w+) import| import ([\w, ]+))",
+            (PACKAGE / "engines" / f"{module}.py").read_text(),
+        )
+        used = {name.strip() for one, several in names for name in (one or several).split(",")}
+        assert used <= allowed, module
 
 
 def test_the_reader_of_imports_sees_them():

@@ -49,7 +49,7 @@ from sklearn_patchcert.engines.measure import (
     squared_distance,
 )
 
-_AT_ONCE = 16  # patches in a stage, whose scores stay in the cache
+_AT_ONCE = 64  # patches in a stage, whose scores stay in the cache
 _FAR = np.float32(1e30)
 
 

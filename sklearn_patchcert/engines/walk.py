@@ -19,7 +19,7 @@ _SMALL_VOCABULARY = 512
 _NORMS = {"l2": L2, "linf": LINF, "l1": L1}
 
 
-def prepare(tokens, weights, norm, device):
+def prepare(tokens, weights, norm, device, small_vocabulary=_SMALL_VOCABULARY):
     """What the searches below need of the tokens (n_tokens, dim) and weights (dim,)."""
     kind = _NORMS[norm]
     ones = np.ones_like(weights)
@@ -29,11 +29,11 @@ def prepare(tokens, weights, norm, device):
     apart = tokens - centre
     largest = float(np.abs(apart).max())
     rough = 2.0**-20 * float(np.abs(tokens).max())  # below, the differences have lost digits
-    if len(tokens) < 2 or not max(rough, 1e-280) < largest < 1e280:
+    if len(tokens) < 2 or not max(rough, 1e-140) < largest:  # squares would underflow
         return measure.search, exact, (centre, 1.0, 1.0), None
     far = largest * float(np.sqrt(np.square(apart / largest).sum(1).max()))
     scale, wscale = 2.0 ** -math.frexp(far)[1], 2.0 ** -math.frexp(weights.max())[1]
-    room = small if len(tokens) <= _SMALL_VOCABULARY else tree
+    room = small if len(tokens) <= small_vocabulary else tree
     tables = room.prepare(exact, apart * scale, weights * wscale)
     return room.search, exact, (centre, scale, wscale), tables
 

@@ -1,0 +1,155 @@
+"""The engines agree to the last bit, whatever the tokens, the patches and the units."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sklearn_patchcert import PatchVocabulary, voronoi
+from sklearn_patchcert.voronoi import NORMS
+
+pytestmark = pytest.mark.usefixtures("tree_engine")
+MANY = settings(max_examples=200, deadline=None, derandomize=True)
+
+
+def cases(rng, n_tokens, dim, spread):
+    """Tokens and patches of the kinds that are hard for a search in float32."""
+    tokens = rng.normal(size=(n_tokens, dim)) * 10.0 ** rng.uniform(-spread, 0, size=dim)
+    kind = rng.integers(5)
+    if kind == 1:  # in a few tight groups
+        tokens = tokens[rng.integers(4, size=n_tokens) % n_tokens] + 1e-7 * tokens
+    elif kind == 2:  # on a grid, so that many distances are the same
+        tokens = rng.integers(-2, 3, size=(n_tokens, dim)).astype(float)
+    elif kind == 3:  # far from zero
+        tokens = tokens + 10.0 ** rng.uniform(0, 8)
+    elif kind == 4:  # nearly the same
+        half = tokens[: n_tokens // 2 + 1]
+        tokens = np.concatenate([half, half * (1 + 10.0 ** -rng.integers(6, 16))])[:n_tokens]
+    picked = tokens[rng.integers(len(tokens), size=(40, 2))]
+    width = tokens.std(0) + 1e-3 * np.abs(tokens).max()
+    patches = np.concatenate(
+        [
+            picked[:10, 0],  # on a token
+            picked[10:20].mean(1),  # on a wall
+            picked[20:30, 0] + width * rng.normal(size=(10, dim)),
+            picked[30:, 0] + 1e-6 * width * rng.normal(size=(10, dim)),
+            10.0 ** rng.integers(2, 9) * width * rng.normal(size=(4, dim)),  # far away
+        ]
+    )
+    return patches[:, None], tokens
+
+
+@pytest.mark.parametrize("engine", ["walk", "tree"])
+@MANY
+@given(
+    st.integers(0, 10**9),
+    st.sampled_from([1, 2, 3, 17, 70, 300, 700]),
+    st.sampled_from([1, 2, 3, 5, 16, 17, 48]),
+    st.sampled_from(NORMS),
+    st.sampled_from([1e-160, 1e-20, 1.0, 255.0, 1e20, 1e140]),
+    st.sampled_from([np.float32, np.float64]),
+    st.sampled_from(["none", "weights", "padding", "noise", "much noise"]),
+)
+def test_the_same_bits(engine, seed, n_tokens, dim, norm, scale, dtype, extra):
+    rng = np.random.default_rng(seed)
+    patches, tokens = cases(rng, n_tokens, dim, rng.integers(0, 6))
+    with np.errstate(over="ignore", under="ignore"):
+        patches, tokens = (scale * patches).astype(dtype), scale * tokens
+    if not float(np.abs(patches).max()) < 1e150:
+        return
+    options = {}
+    if extra in ("weights", "noise", "much noise"):
+        options["weights"] = 10.0 ** rng.uniform(-4, 4, size=(1, dim))
+    if extra == "padding" and dim > 1:
+        options["weights"] = np.ones((1, dim))
+        options["weights"][0, rng.choice(dim, rng.integers(1, dim), replace=False)] = 0
+        patches = patches * options["weights"].astype(dtype)
+    if "noise" in extra:
+        size = 1e-6 if extra == "noise" else 0.1
+        options["noise"] = size * scale * rng.random(patches.shape[:2]) * np.abs(tokens).std()
+        options["noise_growth"] = size * rng.random()
+    wanted = voronoi.certify(patches, tokens, norm, engine="dense", return_witness=True, **options)
+    found = voronoi.certify(patches, tokens, norm, engine=engine, return_witness=True, **options)
+    for part, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(part, other)
+    ids = voronoi.tokenize(patches, tokens, weights=options.get("weights"), engine=engine)
+    np.testing.assert_array_equal(ids, wanted[0])
+
+
+@pytest.mark.parametrize("n_tokens", [600, 5000])
+def test_large_vocabularies(n_tokens):
+    rng = np.random.default_rng(0)
+    tokens = np.cumsum(rng.normal(size=(n_tokens, 16)), axis=1).astype(np.float32)
+    patches = np.cumsum(rng.normal(size=(500, 1, 16)), axis=2).astype(np.float32)
+    for norm in NORMS:
+        wanted = voronoi.certify(patches, tokens, norm, engine="dense", return_witness=True)
+        found = voronoi.certify(patches, tokens, norm, engine="walk", return_witness=True)
+        for part, other in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(part, other)
+
+
+def test_the_order_and_number_of_patches_change_nothing():
+    rng = np.random.default_rng(0)
+    tokens, patches = rng.normal(size=(700, 5)), rng.normal(size=(333, 1, 5))
+    order = rng.permutation(333)
+    for some in (tokens[:50], tokens):
+        ids, radii = voronoi.certify(patches, some, engine="walk")
+        again, same = voronoi.certify(patches[order], some, engine="walk")
+        np.testing.assert_array_equal(again, ids[order])
+        np.testing.assert_array_equal(same, radii[order])
+        for n in (1, 3, 65):
+            np.testing.assert_array_equal(voronoi.certify(patches[:n], some)[1], radii[:n])
+
+
+def test_patches_in_any_memory_layout():
+    rng = np.random.default_rng(0)
+    tokens = rng.normal(size=(20, 4))
+    patches = rng.normal(size=(50, 6, 4))
+    ids, radii = voronoi.certify(patches, tokens)
+    for other in (np.asfortranarray(patches), patches.astype(">f8"), patches[::-1][::-1]):
+        again, same = voronoi.certify(other, tokens)
+        np.testing.assert_array_equal(again, ids)
+        np.testing.assert_array_equal(same, radii)
+    whole = rng.integers(-3, 4, size=(50, 6, 4))
+    np.testing.assert_array_equal(
+        voronoi.tokenize(whole, tokens), voronoi.tokenize(whole.astype(float), tokens)
+    )
+
+
+def test_engines_by_name():
+    patches, tokens = np.zeros((1, 1, 2)), np.eye(2)
+    with pytest.raises(ValueError, match="engine must be"):
+        voronoi.certify(patches, tokens, engine="guess")
+    with pytest.raises(ValueError, match="runs on the CPU"):
+        voronoi.certify(patches, tokens, engine="walk", device="cuda")
+
+
+def test_many_kinds_of_positions_agree_with_each_by_itself(digits):
+    # Every position has a scale of its own, which the walking engine leaves to the dense one.
+    rng = np.random.default_rng(0)
+    tokens, patches = rng.normal(size=(20, 4)), rng.normal(size=(30, 12, 4))
+    weights = rng.uniform(0.5, 2, size=(12, 4))
+    radii = voronoi.certify(patches, tokens, weights=weights)[1]
+    for at in range(12):
+        part = slice(at, at + 1)
+        one = voronoi.certify(patches[:, part], tokens, weights=weights[part])[1]
+        np.testing.assert_array_equal(one[:, 0], radii[:, at])
+
+
+def test_a_second_process_need_not_compile(digits):
+    vocabulary = PatchVocabulary(8, 4, strategy="kmeans", random_state=0).fit(digits[0][:50])
+    vocabulary.certify(digits[0][:5])
+    code = (
+        "import numpy as np; from sklearn_patchcert import voronoi; "
+        "from sklearn_patchcert.engines import small; "
+        "voronoi.certify(np.zeros((1, 1, 4)), np.eye(4)); "
+        "print(sum(small.search.stats.cache_misses.values()))"
+    )
+    for _ in range(2):
+        found = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+    assert found.stdout.strip() == "0"
