@@ -37,7 +37,7 @@ the nearest of them to the padding takes part, so such a pair cannot be separate
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -147,7 +147,7 @@ def tokenize(patches, tokens, *, weights=None, device="cpu", engine="auto"):
     ids = np.empty(patches.shape[:2], dtype=np.int64)
     for block, members, cell in _cells(patches, tokens, weights, "l2", device, engine):
         found = cell.engine.tokenize(block, cell.tables)
-        ids[:, members] = cell.names[found].reshape(len(ids), -1)
+        ids[:, members] = cell.named(found).reshape(len(ids), -1)
     return ids
 
 
@@ -204,9 +204,11 @@ def certify(
     for block, members, cell in _cells(patches, tokens, weights, norm, device, engine):
         blur = None if noise is None else np.ascontiguousarray(noise[:, members]).ravel()
         own, radius, other = cell.engine.certify(block, cell.tables, blur, noise_growth)
-        ids[:, members] = cell.names[own].reshape(len(ids), -1)
+        ids[:, members] = cell.named(own).reshape(len(ids), -1)
         radii[:, members] = radius.reshape(len(ids), -1)
-        others[:, members] = np.where(other < 0, -1, cell.names[other]).reshape(len(ids), -1)
+        if return_witness:
+            named = np.where(other < 0, -1, cell.named(other))
+            others[:, members] = named.reshape(len(ids), -1)
     return (ids, radii, others) if return_witness else (ids, radii)
 
 
@@ -260,8 +262,13 @@ class _Cell(NamedTuple):
 
     names: np.ndarray  # indices of the tokens that take part
     order: np.ndarray  # of the coordinates: the padding first
-    engine: object
-    tables: object
+    all_of_them: bool
+    engine: Any
+    tables: Any
+
+    def named(self, ids):
+        """Indices among all tokens of indices among those that take part."""
+        return ids if self.all_of_them else self.names[ids]
 
 
 def _cells(patches, tokens, weights, norm, device, engine):
@@ -289,6 +296,12 @@ def _cells(patches, tokens, weights, norm, device, engine):
 
 
 def _check_size(values, what):
+    if values.dtype.kind == "f":
+        flat = values.ravel(order="K")
+        with np.errstate(over="ignore", invalid="ignore"):
+            square = float(np.dot(flat, flat))
+        if square <= _LARGEST:
+            return  # one quick pass, after which no value can be too large
     if not max(float(values.max()), -float(values.min())) <= _LARGEST:
         raise ValueError(f"{what} must be finite and at most {_LARGEST:g} in magnitude.")
 
@@ -323,4 +336,4 @@ def _prepare(tokens, weights, padding, norm, engine, device):
     _, first = np.unique(tokens[nearest][:, fixed:], axis=0, return_index=True)
     names = np.sort(nearest[first])
     tables = _ENGINES[engine].prepare(tokens[names], weights, norm, device)
-    return _Cell(names, order, _ENGINES[engine], tables)
+    return _Cell(names, order, len(names) == len(base), _ENGINES[engine], tables)
