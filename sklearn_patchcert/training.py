@@ -10,7 +10,6 @@ from sklearn_patchcert import voronoi
 from sklearn_patchcert.losses import reconstruction_loss
 
 _SEED_SAMPLE = 2**14
-_CHUNK_ELEMENTS = 2**22
 
 
 def fit_tokens(
@@ -117,65 +116,68 @@ def kmeans_tokens(
     history : list of float
         Mean squared L2 error before each step.
     """
-    distinct, inverse = np.unique(patches, axis=0, return_inverse=True)
-    often = np.bincount(inverse.ravel(), counts, minlength=len(distinct))
+    counts = np.ones(len(patches)) if counts is None else np.asarray(counts, dtype=float)
+    distinct, weights = _distinct_patches(patches, counts)
     if len(distinct) <= n_tokens:
         return distinct, [0.0]
     centre = distinct.mean(0)
-    data = torch.tensor(distinct - centre, device=device)
-    weights = torch.tensor(often, dtype=data.dtype, device=device)
+    data, history = distinct - centre, []
     tokens = _kmeans_plus_plus(data, weights, n_tokens, generator)
-    total, history = float(weights.sum()), []
     for _ in range(max_iter):
-        ids, distances = _assign(data, tokens)
-        history.append(float(weights @ distances) / total)
+        ids = voronoi.tokenize(data[:, None], tokens, device=device)[:, 0]
+        errors = weights * np.square(data - tokens[ids]).sum(1)
+        history.append(float(errors.sum() / weights.sum()))
         if len(history) > 1 and history[-2] - history[-1] <= tol * history[-1]:
             break
-        tokens = _means(data, weights, ids, distances, n_tokens)
-    return distinct_tokens(tokens.cpu().numpy() + centre), history
+        tokens = _means(data, weights, ids, errors, n_tokens)
+    return distinct_tokens(tokens + centre), history
+
+
+def _distinct_patches(patches, counts):
+    """Distinct rows (m, dim) and the sum of the counts (n,) of each, sorted by a hash."""
+    patches = np.ascontiguousarray(patches) + 0  # so that -0 has the bits of 0
+    words = patches.view(f"u{patches.dtype.itemsize}")
+    hashes = np.zeros(len(patches), dtype=np.uint64)
+    for column in words.T:
+        hashes = (hashes ^ column) * np.uint64(0x9E3779B97F4A7C15)
+        hashes ^= hashes >> np.uint64(29)
+    order = np.argsort(hashes)
+    hashes, patches, counts = hashes[order], patches[order], counts[order]
+    first = np.append(True, hashes[1:] != hashes[:-1])
+    if (patches[1:][~first[1:]] != patches[:-1][~first[1:]]).any():  # two rows with one hash
+        distinct, inverse = np.unique(patches, axis=0, return_inverse=True)
+        return distinct, np.bincount(inverse.ravel(), counts)
+    first = np.flatnonzero(first)
+    return patches[first], np.add.reduceat(counts, first)
 
 
 def _kmeans_plus_plus(data, weights, n_tokens, generator):
     """Seeds (n_tokens, dim) drawn one by one, by the squared distance to those drawn before."""
     size = min(len(data), max(_SEED_SAMPLE, 16 * n_tokens))
-    some = torch.randperm(len(data), generator=generator)[:size].to(data.device)
+    some = torch.randperm(len(data), generator=generator)[:size].numpy()
     data, weights = data[some], weights[some]
-    chosen = torch.empty(n_tokens, dtype=torch.long)
-    distances = torch.ones_like(weights)
-    draws = torch.rand(n_tokens, generator=generator, dtype=torch.float64)
-    for k, draw in enumerate(draws):
-        mass = (weights * distances).double().cumsum(0)
-        index = int(torch.searchsorted(mass, draw.to(mass.device) * mass[-1], right=True))
-        chosen[k] = min(index, size - 1)
-        reached = (data - data[chosen[k]]).square().sum(1)
-        distances = torch.minimum(distances, reached) if k else reached
-    return data[chosen.to(data.device)]
+    squares = np.square(data).sum(1)
+    draws = torch.rand(n_tokens, generator=generator, dtype=torch.float64).numpy()
+    chosen: list[int] = []
+    distances = np.ones_like(weights)
+    for draw in draws:
+        mass = (weights * distances).cumsum()
+        index = min(int(np.searchsorted(mass, draw * mass[-1], side="right")), size - 1)
+        reached = np.maximum(squares + squares[index] - 2 * data @ data[index], 0)
+        distances = np.minimum(distances, reached) if chosen else reached
+        distances[index] = 0
+        chosen.append(index)
+    return data[chosen]
 
 
-def _assign(data, tokens):
-    """Nearest token (n,) and squared distance (n,), by matrix products over bounded chunks."""
-    ids, distances = [], []
-    for chunk in data.split(max(1, _CHUNK_ELEMENTS // len(tokens))):
-        scores = tokens.square().sum(1) - 2 * chunk @ tokens.T
-        best, nearest = scores.min(1)
-        ids.append(nearest)
-        distances.append((best + chunk.square().sum(1)).clamp_(min=0))
-    return torch.cat(ids), torch.cat(distances)
-
-
-def _means(data, weights, ids, distances, n_tokens):
+def _means(data, weights, ids, errors, n_tokens):
     """Weighted mean of each token's patches; a token without any moves to the worst-served one."""
-    ids_ = ids.cpu().numpy()
-    bins = [
-        np.bincount(ids_, column.cpu().numpy(), n_tokens)
-        for column in (weights, *(data * weights[:, None]).T)
-    ]
-    mass, sums = bins[0], np.stack(bins[1:], axis=1)
-    means = torch.tensor(sums / np.maximum(mass, 1e-300)[:, None], dtype=data.dtype)
-    means = means.to(data.device)
+    mass = np.bincount(ids, weights, n_tokens)
+    sums = [np.bincount(ids, column * weights, n_tokens) for column in data.T]
+    means = (np.stack(sums, axis=1) / np.maximum(mass, 1e-300)[:, None]).astype(data.dtype)
     empty = np.flatnonzero(mass == 0)
     if len(empty):
-        means[empty] = data[(weights * distances).topk(len(empty)).indices]
+        means[empty] = data[np.argsort(-errors, kind="stable")[: len(empty)]]
     return means
 
 

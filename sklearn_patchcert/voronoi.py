@@ -147,7 +147,7 @@ def tokenize(patches, tokens, *, weights=None, device="cpu", engine="auto"):
     ids = np.empty(patches.shape[:2], dtype=np.int64)
     for block, members, cell in _cells(patches, tokens, weights, "l2", device, engine):
         found = cell.engine.tokenize(block, cell.tables)
-        ids[:, members] = cell.named(found).reshape(len(ids), -1)
+        ids = _put(ids, members, cell.named(found))
     return ids
 
 
@@ -204,11 +204,10 @@ def certify(
     for block, members, cell in _cells(patches, tokens, weights, norm, device, engine):
         blur = None if noise is None else np.ascontiguousarray(noise[:, members]).ravel()
         own, radius, other = cell.engine.certify(block, cell.tables, blur, noise_growth)
-        ids[:, members] = cell.named(own).reshape(len(ids), -1)
-        radii[:, members] = radius.reshape(len(ids), -1)
+        ids = _put(ids, members, cell.named(own))
+        radii = _put(radii, members, radius)
         if return_witness:
-            named = np.where(other < 0, -1, cell.named(other))
-            others[:, members] = named.reshape(len(ids), -1)
+            others = _put(others, members, np.where(other < 0, -1, cell.named(other)))
     return (ids, radii, others) if return_witness else (ids, radii)
 
 
@@ -293,6 +292,15 @@ def _cells(patches, tokens, weights, norm, device, engine):
         if not weight.all():
             block = block[:, cell.order]
         yield block, members, cell
+
+
+def _put(out, members, found):
+    """`out` (n, positions) with what was found of some positions; itself, if these are all."""
+    found = found.reshape(len(out), -1)
+    if isinstance(members, slice):
+        return found
+    out[:, members] = found
+    return out
 
 
 def _check_size(values, what):

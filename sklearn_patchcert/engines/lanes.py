@@ -149,32 +149,41 @@ def rotate16(typingctx, point, matrix, offset, stride, dim, out):
 
 
 @intrinsic
-def scores4(typingctx, points, offset, tokens, half, dim, blocks, out, out_offset, stride):
+def scores4(typingctx, points, tokens, half, dim, blocks, first, out, lows):
     """Scores half - x.t of four points against blocks of 64 tokens, in 16 registers.
 
-    ``out[out_offset + stride p + 64 g + lane] = half[64 g + lane] +
-    sum_j points[offset + dim p + j] tokens[64 (dim g + j) + lane]``, the tokens negated.
+    ``out[64 blocks p + 64 g + lane] = half[64 g + lane] +
+    sum_j points[dim p + j] tokens[64 (dim g + j) + lane]``, the tokens negated, for the points p
+    from `first` on; ``lows[16 blocks p + 16 g + lane]`` is the least of the four that are 16 apart.
     """
     whole = types.int64
-    signature = types.void(points, whole, tokens, half, whole, whole, out, whole, whole)
+    signature = types.void(points, tokens, half, whole, whole, whole, out, lows)
 
     def codegen(context, builder, signature, arguments):
-        x = _at(context, builder, signature.args[0], arguments[0], arguments[1])
-        t = _at(context, builder, signature.args[2], arguments[2], _INT64(0))
-        h = _at(context, builder, signature.args[3], arguments[3], _INT64(0))
-        out = _at(context, builder, signature.args[6], arguments[6], arguments[7])
-        dim, four = arguments[4], range(4)
+        dim, blocks, start, four = arguments[3], arguments[4], arguments[5], range(4)
+        row = builder.mul(blocks, _INT64(BLOCK))
+        low_row = builder.mul(blocks, _INT64(LANES))
+        x, t, h, out, lows = (
+            _at(context, builder, signature.args[i], arguments[i], offset)
+            for i, offset in (
+                (0, builder.mul(start, dim)),
+                (1, _INT64(0)),
+                (2, _INT64(0)),
+                (6, builder.mul(start, row)),
+                (7, builder.mul(start, low_row)),
+            )
+        )
         sums = [[cgutils.alloca_once_value(builder, _constant(0.0)) for _ in four] for _ in four]
-        with cgutils.for_range(builder, arguments[5], intp=_INT64) as g:
+        with cgutils.for_range(builder, blocks, intp=_INT64) as g:
             first = builder.mul(g.index, _INT64(BLOCK))
             for i in four:
                 start = _load(builder, builder.gep(h, [builder.add(first, _INT64(LANES * i))]))
                 for p in four:
                     builder.store(start, sums[p][i])
             with cgutils.for_range(builder, dim, intp=_INT64) as j:
-                row = builder.mul(builder.add(builder.mul(g.index, dim), j.index), _INT64(BLOCK))
+                at = builder.mul(builder.add(builder.mul(g.index, dim), j.index), _INT64(BLOCK))
                 token = [
-                    _load(builder, builder.gep(t, [builder.add(row, _INT64(LANES * i))]))
+                    _load(builder, builder.gep(t, [builder.add(at, _INT64(LANES * i))]))
                     for i in four
                 ]
                 for p in four:
@@ -185,25 +194,23 @@ def scores4(typingctx, points, offset, tokens, half, dim, blocks, out, out_offse
                         total = _multiply_add(builder, coordinate, token[i], total)
                         builder.store(total, sums[p][i])
             for p in four:
+                found = [builder.load(total) for total in sums[p]]
+                at = builder.add(first, builder.mul(row, _INT64(p)))
                 for i in four:
-                    at = builder.add(
-                        builder.add(first, _INT64(LANES * i)), builder.mul(arguments[8], _INT64(p))
-                    )
-                    _store(builder, builder.load(sums[p][i]), builder.gep(out, [at]))
+                    to = builder.add(at, _INT64(LANES * i))
+                    _store(builder, found[i], builder.gep(out, [to]))
+                to = builder.add(
+                    builder.mul(g.index, _INT64(LANES)), builder.mul(low_row, _INT64(p))
+                )
+                _store(builder, _smallest(builder, found), builder.gep(lows, [to]))
         return context.get_dummy_value()
 
     return signature, codegen
 
 
-def _over_blocks(builder, n, value):
-    """Least of value(k), vectors of 16 at k, k + 16, ..., over k < n in blocks of 64."""
-    low = cgutils.alloca_once_value(builder, _constant(_FAR))
-    builder.store(_constant(_FAR), low)
-    with cgutils.for_range_slice(builder, _INT64(0), n, _INT64(BLOCK), _INT64) as (k, _):
-        a, b, c, d = (value(builder.add(k, _INT64(LANES * i))) for i in range(4))
-        least = _smaller(builder, _smaller(builder, a, b), _smaller(builder, c, d))
-        builder.store(_smaller(builder, least, builder.load(low)), low)
-    return _least(builder, builder.load(low))
+def _smallest(builder, vectors):
+    a, b, c, d = vectors
+    return _smaller(builder, _smaller(builder, a, b), _smaller(builder, c, d))
 
 
 def _mask(builder, conditions):
@@ -217,31 +224,52 @@ def _mask(builder, conditions):
 
 @intrinsic
 def least(typingctx, values, offset, n):
-    """Least of values[offset : offset + n], where n is a multiple of 64 and nothing is NaN."""
+    """Least of values[offset : offset + n], where n is a multiple of 16 and nothing is NaN."""
     signature = types.float32(values, types.int64, types.int64)
 
     def codegen(context, builder, signature, arguments):
         v = _at(context, builder, signature.args[0], arguments[0], arguments[1])
-        return _over_blocks(builder, arguments[2], lambda k: _load(builder, builder.gep(v, [k])))
+        low = cgutils.alloca_once_value(builder, _constant(_FAR))
+        builder.store(_constant(_FAR), low)
+        step = _INT64(LANES)
+        with cgutils.for_range_slice(builder, _INT64(0), arguments[2], step, _INT64) as (k, _):
+            value = _load(builder, builder.gep(v, [k]))
+            builder.store(_smaller(builder, value, builder.load(low)), low)
+        return _least(builder, builder.load(low))
 
     return signature, codegen
 
 
+def _walls(builder, values, inverse, own, at):
+    """The four vectors of (values - own) * inverse from `at` on."""
+    for i in range(4):
+        k = [builder.add(at, _INT64(LANES * i))]
+        gap = builder.fsub(_load(builder, builder.gep(values, k)), own)
+        yield builder.fmul(gap, _load(builder, builder.gep(inverse, k)))
+
+
 @intrinsic
-def least_wall(typingctx, values, offset, inverse, inverse_offset, n, own):
-    """Least of (values[offset + k] - own) * inverse[inverse_offset + k] over k < n."""
-    signature = types.float32(values, types.int64, inverse, types.int64, types.int64, types.float32)
+def least_wall(typingctx, values, offset, inverse, inverse_offset, n, own, lows, lows_offset):
+    """Least of (values[offset + k] - own) * inverse[inverse_offset + k] over k < n.
+
+    ``lows[lows_offset + 16 g + lane]`` gets the least of the four of block g that are 16 apart.
+    """
+    whole, number = types.int64, types.float32
+    signature = number(values, whole, inverse, whole, whole, number, lows, whole)
 
     def codegen(context, builder, signature, arguments):
         v = _at(context, builder, signature.args[0], arguments[0], arguments[1])
         w = _at(context, builder, signature.args[2], arguments[2], arguments[3])
+        lows = _at(context, builder, signature.args[6], arguments[6], arguments[7])
         own = _all(builder, arguments[5])
-
-        def wall(k):
-            gap = builder.fsub(_load(builder, builder.gep(v, [k])), own)
-            return builder.fmul(gap, _load(builder, builder.gep(w, [k])))
-
-        return _over_blocks(builder, arguments[4], wall)
+        low = cgutils.alloca_once_value(builder, _constant(_FAR))
+        builder.store(_constant(_FAR), low)
+        step = _INT64(BLOCK)
+        with cgutils.for_range_slice(builder, _INT64(0), arguments[4], step, _INT64) as (k, _):
+            found = _smallest(builder, _walls(builder, v, w, own, k))
+            _store(builder, found, builder.gep(lows, [builder.sdiv(k, _INT64(BLOCK // LANES))]))
+            builder.store(_smaller(builder, found, builder.load(low)), low)
+        return _least(builder, builder.load(low))
 
     return signature, codegen
 
@@ -274,6 +302,26 @@ def below(typingctx, values, offset, bound):
 
 
 @intrinsic
+def blocks_below(typingctx, lows, offset, n, bound):
+    """Bit mask of the n <= 64 vectors from lows[offset] on of which any lane is <= bound."""
+    signature = types.uint64(lows, types.int64, types.int64, types.float32)
+
+    def codegen(context, builder, signature, arguments):
+        v = _at(context, builder, signature.args[0], arguments[0], arguments[1])
+        bound = _all(builder, arguments[3])
+        mask = cgutils.alloca_once_value(builder, _INT64(0))
+        builder.store(_INT64(0), mask)
+        with cgutils.for_range(builder, arguments[2], intp=_INT64) as g:
+            vector = _load(builder, builder.gep(v, [builder.mul(g.index, _INT64(LANES))]))
+            lanes = _mask(builder, [builder.fcmp_ordered("<=", vector, bound)])
+            some = builder.zext(builder.icmp_unsigned("!=", lanes, _INT64(0)), _INT64)
+            builder.store(builder.or_(builder.load(mask), builder.shl(some, g.index)), mask)
+        return builder.load(mask)
+
+    return signature, codegen
+
+
+@intrinsic
 def walls_below(typingctx, values, offset, inverse, inverse_offset, own, bound):
     """Bit mask of the 64 lanes with (values - own) * inverse <= bound."""
     signature = types.uint64(
@@ -284,12 +332,8 @@ def walls_below(typingctx, values, offset, inverse, inverse_offset, own, bound):
         v = _at(context, builder, signature.args[0], arguments[0], arguments[1])
         w = _at(context, builder, signature.args[2], arguments[2], arguments[3])
         own, bound = _all(builder, arguments[4]), _all(builder, arguments[5])
-        conditions = []
-        for i in range(4):
-            at = [_INT64(LANES * i)]
-            gap = builder.fsub(_load(builder, builder.gep(v, at)), own)
-            wall = builder.fmul(gap, _load(builder, builder.gep(w, at)))
-            conditions.append(builder.fcmp_ordered("<=", wall, bound))
+        walls = _walls(builder, v, w, own, _INT64(0))
+        conditions = [builder.fcmp_ordered("<=", wall, bound) for wall in walls]
         return _mask(builder, conditions)
 
     return signature, codegen

@@ -32,7 +32,9 @@ from numba import njit
 
 from sklearn_patchcert.engines.lanes import (
     BLOCK,
+    LANES,
     below,
+    blocks_below,
     first_bit,
     least,
     least_wall,
@@ -99,8 +101,11 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
     one = np.uint64(1)
     points = np.zeros(_AT_ONCE * wide, np.float32)
     scores = np.zeros(_AT_ONCE * padded, np.float32)
+    blocks = padded // BLOCK
+    lows = np.zeros(_AT_ONCE * blocks * LANES, np.float32)  # of scores, then of walls
     error, hard = np.zeros(_AT_ONCE, np.float32), np.zeros(_AT_ONCE, np.bool_)
     own, nearest = np.zeros(_AT_ONCE, np.int64), np.zeros(_AT_ONCE)
+    base, bounds = np.zeros(_AT_ONCE, np.float32), np.zeros(_AT_ONCE, np.float32)
     unrounded, lowest = np.zeros(_AT_ONCE), np.zeros(_AT_ONCE)
     witness = np.zeros(_AT_ONCE, np.int64)
     who = np.zeros(_AT_ONCE * padded, np.int64)
@@ -117,48 +122,53 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
                 square += value * value
             error[q] = np.float32(1.1 * (dim + 6) * 2.0**-24) * (np.sqrt(square) + np.float32(0.5))
         for q in range(0, m, 4):
-            scores4(
-                points, q * wide, table, half, wide, padded // BLOCK, scores, q * padded, padded
-            )
+            scores4(points, table, half, wide, blocks, q, scores, lows)
+        # Stage by stage, not patch by patch: what one patch waits for overlaps with the others.
+        for q in range(m):
+            nearest[q], hard[q] = np.inf, not error[q] < 1
+            bounds[q] = least(lows, q * blocks * LANES, blocks * LANES) + 2 * error[q]
+            if hard[q]:
+                bounds[q] = -_FAR
         n = 0
         for q in range(m):  # which tokens may be nearest
-            nearest[q] = np.inf
-            if error[q] < 1:
-                bound = least(scores, q * padded, padded) + 2 * error[q]
-                for o in range(0, padded, BLOCK):
-                    hits = below(scores, q * padded + o, bound)
-                    while hits:
-                        who[n], found[n] = q, o + first_bit(hits)
-                        n += found[n] < count
-                        hits &= hits - one
+            some = blocks_below(lows, q * blocks * LANES, blocks, bounds[q])
+            while some:
+                o = BLOCK * first_bit(some)
+                some &= some - one
+                hits = below(scores, q * padded + o, bounds[q])
+                while hits:
+                    who[n], found[n] = q, o + first_bit(hits)
+                    n += found[n] < count
+                    hits &= hits - one
         for k in range(n):  # and which is
             q = who[k]
             gap = squared_distance(X[start + q], tokens, found[k])
             if gap < nearest[q]:
                 nearest[q], own[q] = gap, found[k]
-        # Stage by stage, not patch by patch: what one patch waits for overlaps with the others.
-        n = 0
-        for q in range(m):  # whose walls may be nearest
-            hard[q] = not error[q] < 1
+        for q in range(m):  # long before the walls are measured: a store delays what reads it
+            a = q * padded + own[q]
+            base[q], scores[a] = scores[a], _FAR
             unrounded[q], lowest[q], witness[q] = np.inf, np.inf, -1
-            if hard[q] or not walls:
-                continue
-            a = own[q]
-            row, base = a * padded, scores[q * padded + a]
-            scores[q * padded + a] = _FAR
-            wall = least_wall(scores, q * padded, inverse, row, padded, base)
-            bound = wall + 5 * error[q] * largest[a]
+        for q in range(m if walls else 0):
+            a, low = own[q], q * blocks * LANES
+            bound = least_wall(scores, q * padded, inverse, a * padded, padded, base[q], lows, low)
+            bound += 5 * error[q] * largest[a]
             if noise.shape[0]:
                 blur = 2 * scale * noise[start + q] + growth * motion * wscale * max(bound, 0)
                 bound += np.float32(2 * blur * (1 + 1e-6)) * largest[a]
-                hard[q] = not blur < 1
+                hard[q] |= not blur < 1
             bound *= np.float32(1 + 1e-5)
             move = motion * wscale * bound
-            hard[q] = hard[q] or not 8 * (dim + 8) * 2.0**-52 * move * move < error[q]
-            if hard[q]:
-                continue
-            for o in range(0, padded, BLOCK):
-                hits = walls_below(scores, q * padded + o, inverse, row + o, base, bound)
+            hard[q] |= not 8 * (dim + 8) * 2.0**-52 * move * move < error[q]
+            bounds[q] = -_FAR if hard[q] else bound
+        n = 0
+        for q in range(m if walls else 0):  # whose walls may be nearest
+            row = own[q] * padded
+            some = blocks_below(lows, q * blocks * LANES, blocks, bounds[q])
+            while some:
+                o = BLOCK * first_bit(some)
+                some &= some - one
+                hits = walls_below(scores, q * padded + o, inverse, row + o, base[q], bounds[q])
                 while hits:
                     who[n], found[n] = q, o + first_bit(hits)
                     n += found[n] < count
