@@ -53,7 +53,8 @@ def patches_of(dim, n):
 def vocabulary_of(patches, n_tokens):
     """Tokens by a few steps of k-means; the largest vocabulary is distinct patches themselves."""
     if n_tokens > 4096:
-        return np.unique(patches, axis=0)[:: len(patches) // n_tokens // 2][:n_tokens]
+        distinct = np.unique(patches, axis=0)
+        return distinct[np.random.default_rng(1).choice(len(distinct), n_tokens, replace=False)]
     generator = torch.Generator().manual_seed(0)
     return kmeans_tokens(patches, n_tokens, max_iter=5, generator=generator)[0]
 

@@ -79,7 +79,7 @@ def test_the_same_bits(engine, seed, n_tokens, dim, norm, scale, dtype, extra):
     np.testing.assert_array_equal(ids, wanted[0])
 
 
-@pytest.mark.parametrize("n_tokens", [600, 5000])
+@pytest.mark.parametrize("n_tokens", [600, 5000, 20_000])
 def test_large_vocabularies(n_tokens):
     rng = np.random.default_rng(0)
     tokens = np.cumsum(rng.normal(size=(n_tokens, 16)), axis=1).astype(np.float32)

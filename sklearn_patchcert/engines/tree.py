@@ -53,6 +53,7 @@ _FAR = 1e15
 _TAU = 1e-5
 _GROW = np.float32(1.5)  # how far beyond the nearest leaf to look at once
 _KEEP = np.float32(0)
+_CACHE = 2**18  # floats; with larger trees, patches that need the same leaves take turns
 
 
 class Tables(NamedTuple):
@@ -184,6 +185,47 @@ def _look_around(point, key, places, low, high, groups, wide, bound, grow, floor
     return bound, n
 
 
+@njit(cache=True, nogil=True)
+def _rotated(x, centre, scale, rotation, wide, values, point, key):
+    """Fill the point and its four numbers; returns its squared length."""
+    dim, sixteen = x.shape[0], point.shape[0]
+    for j in range(dim):
+        values[j] = np.float32((np.float64(x[j]) - centre[j]) * scale)
+    for o in range(0, sixteen, 16):
+        rotate16(values, rotation, o, sixteen, wide, point)
+    few = min(3, dim)
+    rest = np.float32(0)
+    for j in range(few, dim):
+        rest += point[j] * point[j]
+    length = rest
+    for j in range(few):
+        key[j] = point[j]
+        length += point[j] * point[j]
+    key[3] = np.sqrt(rest)
+    return length
+
+
+@njit(cache=True, nogil=True)
+def _home(key, low, high, groups):
+    """Distances to the boxes of all groups; the nearest group."""
+    best, home = np.float32(np.inf), 0
+    for o in range(0, groups.shape[0], 16):
+        nearest_box = boxes16(key, low, high, o * 4, groups, o)
+        if nearest_box < best:
+            best, home = nearest_box, o
+    return home + first_bit(below16(groups, home, best))
+
+
+@njit(cache=True, nogil=True)
+def _turns(X, centre, scale, rotation, low, high, wide, values, point, key, groups):
+    """Indices of the patches, those with the same nearest group one after the other."""
+    homes = np.zeros(X.shape[0], np.int32)
+    for i in range(X.shape[0]):
+        if _rotated(X[i], centre, scale, rotation, wide, values, point, key) < 1e12:
+            homes[i] = _home(key, low, high, groups)
+    return np.argsort(homes)
+
+
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def _size(weighted, a, b, wide, norm):
     """float32 dual norm of w (a - b)."""
@@ -208,7 +250,6 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
     skew, weighted, rotation, places, names, low, high, group_low, group_high = tables
     count, dim = tokens.shape
     wide, sixteen = (dim + 3) // 4 * 4, (dim + 15) // 16 * 16
-    few = min(3, dim)
     u = 2.0**-24
     reach = motion * wscale  # kappa, in units of the unit weights
     epsilon = (dim + 12) * u + skew
@@ -225,21 +266,14 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
     who = np.zeros(count, np.int64)
     found, sizes, gaps = np.zeros(count, np.int64), np.zeros(count), np.zeros(count)
     infinite = np.float32(np.inf)
-    for i in range(X.shape[0]):
+    turns = np.arange(X.shape[0])
+    if places.shape[0] > _CACHE:
+        turns = _turns(X, centre, scale, rotation, group_low, group_high, wide,
+                       values, point, key, groups)  # fmt: skip
+    for i in turns:
         x = X[i]
         sound = noise[i] if noise.shape[0] else -1.0
-        for j in range(dim):
-            values[j] = np.float32((np.float64(x[j]) - centre[j]) * scale)
-        for o in range(0, sixteen, 16):
-            rotate16(values, rotation, o, sixteen, wide, point)
-        rest = np.float32(0)
-        for j in range(few, dim):
-            rest += point[j] * point[j]
-        length = rest
-        for j in range(few):
-            key[j] = point[j]
-            length += point[j] * point[j]
-        key[3] = np.sqrt(rest)
+        length = _rotated(x, centre, scale, rotation, wide, values, point, key)
         if not length < 1e12 or not scale * max(sound, 0.0) < 1:
             ids[i], radii[i], witnesses[i] = measure_all(
                 x, tokens, weights, ones, norm, motion, sound, growth, walls, found, sizes, gaps
@@ -248,12 +282,7 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
         delta = shift + shift_growth * math.sqrt(np.float64(length))
         floor = np.float32(64 * delta * delta)
         # Start in the group with the nearest box, then look at everything within the bound.
-        best, home = infinite, 0
-        for o in range(0, groups.shape[0], 16):
-            nearest_box = boxes16(key, group_low, group_high, o * 4, groups, o)
-            if nearest_box < best:
-                best, home = nearest_box, o
-        home += first_bit(below16(groups, home, best))
+        home = _home(key, group_low, group_high, groups)
         best = boxes16(key, low, high, home * 64, near, 0)
         leaf = home * 16 + first_bit(below16(near, 0, best))
         stamp[leaf] = i
