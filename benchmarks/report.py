@@ -59,7 +59,7 @@ def certify(result):
             ours = times["ours"]
             cells = [f"{row['n_tokens']:,}", str(row["threads"]), f"{ours:.3f}"]
             for name in ("top1", "top2", "argmin", "naive"):
-                cells.append(f"{times[name] / ours:.2g} ×" if name in times else "")
+                cells.append(f"{times[name] / ours:.2g} x" if name in times else "")
             lines.append(f"| {' | '.join(cells)} |")
     fit = ", ".join(
         f"{np.median(row['seconds']):.2f} s against {np.median(row['minibatch_seconds']):.2f} s "
