@@ -35,8 +35,8 @@ from sklearn.metrics import pairwise_distances_argmin
 
 from sklearn_patchcert import voronoi
 from sklearn_patchcert.datasets import load_images
+from sklearn_patchcert.kmeans import kmeans_tokens
 from sklearn_patchcert.patches import images_to_patches
-from sklearn_patchcert.training import kmeans_tokens
 
 SHAPES = {4: ((2, 2), True), 16: ((4, 4), True), 48: ((4, 4), False)}
 MOST = {"naive": 30e6, "argmin": 200e6, "top1": 5e9, "top2": 2e9, "ours": 4e10}

@@ -231,3 +231,23 @@ def all_or_nothing(method):
             raise
 
     return wrapper
+
+
+def check_patch_size(patch_size):
+    """(ph, pw) of a number or a pair."""
+    pair = (patch_size, patch_size) if np.isscalar(patch_size) else tuple(patch_size)
+    if len(pair) != 2 or not all(
+        isinstance(size, Integral) and not isinstance(size, bool) and size > 0 for size in pair
+    ):
+        raise ValueError(f"patch_size must be a positive int or a pair of them, got {patch_size}.")
+    return int(pair[0]), int(pair[1])
+
+
+def own_or_shared(per_channel):
+    """`per_channel` as False, True or "shared", where NumPy's booleans are given, too."""
+    return per_channel if isinstance(per_channel, str) else bool(per_channel)
+
+
+def clip_patch(patch_size, image_shape):
+    """The patch (ph, pw), no larger than the image."""
+    return min(patch_size[0], image_shape[0]), min(patch_size[1], image_shape[1])

@@ -15,12 +15,18 @@ from tqdm.auto import tqdm
 
 from sklearn_patchcert import encoding, voronoi
 from sklearn_patchcert._validation import (
+    LARGEST,
     VersionedState,
     _check_feature_names_in,
     check_device,
+    check_image_shape,
     check_images,
+    check_patch_size,
+    clip_patch,
+    own_or_shared,
     shape_of,
 )
+from sklearn_patchcert.kmeans import distinct_tokens
 from sklearn_patchcert.patches import grid_shape
 
 _VALUES_AT_ONCE = 2**20
@@ -38,6 +44,65 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+    @classmethod
+    def from_tokens(cls, tokens, *, patch_size, image_shape=None, per_channel=False):
+        """Make a fitted vocabulary of tokens that you bring.
+
+        Parameters
+        ----------
+        tokens : array-like (n_tokens, patch_dim) or (n_channels, n_tokens, patch_dim)
+            Each token is a flattened patch, channels last.  Copies of a token are dropped.
+        patch_size : int or tuple of (int, int)
+        image_shape : tuple (H, W) or (H, W, C), default=None
+            None: images of any size are accepted.
+        per_channel : bool or "shared", default=False
+
+        Returns
+        -------
+        vocabulary : PatchVocabulary
+
+        Raises
+        ------
+        ValueError
+            If the tokens are not finite or do not fit `patch_size` and `image_shape`.
+
+        Examples
+        --------
+        >>> from sklearn_patchcert import PatchVocabulary
+        >>> black_white = PatchVocabulary.from_tokens([[0.0], [1.0]], patch_size=1)
+        >>> black_white.certify([[[0.1, 0.7]]]).round(6)
+        array([[[0.4, 0.2]]])
+        """
+        tokens = np.asarray(tokens)
+        if tokens.dtype.kind not in "fiub":
+            raise ValueError(f"tokens must be numbers, got {tokens.dtype}.")
+        tokens = tokens if tokens.dtype == np.float32 else tokens.astype(np.float64)
+        self = cls(1, patch_size, image_shape=image_shape, per_channel=per_channel)
+        self._validate_params()
+        self.per_channel_ = own_or_shared(per_channel)
+        if tokens.ndim != (3 if self.per_channel_ is True else 2) or 0 in tokens.shape:
+            axes = "(C, n_tokens, patch_dim)" if per_channel is True else "(n_tokens, patch_dim)"
+            raise ValueError(f"tokens must be {axes} and not empty, got {tokens.shape}.")
+        if not np.abs(tokens).max() <= LARGEST:
+            raise ValueError(f"tokens must be finite and at most {LARGEST:g} in magnitude.")
+        self.patch_size_ = check_patch_size(patch_size)
+        area, dim = math.prod(self.patch_size_), tokens.shape[-1]
+        if dim % area or (per_channel and dim != area):
+            raise ValueError(f"tokens of {dim} values do not fit patch_size={patch_size!r}.")
+        if image_shape is not None:
+            self.image_shape_ = check_image_shape(image_shape)
+            self.sample_shape_ = self.image_shape_[: len(tuple(image_shape))]
+            self.n_features_in_ = math.prod(self.image_shape_)
+            if self.patch_size_ != clip_patch(self.patch_size_, self.image_shape_):
+                raise ValueError(f"patch_size={patch_size!r} is larger than {image_shape=}.")
+        parts = [distinct_tokens(part) for part in self._own(tokens)]
+        self._set_tokens(parts, [np.zeros(len(part), dtype=np.int64) for part in parts])
+        self.n_tokens = self.vocabulary_.shape[-2]
+        self.history_, self.n_iter_ = [], 0
+        if image_shape is not None:
+            self._check_channels(self.image_shape_[2])
+        return self
 
     def transform(self, X):
         """Discretise images.
@@ -248,6 +313,18 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
     def _map(self, values):
         """(n, rows, cols, groups) as users see it: the last axis where channels are apart."""
         return values if self.per_channel_ else values[..., 0]
+
+    def _own(self, array):
+        """One entry for each vocabulary, whether there is one or one for each channel."""
+        return array if self.per_channel_ is True else array[None]
+
+    def _set_tokens(self, tokens, counts):
+        size = max(map(len, tokens))
+        tokens = [np.pad(t, ((0, size - len(t)), (0, 0)), mode="edge") for t in tokens]
+        counts = [np.pad(c, (0, size - len(c))) for c in counts]
+        by_channel = self.per_channel_ is True
+        self.vocabulary_ = np.stack(tokens) if by_channel else tokens[0]
+        self.token_counts_ = np.stack(counts) if by_channel else counts[0]
 
 
 def count_groups(image_shape, per_channel):

@@ -1,4 +1,4 @@
-"""Learning a vocabulary: k-means start, running means, gradient descent on a loss."""
+"""Learning a vocabulary: by k-means, by gradient descent on losses, by exemplars."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from sklearn_patchcert import voronoi
-from sklearn_patchcert.losses import reconstruction_loss
-
-_SEED_SAMPLE = 2**14
+from sklearn_patchcert import surrogates, voronoi
+from sklearn_patchcert.exemplars import exemplar_tokens
+from sklearn_patchcert.kmeans import distinct_tokens, kmeans_tokens, running_means
+from sklearn_patchcert.losses import (
+    Batch,
+    margin_loss,
+    negentropy_loss,
+    reconstruction_loss,
+    structure_loss,
+)
 
 
 def fit_tokens(
@@ -21,6 +27,8 @@ def fit_tokens(
     counts=None,
     seed=0,
     device="cpu",
+    min_distance=None,
+    noise_std=0.0,
     **options,
 ):
     """Start a vocabulary, or go on with one, by a strategy.
@@ -30,15 +38,19 @@ def fit_tokens(
     patches : ndarray (n, positions, dim)
         The patches of n images.
     n_tokens : int
-    strategy : {"kmeans", "learned"}
+    strategy : {"kmeans", "learned", "denoised"}
     tokens : ndarray (m, dim) or None
-        A vocabulary to go on with.  It is started again, its tokens weighted by their counts, as
-        long as it is short of tokens.
+        A vocabulary to go on with.  With "kmeans" and "learned" it is started again, its tokens
+        weighted by their counts, as long as it is short of tokens.
     counts : ndarray of int (m,) or None
         How many patches each of these tokens has stood for.
     seed : int
         Of the torch.Generator that everything random below draws from.
     device : str or torch.device
+    min_distance : float or None
+        Of "denoised", in the units of the patches; see :func:`exemplar_tokens`.
+    noise_std : float
+        Of "learned", in the units of the patches.
     **options
         Go to :func:`learn_tokens`.
 
@@ -48,7 +60,8 @@ def fit_tokens(
     counts : ndarray of int (<= n_tokens,)
         How many patches, those before included, each token stands for.
     history : list of float
-        Mean squared errors of k-means, or the losses of :func:`learn_tokens`.
+        Mean squared errors of k-means or of the exemplars, or the losses of :func:`learn_tokens`
+        in the units of such errors.
     """
     generator = torch.Generator().manual_seed(seed)
     # In units of about the root mean square, squares neither overflow nor vanish in float32; a
@@ -57,7 +70,16 @@ def fit_tokens(
     patches = patches / unit
     flat = patches.reshape(-1, patches.shape[-1])
     tokens = None if tokens is None else tokens / unit
-    if tokens is None or len(tokens) < n_tokens:
+    short = tokens is None or len(tokens) < n_tokens
+    if strategy == "denoised":
+        distance = None if min_distance is None else min_distance / float(unit)
+        known = tokens
+        tokens = exemplar_tokens(
+            flat, n_tokens, distance, tokens=known, generator=generator, device=device
+        )
+        counts = None if known is None else np.pad(counts, (0, len(tokens) - len(known)))
+        history = [_error(flat, tokens, device)]
+    elif short:
         seen, weights = flat, None
         if tokens is not None:
             seen = np.concatenate([tokens, flat])
@@ -71,14 +93,28 @@ def fit_tokens(
         history = [float(np.square(flat - tokens[ids]).sum(1).mean())]
         tokens = running_means(tokens, counts, flat, ids)
     if strategy == "learned":
+        rms = float(np.sqrt(np.square(flat, dtype=np.float64).mean())) or 1.0
+        scale = patches.dtype.type(rms)
+        noise = noise_std / float(unit) / rms
         tokens, history = learn_tokens(
-            patches, tokens, generator=generator, device=device, **options
+            patches / scale,
+            tokens / scale,
+            noise_std=noise,
+            generator=generator,
+            device=device,
+            **options,
         )
+        tokens, history = tokens * scale, [loss * rms**2 for loss in history]
     tokens = distinct_tokens(tokens)
     ids = voronoi.tokenize(flat[:, None], tokens, device=device).ravel()
     before = 0 if counts is None else counts[: len(tokens)]
     counts = before + np.bincount(ids, minlength=len(tokens))
     return tokens * unit, counts, [loss * float(unit) ** 2 for loss in history]
+
+
+def _error(flat, tokens, device):
+    ids = voronoi.tokenize(flat[:, None], tokens, device=device)[:, 0]
+    return float(np.square(flat - tokens[ids]).sum(1).mean())
 
 
 def _power_of_two_near_rms(patches):
@@ -89,136 +125,17 @@ def _power_of_two_near_rms(patches):
     return patches.dtype.type(2.0 ** np.round(np.log2(rms)))
 
 
-def kmeans_tokens(
-    patches, n_tokens, *, counts=None, max_iter=100, tol=1e-4, generator=None, device="cpu"
-):
-    """Tokens by k-means: k-means++ seeds (Arthur, Vassilvitskii, SODA 2007), then Lloyd's steps.
-
-    Works on the distinct patches, each weighted by how often it occurs: images repeat themselves.
-
-    Parameters
-    ----------
-    patches : ndarray (n, dim)
-    n_tokens : int
-    counts : ndarray (n,) or None
-        How often each patch was seen; once by default.
-    max_iter : int
-        Lloyd's steps at most.
-    tol : float
-        Stop when a step lowers the error by less than this part of it.
-    generator : torch.Generator or None
-    device : str or torch.device
-
-    Returns
-    -------
-    tokens : ndarray (<= n_tokens, dim), distinct
-        Fewer than `n_tokens` where there are fewer distinct patches.
-    history : list of float
-        Mean squared L2 error before each step.
-    """
-    counts = np.ones(len(patches)) if counts is None else np.asarray(counts, dtype=float)
-    distinct, weights = _distinct_patches(patches, counts)
-    if len(distinct) <= n_tokens:
-        return distinct, [0.0]
-    centre = distinct.mean(0)
-    data, history = distinct - centre, []
-    tokens = _kmeans_plus_plus(data, weights, n_tokens, generator)
-    for _ in range(max_iter):
-        ids = voronoi.tokenize(data[:, None], tokens, device=device)[:, 0]
-        errors = weights * np.square(data - tokens[ids]).sum(1)
-        history.append(float(errors.sum() / weights.sum()))
-        if len(history) > 1 and history[-2] - history[-1] <= tol * history[-1]:
-            break
-        tokens = _means(data, weights, ids, errors, n_tokens)
-    return distinct_tokens(tokens + centre), history
-
-
-def _distinct_patches(patches, counts):
-    """Distinct rows (m, dim) and the sum of the counts (n,) of each, sorted by a hash."""
-    patches = np.ascontiguousarray(patches) + 0  # so that -0 has the bits of 0
-    words = patches.view(f"u{patches.dtype.itemsize}")
-    hashes = np.zeros(len(patches), dtype=np.uint64)
-    for column in words.T:
-        hashes = (hashes ^ column) * np.uint64(0x9E3779B97F4A7C15)
-        hashes ^= hashes >> np.uint64(29)
-    order = np.argsort(hashes)
-    hashes, patches, counts = hashes[order], patches[order], counts[order]
-    first = np.append(True, hashes[1:] != hashes[:-1])
-    if (patches[1:][~first[1:]] != patches[:-1][~first[1:]]).any():  # two rows with one hash
-        distinct, inverse = np.unique(patches, axis=0, return_inverse=True)
-        return distinct, np.bincount(inverse.ravel(), counts)
-    first = np.flatnonzero(first)
-    return patches[first], np.add.reduceat(counts, first)
-
-
-def _kmeans_plus_plus(data, weights, n_tokens, generator):
-    """Seeds (n_tokens, dim) drawn one by one, by the squared distance to those drawn before."""
-    size = min(len(data), max(_SEED_SAMPLE, 16 * n_tokens))
-    some = torch.randperm(len(data), generator=generator)[:size].numpy()
-    data, weights = data[some], weights[some]
-    squares = np.square(data).sum(1)
-    draws = torch.rand(n_tokens, generator=generator, dtype=torch.float64).numpy()
-    chosen: list[int] = []
-    distances = np.ones_like(weights)
-    for draw in draws:
-        mass = (weights * distances).cumsum()
-        index = min(int(np.searchsorted(mass, draw * mass[-1], side="right")), size - 1)
-        reached = np.maximum(squares + squares[index] - 2 * data @ data[index], 0)
-        distances = np.minimum(distances, reached) if chosen else reached
-        distances[index] = 0
-        chosen.append(index)
-    return data[chosen]
-
-
-def _means(data, weights, ids, errors, n_tokens):
-    """Weighted mean of each token's patches; a token without any moves to the worst-served one."""
-    mass = np.bincount(ids, weights, n_tokens)
-    sums = [np.bincount(ids, column * weights, n_tokens) for column in data.T]
-    means = (np.stack(sums, axis=1) / np.maximum(mass, 1e-300)[:, None]).astype(data.dtype)
-    empty = np.flatnonzero(mass == 0)
-    if len(empty):
-        means[empty] = data[np.argsort(-errors, kind="stable")[: len(empty)]]
-    return means
-
-
-def distinct_tokens(tokens):
-    """Drop the copies of a token (n_tokens, dim), keeping the order of first occurrence."""
-    _, first = np.unique(tokens, axis=0, return_index=True)
-    return tokens[np.sort(first)]
-
-
-def running_means(tokens, counts, patches, ids):
-    """Move every token to the mean of the patches it has stood for: online k-means.
-
-    Parameters
-    ----------
-    tokens : ndarray (n_tokens, dim)
-    counts : ndarray (n_tokens,)
-        How many patches each token has stood for so far.
-    patches : ndarray (n, dim)
-    ids : ndarray of int (n,)
-
-    Returns
-    -------
-    tokens : ndarray (n_tokens, dim)
-    """
-    new = np.bincount(ids, minlength=len(tokens))
-    sums = np.stack([np.bincount(ids, column, len(tokens)) for column in patches.T], axis=1)
-    total = np.maximum(counts + new, 1)[:, None]
-    moved = tokens + (sums - new[:, None] * tokens) / total
-    return moved.astype(tokens.dtype)
-
-
-def nearest_in_training(patches, tokens):
-    """Fast nearest tokens (..., dim) -> (...), good enough to train by but not to certify by."""
-    return (tokens.square().sum(-1) - 2 * patches @ tokens.T).argmin(-1)
-
-
 def learn_tokens(
     patches,
     tokens,
     *,
-    loss=reconstruction_loss,
+    layout=None,
+    loss=None,
+    soft_temperature=None,
+    entropy_weight=0.0,
+    structure_weight=0.0,
+    margin_weight=0.0,
+    noise_std=0.0,
     max_iter=10,
     batch_size=256,
     learning_rate=0.01,
@@ -228,21 +145,34 @@ def learn_tokens(
 ):
     """Gradient descent (Adam) on a loss of the images that the tokens reconstruct.
 
+    A token that a whole pass did not use moves to a patch, drawn by its squared error, unless the
+    pass was the last.
+
     Parameters
     ----------
     patches : ndarray (n, positions, dim)
-        The patches of n images; a batch holds whole images.
+        The patches of n images; a batch holds whole images.  Their values should be about 1.
     tokens : ndarray (n_tokens, dim)
         The start.
-    loss : callable (reconstruction, patches, tokens) -> scalar
+    layout : tuple (grid, patch_size, image_size) or None
+        As in :class:`losses.Batch`; needed where a loss looks at images.
+    loss : callable (Batch) -> scalar, or None
+        What takes the place of :func:`losses.reconstruction_loss`.
+    soft_temperature : float, (float, float) or None
+        Patches are replaced by mixtures of tokens, see :func:`surrogates.soft_assignment`; a pair
+        is annealed from the first to the second, geometrically.  None: by their nearest tokens.
+    entropy_weight, structure_weight, margin_weight : float
+        Of the losses of these names in :mod:`losses`, which are added.
+    noise_std : float
+        Gaussian noise that is added to the patches before tokens are chosen.
     max_iter : int
         Passes over the images.
     batch_size : int
         Images per step.
     learning_rate : float
-        In the units of the patches, whose values should be about 1; falls linearly to zero.
+        In the units of the patches; falls linearly to zero.
     generator : torch.Generator or None
-        Shuffles the images.
+        Shuffles the images, draws noise and new places for tokens.
     device : str or torch.device
     progress : bool
         Whether to show a bar.
@@ -258,18 +188,69 @@ def learn_tokens(
     optimizer = torch.optim.Adam([learned], lr=learning_rate)
     steps = max_iter * -(-len(data) // batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    history = []
-    for _ in tqdm(range(max_iter), desc="vocabulary", disable=not progress):
+    terms = {
+        "entropy": (entropy_weight, lambda b: negentropy_loss(b.squares)),
+        "structure": (structure_weight, _structure_of),
+        "margin": (margin_weight, lambda b: margin_loss(b.squares, b.tokens)),
+    }
+    terms = {name: term for name, term in terms.items() if term[0]}
+    needed = bool(terms) or loss is not None or soft_temperature is not None
+    history, step = [], 0
+    for epoch in tqdm(range(max_iter), desc="vocabulary", disable=not progress):
         order = torch.randperm(len(data), generator=generator)
-        losses = []
-        for batch in order.split(batch_size):
-            images = data[batch.to(data.device)]
-            ids = nearest_in_training(images, learned.detach())
-            value = loss(torch.nn.functional.embedding(ids, learned), images, learned)
+        losses, used = [], torch.zeros(len(learned), dtype=torch.long, device=data.device)
+        for chosen in order.split(batch_size):
+            images = data[chosen.to(data.device)]
+            seen = images
+            if noise_std:
+                noise = torch.randn(images.shape, generator=generator, dtype=data.dtype)
+                seen = images + noise_std * noise.to(data.device)
+            with torch.set_grad_enabled(needed):
+                squares = surrogates.squared_distances(seen, learned)
+            ids = squares.detach().argmin(-1)
+            if soft_temperature is None:
+                made = torch.nn.functional.embedding(ids, learned)
+            else:
+                temperature = _annealed(soft_temperature, step / max(1, steps - 1))
+                made = surrogates.soft_assignment(squares, temperature) @ learned
+            batch = Batch(images, made, learned, squares, *(layout or (None,) * 3))
+            value = reconstruction_loss(made, images) if loss is None else loss(batch)
+            for weight, term in terms.values():
+                value = value + weight * term(batch)
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
             schedule.step()
-            losses.append(float(value.detach()) * len(batch))
+            step += 1
+            losses.append(float(value.detach()) * len(chosen))
+            used += torch.bincount(ids.flatten(), minlength=len(learned))
         history.append(sum(losses) / len(data))
+        if epoch < max_iter - 1:
+            errors = squares.detach().amin(-1).flatten()
+            _revive(learned, used == 0, images.flatten(0, 1), errors, optimizer, generator)
     return learned.detach().cpu().numpy(), history
+
+
+def _structure_of(batch):
+    return structure_loss(batch.images(batch.reconstruction), batch.images(batch.patches))
+
+
+def _annealed(temperature, progress):
+    """Temperature at a progress in 0..1."""
+    if not isinstance(temperature, tuple | list):
+        return temperature
+    start, end = temperature
+    return start * (end / start) ** progress
+
+
+def _revive(tokens, dead, patches, errors, optimizer, generator):
+    """Move dead tokens to patches drawn by their squared errors; their momentum is forgotten."""
+    count = min(int(dead.sum()), int((errors > 0).sum()))
+    if not count:
+        return
+    drawn = torch.multinomial(errors.double().cpu(), count, generator=generator)
+    at = dead.nonzero()[:count, 0]
+    with torch.no_grad():
+        tokens[at] = patches[drawn.to(patches.device)]
+    for moment in ("exp_avg", "exp_avg_sq"):
+        optimizer.state[tokens][moment][at] = 0

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from itertools import zip_longest
 
 import numpy as np
+from scipy.special import entr
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert import encoding
 from sklearn_patchcert._validation import (
-    LARGEST,
     Integral,
     Interval,
     Real,
@@ -19,14 +19,28 @@ from sklearn_patchcert._validation import (
     _fit_context,
     all_or_nothing,
     check_device,
-    check_image_shape,
     check_images,
+    check_patch_size,
+    clip_patch,
+    own_or_shared,
     random_seed,
     shape_of,
 )
+from sklearn_patchcert.denoising import denoise
 from sklearn_patchcert.patches import grid_shape, images_to_patches
 from sklearn_patchcert.tokenizer import PatchTokenizer, count_groups
-from sklearn_patchcert.training import distinct_tokens, fit_tokens
+from sklearn_patchcert.training import fit_tokens
+
+_OF_LEARNED = (
+    "soft_temperature",
+    "entropy_weight",
+    "structure_weight",
+    "margin_weight",
+    "noise_std",
+    "loss",
+    "batch_size",
+    "learning_rate",
+)
 
 
 class PatchVocabulary(PatchTokenizer):
@@ -51,9 +65,35 @@ class PatchVocabulary(PatchTokenizer):
     per_channel : bool or "shared", default=False
         False: a patch spans all channels.  True: each channel has its own tokens.  "shared": all
         channels are cut by themselves and share one vocabulary.
-    strategy : {"learned", "kmeans"}, default="learned"
+    strategy : {"learned", "kmeans", "denoised"}, default="learned"
         "kmeans" runs Lloyd's algorithm; "learned" goes on from there by gradient descent on the
-        L2 reconstruction error.
+        L2 reconstruction error and the losses below; "denoised" takes real patches of denoised
+        images, thinned to a minimum distance, with `n_tokens` as an upper bound.
+    soft_temperature : float or (float, float), default=None
+        Soft discretisation in the training of "learned": a patch is replaced by the mean of the
+        tokens, weighted by the softmax of their negative distances over this temperature.  A pair
+        is annealed from the first to the second.  None trains with nearest tokens, as
+        :meth:`transform` and :meth:`certify` always use them.
+    entropy_weight : float, default=0.0
+        Weight, in "learned", of the negative entropy of that softmax at temperature 1,
+        :func:`losses.negentropy_loss`.
+    structure_weight : float, default=0.0
+        Weight, in "learned", of the difference in Sobel magnitude, :func:`losses.structure_loss`.
+        Images, in whole patches, need sides of 3 pixels.
+    margin_weight : float, default=0.0
+        Weight, in "learned", of :func:`losses.margin_loss`, which enlarges the radii.
+    noise_std : float, default=0.0
+        Standard deviation, in units of X, of the noise that "learned" adds to the images before
+        it replaces their patches.
+    loss : callable, default=None
+        For "learned": a function of a :class:`losses.Batch` in the place of the reconstruction
+        error, to which the other losses are added.
+    min_token_distance : float, default=None
+        For "denoised": no two tokens are nearer to each other (L2, in units of X).  None: the
+        smallest distance that leaves no more than `n_tokens`.
+    denoiser : callable, default=None
+        For "denoised": a function of images (n, H, W, C) that returns them denoised.  None:
+        :func:`denoising.denoise`.
     output : {"images", "ids"}, default="images"
         What :meth:`transform` returns: images made of tokens, or token ids (n, n_patches).
     subsample : int or None, default=200_000
@@ -63,7 +103,8 @@ class PatchVocabulary(PatchTokenizer):
     batch_size : int, default=256
         Images in one step of the gradient descent.
     learning_rate : float, default=0.01
-        Step of the gradient descent, in units of the root mean square of the patches' values.
+        Step of the gradient descent, in units of the root mean square of the patches' values, as
+        are temperatures and all that the losses measure.
     device : str or torch.device, default="auto"
         Where the distances are computed.  "auto" is a GPU where there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
@@ -81,6 +122,9 @@ class PatchVocabulary(PatchTokenizer):
         last token of the shorter ones is repeated.
     token_counts_ : ndarray of int (n_tokens,) or (n_channels, n_tokens)
         How many of the patches fitted on each token stands for.
+    perplexity_ : float or ndarray (n_channels,)
+        Exponential of the entropy of the tokens' use: as many tokens, used alike, would be as
+        diverse.
     image_shape_ : tuple (H, W, C)
     patch_size_ : tuple (ph, pw)
         `patch_size`, clipped to the image.
@@ -122,7 +166,15 @@ class PatchVocabulary(PatchTokenizer):
         "patch_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "image_shape": [None, tuple, list],
         "per_channel": ["boolean", StrOptions({"shared"})],
-        "strategy": [StrOptions({"learned", "kmeans"})],
+        "strategy": [StrOptions({"learned", "kmeans", "denoised"})],
+        "soft_temperature": [None, Interval(Real, 0, None, closed="neither"), tuple, list],
+        "entropy_weight": [Interval(Real, 0, None, closed="left")],
+        "structure_weight": [Interval(Real, 0, None, closed="left")],
+        "margin_weight": [Interval(Real, 0, None, closed="left")],
+        "noise_std": [Interval(Real, 0, None, closed="left")],
+        "loss": [None, callable],
+        "min_token_distance": [None, Interval(Real, 0, None, closed="left")],
+        "denoiser": [None, callable],
         "output": [StrOptions({"images", "ids"})],
         "subsample": [None, Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -142,6 +194,14 @@ class PatchVocabulary(PatchTokenizer):
         image_shape=None,
         per_channel=False,
         strategy="learned",
+        soft_temperature=None,
+        entropy_weight=0.0,
+        structure_weight=0.0,
+        margin_weight=0.0,
+        noise_std=0.0,
+        loss=None,
+        min_token_distance=None,
+        denoiser=None,
         output="images",
         subsample=200_000,
         max_iter=10,
@@ -157,6 +217,14 @@ class PatchVocabulary(PatchTokenizer):
         self.image_shape = image_shape
         self.per_channel = per_channel
         self.strategy = strategy
+        self.soft_temperature = soft_temperature
+        self.entropy_weight = entropy_weight
+        self.structure_weight = structure_weight
+        self.margin_weight = margin_weight
+        self.noise_std = noise_std
+        self.loss = loss
+        self.min_token_distance = min_token_distance
+        self.denoiser = denoiser
         self.output = output
         self.subsample = subsample
         self.max_iter = max_iter
@@ -166,65 +234,6 @@ class PatchVocabulary(PatchTokenizer):
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
-
-    @classmethod
-    def from_tokens(cls, tokens, *, patch_size, image_shape=None, per_channel=False):
-        """Make a fitted vocabulary of tokens that you bring.
-
-        Parameters
-        ----------
-        tokens : array-like (n_tokens, patch_dim) or (n_channels, n_tokens, patch_dim)
-            Each token is a flattened patch, channels last.  Copies of a token are dropped.
-        patch_size : int or tuple of (int, int)
-        image_shape : tuple (H, W) or (H, W, C), default=None
-            None: images of any size are accepted.
-        per_channel : bool or "shared", default=False
-
-        Returns
-        -------
-        vocabulary : PatchVocabulary
-
-        Raises
-        ------
-        ValueError
-            If the tokens are not finite or do not fit `patch_size` and `image_shape`.
-
-        Examples
-        --------
-        >>> from sklearn_patchcert import PatchVocabulary
-        >>> black_white = PatchVocabulary.from_tokens([[0.0], [1.0]], patch_size=1)
-        >>> black_white.certify([[[0.1, 0.7]]]).round(6)
-        array([[[0.4, 0.2]]])
-        """
-        tokens = np.asarray(tokens)
-        if tokens.dtype.kind not in "fiub":
-            raise ValueError(f"tokens must be numbers, got {tokens.dtype}.")
-        tokens = tokens if tokens.dtype == np.float32 else tokens.astype(np.float64)
-        self = cls(1, patch_size, image_shape=image_shape, per_channel=per_channel)
-        self._validate_params()
-        self.per_channel_ = _own_or_shared(per_channel)
-        if tokens.ndim != (3 if self.per_channel_ is True else 2) or 0 in tokens.shape:
-            axes = "(C, n_tokens, patch_dim)" if per_channel is True else "(n_tokens, patch_dim)"
-            raise ValueError(f"tokens must be {axes} and not empty, got {tokens.shape}.")
-        if not np.abs(tokens).max() <= LARGEST:
-            raise ValueError(f"tokens must be finite and at most {LARGEST:g} in magnitude.")
-        self.patch_size_ = _pair(patch_size)
-        area, dim = math.prod(self.patch_size_), tokens.shape[-1]
-        if dim % area or (per_channel and dim != area):
-            raise ValueError(f"tokens of {dim} values do not fit patch_size={patch_size!r}.")
-        if image_shape is not None:
-            self.image_shape_ = check_image_shape(image_shape)
-            self.sample_shape_ = self.image_shape_[: len(tuple(image_shape))]
-            self.n_features_in_ = math.prod(self.image_shape_)
-            if self.patch_size_ != _clip(self.patch_size_, self.image_shape_):
-                raise ValueError(f"patch_size={patch_size!r} is larger than {image_shape=}.")
-        parts = [distinct_tokens(part) for part in self._own(tokens)]
-        self._set_tokens(parts, [np.zeros(len(part), dtype=np.int64) for part in parts])
-        self.n_tokens = self.vocabulary_.shape[-2]
-        self.history_, self.n_iter_ = [], 0
-        if image_shape is not None:
-            self._check_channels(self.image_shape_[2])
-        return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     @all_or_nothing
@@ -253,7 +262,7 @@ class PatchVocabulary(PatchTokenizer):
         """Go on learning from a batch of images; the first batch starts the vocabulary.
 
         "kmeans" moves each token to the mean of all patches it has stood for; "learned" passes
-        over the batch once.
+        over the batch once; "denoised" adds patches that are far enough from all tokens.
 
         Parameters
         ----------
@@ -271,12 +280,15 @@ class PatchVocabulary(PatchTokenizer):
         images = check_images(self, X, reset=start, image_shape=self.image_shape)
         random = np.random.default_rng(random_seed(self.random_state))
         if start:
-            self.per_channel_ = _own_or_shared(self.per_channel)
-            self.patch_size_ = _clip(_pair(self.patch_size), self.image_shape_)
+            self.per_channel_ = own_or_shared(self.per_channel)
+            self.patch_size_ = clip_patch(check_patch_size(self.patch_size), self.image_shape_)
             self.sample_shape_ = shape_of(X)[1:]
             images = self._draw(images, random)
+        if self.strategy == "denoised":
+            images = self._denoised(images)
         patches = images_to_patches(images, self.patch_size_, per_channel=bool(self.per_channel_))
         parts = encoding.split_channels(patches, self.per_channel_ is True)
+        grid = *patches.shape[1:3], 1 if self.per_channel_ is True else patches.shape[3]
         fitted = [
             fit_tokens(
                 part,
@@ -284,9 +296,10 @@ class PatchVocabulary(PatchTokenizer):
                 self.strategy,
                 tokens=None if start else self._own(self.vocabulary_)[index],
                 counts=None if start else self._own(self.token_counts_)[index],
+                min_distance=self.min_token_distance,
                 max_iter=self.max_iter if start else 1,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
+                layout=(grid, self.patch_size_, images.shape[1:3]),
+                **{name: getattr(self, name) for name in _OF_LEARNED},
                 seed=int(random.integers(2**31)),
                 device=device,
                 progress=bool(self.verbose),
@@ -295,7 +308,7 @@ class PatchVocabulary(PatchTokenizer):
         ]
         tokens, counts, histories = zip(*fitted, strict=True)
         fewest = min(map(len, tokens))
-        if fewest < self.n_tokens:
+        if fewest < self.n_tokens and self.strategy != "denoised":
             warnings.warn(
                 f"X has only {fewest} distinct patches, fewer than n_tokens={self.n_tokens}: so "
                 "many tokens are all that there are.",
@@ -321,33 +334,19 @@ class PatchVocabulary(PatchTokenizer):
             return images
         return images[random.choice(len(images), size, replace=False)]
 
-    def _own(self, array):
-        """One entry for each vocabulary, whether there is one or one for each channel."""
-        return array if self.per_channel_ is True else array[None]
+    def _denoised(self, images):
+        made = np.asarray((self.denoiser or denoise)(images))
+        if made.shape != images.shape or not np.isfinite(made).all():
+            raise ValueError(
+                f"The denoiser must return finite images {images.shape}, got {made.shape}."
+            )
+        return made.astype(images.dtype, copy=False)
 
-    def _set_tokens(self, tokens, counts):
-        size = max(map(len, tokens))
-        tokens = [np.pad(t, ((0, size - len(t)), (0, 0)), mode="edge") for t in tokens]
-        counts = [np.pad(c, (0, size - len(c))) for c in counts]
-        by_channel = self.per_channel_ is True
-        self.vocabulary_ = np.stack(tokens) if by_channel else tokens[0]
-        self.token_counts_ = np.stack(counts) if by_channel else counts[0]
-
-
-def _pair(patch_size):
-    """(ph, pw) of a number or a pair."""
-    pair = (patch_size, patch_size) if np.isscalar(patch_size) else tuple(patch_size)
-    if len(pair) != 2 or not all(
-        isinstance(size, Integral) and not isinstance(size, bool) and size > 0 for size in pair
-    ):
-        raise ValueError(f"patch_size must be a positive int or a pair of them, got {patch_size}.")
-    return int(pair[0]), int(pair[1])
-
-
-def _own_or_shared(per_channel):
-    """`per_channel` as False, True or "shared", where NumPy's booleans are given, too."""
-    return per_channel if isinstance(per_channel, str) else bool(per_channel)
-
-
-def _clip(patch_size, image_shape):
-    return min(patch_size[0], image_shape[0]), min(patch_size[1], image_shape[1])
+    @property
+    def perplexity_(self):
+        check_is_fitted(self, "vocabulary_")
+        counts = np.asarray(self.token_counts_, dtype=np.float64)
+        with np.errstate(invalid="ignore"):
+            shares = counts / counts.sum(-1, keepdims=True)
+        found = np.exp(entr(shares).sum(-1))
+        return found if found.ndim else float(found)

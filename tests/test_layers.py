@@ -15,13 +15,17 @@ ROOMS = {  # module: what it may import of ours
     "_version": set(),
     "patches": set(),
     "voronoi": {"engines"},
-    "losses": {"voronoi"},
+    "surrogates": set(),
+    "losses": {"surrogates"},
     "networks": set(),
     "_validation": {"_version", "patches"},
-    "training": {"losses", "voronoi"},
+    "kmeans": {"voronoi"},
+    "exemplars": {"kmeans", "voronoi"},
+    "denoising": set(),
+    "training": {"exemplars", "kmeans", "losses", "surrogates", "voronoi"},
     "encoding": {"patches", "voronoi"},
-    "tokenizer": {"_validation", "encoding", "patches", "voronoi"},
-    "vocabulary": {"_validation", "encoding", "patches", "tokenizer", "training"},
+    "tokenizer": {"_validation", "encoding", "kmeans", "patches", "voronoi"},
+    "vocabulary": {"_validation", "denoising", "encoding", "patches", "tokenizer", "training"},
     "preprocessing": {"_validation"},
     "nets": {"_validation", "networks"},
     "classifier": {"nets"},
@@ -37,7 +41,10 @@ ENGINES = {  # the same for sklearn_patchcert.engines, which knows nothing outsi
     "tree": {"lanes", "measure"},
     "walk": {"dense", "measure", "small", "tree"},
 }
-TORCH_LAYER = {"patches", "voronoi", "losses", "networks", "training", "encoding"}
+TORCH_LAYER = {
+    "patches", "voronoi", "surrogates", "losses", "networks", "kmeans", "exemplars", "denoising",
+    "training", "encoding",
+}  # fmt: skip
 
 
 def imports(module):

@@ -5,14 +5,9 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
+from sklearn_patchcert.kmeans import distinct_tokens, kmeans_tokens, running_means
 from sklearn_patchcert.losses import reconstruction_loss
-from sklearn_patchcert.training import (
-    distinct_tokens,
-    fit_tokens,
-    kmeans_tokens,
-    learn_tokens,
-    running_means,
-)
+from sklearn_patchcert.training import fit_tokens, learn_tokens
 
 
 def error(patches, tokens):  # mean squared distance to the nearest token
@@ -81,8 +76,9 @@ def test_gradient_descent_improves_a_bad_start(patches):
 
 
 def test_gradient_descent_takes_a_loss_of_the_user(patches):
-    def ridge(reconstruction, patches, tokens):
-        return reconstruction_loss(reconstruction, patches) + 10 * tokens.square().sum()
+    def ridge(batch):
+        error = reconstruction_loss(batch.reconstruction, batch.patches)
+        return error + 10 * batch.tokens.square().sum()
 
     start = patches.reshape(-1, 16)[:4]
     plain, _ = learn_tokens(patches, start, max_iter=3, generator=seeded())
