@@ -3,7 +3,7 @@
 from sklearn_patchcert._version import __version__
 from sklearn_patchcert.classifier import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.pipeline import CertifiedPatchClassifier, CertifiedPatchRegressor
-from sklearn_patchcert.plotting import CertificateDisplay
+from sklearn_patchcert.plotting import CertificateDisplay, ParetoDisplay
 from sklearn_patchcert.preprocessing import ChannelStandardizer
 from sklearn_patchcert.vocabulary import PatchVocabulary
 
@@ -12,6 +12,7 @@ __all__ = [
     "CertifiedPatchClassifier",
     "CertifiedPatchRegressor",
     "ChannelStandardizer",
+    "ParetoDisplay",
     "PatchNetClassifier",
     "PatchNetRegressor",
     "PatchVocabulary",

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
-from scipy import ndimage
+import numpy as np
 
 
-def denoise(images):
-    """Median of 3x3 pixels.
+def denoise(images, strength=0.1):
+    """Total variation denoising (Chambolle, J. Math. Imaging and Vision 20, 2004).
+
+    Of the denoisers tried (benchmarks/denoisers.py) the one with the best trade-off between the
+    radii of the vocabulary and the accuracy of what follows.
 
     Parameters
     ----------
-    images : ndarray (n, H, W, C)
+    images : ndarray (n, H, W, C), floating point
+    strength : float
+        Weight of the total variation, in units of the standard deviation of the images' values.
 
     Returns
     -------
     denoised : ndarray (n, H, W, C), of the same dtype
+
+    Raises
+    ------
+    ImportError
+        If scikit-image is not installed.
     """
-    return ndimage.median_filter(images, size=(1, 3, 3, 1), mode="nearest").astype(
-        images.dtype, copy=False
-    )
+    try:
+        from skimage.restoration import denoise_tv_chambolle
+    except ImportError as error:
+        raise ImportError(
+            'strategy="denoised" needs scikit-image: pip install "sklearn-patchcert[denoise]", or '
+            "pass a denoiser of your own."
+        ) from error
+    centre, spread = float(images.mean()), float(images.std())
+    if not spread > 0:
+        return images
+    made = np.empty_like(images)
+    for image, place in zip(images, made, strict=True):
+        unit = (image.astype(np.float64) - centre) / spread
+        place[...] = centre + spread * denoise_tv_chambolle(unit, strength, channel_axis=-1)
+    return made

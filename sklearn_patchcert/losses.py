@@ -2,7 +2,8 @@
 
 The names of the ablations and the formulas of the entropy and structure losses are those of the
 poster that this library started from.  All lengths are in the units of the training, in which the
-root mean square of the patches' values is 1.  A loss of your own is a function of a :class:`Batch`.
+patches' values have mean 0 and standard deviation 1.  A loss of your own is a function of a
+:class:`Batch`.
 """
 
 from __future__ import annotations

@@ -93,18 +93,19 @@ def fit_tokens(
         history = [float(np.square(flat - tokens[ids]).sum(1).mean())]
         tokens = running_means(tokens, counts, flat, ids)
     if strategy == "learned":
-        rms = float(np.sqrt(np.square(flat, dtype=np.float64).mean())) or 1.0
-        scale = patches.dtype.type(rms)
-        noise = noise_std / float(unit) / rms
+        # The losses see values of mean 0 and standard deviation 1.
+        centre = patches.dtype.type(flat.mean(dtype=np.float64))
+        spread = float(np.square(flat - centre, dtype=np.float64).mean()) ** 0.5 or 1.0
+        scale = patches.dtype.type(spread)
         tokens, history = learn_tokens(
-            patches / scale,
-            tokens / scale,
-            noise_std=noise,
+            (patches - centre) / scale,
+            (tokens - centre) / scale,
+            noise_std=noise_std / float(unit) / spread,
             generator=generator,
             device=device,
             **options,
         )
-        tokens, history = tokens * scale, [loss * rms**2 for loss in history]
+        tokens, history = tokens * scale + centre, [loss * spread**2 for loss in history]
     tokens = distinct_tokens(tokens)
     ids = voronoi.tokenize(flat[:, None], tokens, device=device).ravel()
     before = 0 if counts is None else counts[: len(tokens)]
@@ -151,7 +152,8 @@ def learn_tokens(
     Parameters
     ----------
     patches : ndarray (n, positions, dim)
-        The patches of n images; a batch holds whole images.  Their values should be about 1.
+        The patches of n images; a batch holds whole images.  Their values should have a mean of
+        about 0 and a standard deviation of about 1.
     tokens : ndarray (n_tokens, dim)
         The start.
     layout : tuple (grid, patch_size, image_size) or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from itertools import zip_longest
 
@@ -103,7 +104,7 @@ class PatchVocabulary(PatchTokenizer):
     batch_size : int, default=256
         Images in one step of the gradient descent.
     learning_rate : float, default=0.01
-        Step of the gradient descent, in units of the root mean square of the patches' values, as
+        Step of the gradient descent, in units of the standard deviation of the patches' values, as
         are temperatures and all that the losses measure.
     device : str or torch.device, default="auto"
         Where the distances are computed.  "auto" is a GPU where there is one, else the CPU.
@@ -279,6 +280,7 @@ class PatchVocabulary(PatchTokenizer):
         device = check_device(self.device)
         images = check_images(self, X, reset=start, image_shape=self.image_shape)
         random = np.random.default_rng(random_seed(self.random_state))
+        _check_temperature(self.soft_temperature)
         if start:
             self.per_channel_ = own_or_shared(self.per_channel)
             self.patch_size_ = clip_patch(check_patch_size(self.patch_size), self.image_shape_)
@@ -350,3 +352,13 @@ class PatchVocabulary(PatchTokenizer):
             shares = counts / counts.sum(-1, keepdims=True)
         found = np.exp(entr(shares).sum(-1))
         return found if found.ndim else float(found)
+
+
+def _check_temperature(temperature):
+    if not isinstance(temperature, tuple | list):
+        return  # a number or None: its constraint says the rest
+    real = all(isinstance(t, Real) and 0 < t < math.inf for t in temperature)
+    if len(temperature) != 2 or not real:
+        raise ValueError(
+            f"soft_temperature must be a positive number or a pair of them, got {temperature!r}."
+        )

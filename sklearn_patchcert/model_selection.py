@@ -1,0 +1,70 @@
+"""Choosing from the results of a search with several scores."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+
+def best_index(cv_results, *, maximize, floors):
+    """Candidate with the best of one score among those that reach a floor in others.
+
+    Bound by :func:`functools.partial` it is a `refit` for GridSearchCV and its relatives::
+
+        refit=partial(best_index, maximize="radius", floors={"accuracy": 0.97})
+
+    Parameters
+    ----------
+    cv_results : dict
+        `cv_results_` of a search with several scores.
+    maximize : str
+        Name of the score to maximise.
+    floors : dict of str to float
+        Least mean test scores, by name.
+
+    Returns
+    -------
+    index : int
+        Where no candidate reaches all floors, the one that falls short the least, with a warning.
+    """
+    scores = _mean(cv_results, maximize)
+    short = np.max(
+        [np.full(len(scores), -np.inf)]
+        + [floor - _mean(cv_results, name) for name, floor in floors.items()],
+        axis=0,
+    )
+    if not (short <= 0).any():
+        warnings.warn(
+            f"No candidate reaches {floors}; taking the one that falls short the least.",
+            stacklevel=2,
+        )
+        return int(np.nanargmin(short))
+    return int(np.nanargmax(np.where(short <= 0, scores, -np.inf)))
+
+
+def pareto_front(*scores):
+    """Which points no other point equals or beats in every score, and beats in one.
+
+    Parameters
+    ----------
+    *scores : array-like (n,)
+        Larger is better.
+
+    Returns
+    -------
+    front : ndarray of bool (n,)
+        Points with a NaN are never in the front.
+    """
+    points = np.stack([np.asarray(score, dtype=np.float64) for score in scores], axis=1)
+    real = ~np.isnan(points).any(1)
+    beaten = [(real & (points >= point).all(1) & (points > point).any(1)).any() for point in points]
+    return real & ~np.array(beaten, dtype=bool)
+
+
+def _mean(cv_results, name):
+    try:
+        return np.asarray(cv_results[f"mean_test_{name}"], dtype=np.float64)
+    except KeyError:
+        known = [key[len("mean_test_") :] for key in cv_results if key.startswith("mean_test_")]
+        raise ValueError(f"No score {name!r} in the results: there are {known}.") from None

@@ -1,0 +1,130 @@
+"""Scorers for cross-validation and searches: functions ``(estimator, X, y) -> float``.
+
+Larger is better for all of them.  Options are bound with :func:`functools.partial`, which keeps a
+scorer picklable::
+
+    GridSearchCV(model, grid, scoring={"accuracy": "accuracy", "radius": patch_certificate})
+    GridSearchCV(model, grid, scoring=partial(patch_certificate, norm="linf", n_samples=500))
+
+A radius is in the units of the X that is scored, also behind scaling steps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
+
+
+def patch_certificate(estimator, X, y=None, *, norm="l2", n_samples=None, random_state=0):
+    """Mean radius of a patch.
+
+    Parameters
+    ----------
+    estimator : fitted estimator with a `certify`, or a search over such
+    X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+    y : ignored
+    norm : {"l2", "linf", "l1"}
+        The norm, within a patch, of the perturbation.
+    n_samples : int or None
+        Score this many images, drawn once for all estimators.  None: all.
+    random_state : int
+        Draws them.
+
+    Returns
+    -------
+    radius : float
+        inf where a vocabulary has one token only.
+    """
+    return float(_radii(estimator, X, norm, n_samples, random_state).mean())
+
+
+def image_certificate(estimator, X, y=None, *, norm="l2", n_samples=None, random_state=0):
+    """Mean over images of the *sum* of their patches' radii: a slack statistic, not a radius.
+
+    The literature shows this sum; no ball of this size is certified.  Use
+    :func:`min_patch_certificate` for a radius of the whole image.
+
+    Parameters
+    ----------
+    estimator, X, y, norm, n_samples, random_state
+        As for :func:`patch_certificate`.
+
+    Returns
+    -------
+    slack : float
+    """
+    radii = _radii(estimator, X, norm, n_samples, random_state)
+    return float(radii.reshape(len(radii), -1).sum(1).mean())
+
+
+def min_patch_certificate(estimator, X, y=None, *, norm="l2", n_samples=None, random_state=0):
+    """Mean over images of their smallest patch radius.
+
+    That is the radius, in the same norm over the whole image, of the largest ball in which no
+    token of the image changes.
+
+    Parameters
+    ----------
+    estimator, X, y, norm, n_samples, random_state
+        As for :func:`patch_certificate`.
+
+    Returns
+    -------
+    radius : float
+    """
+    radii = _radii(estimator, X, norm, n_samples, random_state)
+    return float(radii.reshape(len(radii), -1).min(1).mean())
+
+
+def neg_reconstruction_error(estimator, X, y=None, *, n_samples=None, random_state=0):
+    """Negative mean squared L2 distance of the patches to their tokens.
+
+    Parameters
+    ----------
+    estimator : fitted PatchVocabulary, pipeline with one, or a search over such
+    X, y, n_samples, random_state
+        As for :func:`patch_certificate`.
+
+    Returns
+    -------
+    score : float
+        At most 0; in the units of what the vocabulary step is given.
+    """
+    fitted, Z = _fitted(estimator), _drawn(X, n_samples, random_state)
+    steps = [step for _, step in getattr(fitted, "steps", [("", fitted)])]
+    known = [hasattr(step, "tokenize") for step in steps]
+    if not any(known):
+        raise TypeError(f"There is no PatchVocabulary in {estimator!r}.")
+    for step in steps[: known.index(True)]:
+        Z = Z if step in (None, "passthrough") else step.transform(Z)
+    vocabulary = steps[known.index(True)]
+    ids = vocabulary.tokenize(Z)
+    Z = np.asarray(Z, dtype=np.float64)
+    made = vocabulary.inverse_transform(ids).reshape(Z.shape)
+    return -float(np.square(Z - made).sum() / ids.size)
+
+
+def _radii(estimator, X, norm, n_samples, random_state):
+    fitted = _fitted(estimator)
+    if not hasattr(fitted, "certify"):
+        raise TypeError(
+            f"{type(fitted).__name__} has no certify: score a PatchVocabulary, a "
+            "CertifiedPatchClassifier or a CertifiedPatchRegressor."
+        )
+    return fitted.certify(_drawn(X, n_samples, random_state), norm)
+
+
+def _fitted(estimator):
+    """The best estimator of a search, or the estimator itself."""
+    return getattr(estimator, "best_estimator_", estimator)
+
+
+def _drawn(X, n_samples, random_state):
+    total = _num_samples(X)
+    if n_samples is None or n_samples >= total:
+        return X
+    if n_samples < 1:
+        raise ValueError(f"n_samples must be at least 1 or None, got {n_samples}.")
+    drawn = np.random.default_rng(random_state).choice(total, n_samples, replace=False)
+    return _safe_indexing(X, np.sort(drawn))
