@@ -125,7 +125,9 @@ def test_denoised_tokens_are_a_net(crops, distance, dtype):
         assert np.sqrt(far.max()) <= distance * (1 + 1e-6)
     else:
         assert len(tokens) > 800
-    radii = vocabulary.certify(vocabulary.inverse_transform((np.arange(16) % len(tokens)).reshape(1, 4, 4)))
+    radii = vocabulary.certify(
+        vocabulary.inverse_transform((np.arange(16) % len(tokens)).reshape(1, 4, 4))
+    )
     assert radii.min() >= apart.min() / 2 * (1 - 1e-6)
 
 

@@ -1,0 +1,35 @@
+"""A vocabulary trained for a loss of one's own: tokens that keep the brightness of a patch.
+
+A loss is a function of a `losses.Batch`: it sees patches, what the tokens make of them, and, by
+`batch.images`, whole images.  It takes the place of the reconstruction error; the other options of
+`PatchVocabulary` are added to it.
+
+    python examples/own_loss.py
+"""
+
+import numpy as np
+
+from sklearn_patchcert import PatchVocabulary, losses
+from sklearn_patchcert.datasets import load_images
+from sklearn_patchcert.scorers import neg_reconstruction_error
+
+
+def brightness(batch):
+    """Reconstruction error, and that of the mean of each image, which counts a hundred times."""
+    made, images = batch.images(batch.reconstruction), batch.images(batch.patches)
+    means = (made.mean((1, 2, 3)) - images.mean((1, 2, 3))).square().mean()
+    return losses.reconstruction_loss(batch.reconstruction, batch.patches) + 100 * means
+
+
+data = load_images("digits")
+errors = {}
+for name, loss in {"reconstruction": None, "brightness": brightness}.items():
+    vocabulary = PatchVocabulary(16, patch_size=4, loss=loss, max_iter=40, random_state=0)
+    vocabulary.fit(data.X_train)
+    made = vocabulary.transform(data.X_test)
+    errors[name] = float(np.abs(made.mean((1, 2)) - data.X_test.mean((1, 2))).mean())
+    squared = -neg_reconstruction_error(vocabulary, data.X_test)
+    print(
+        f"{name:15} squared error of a patch {squared:7.2f}, of the brightness {errors[name]:.4f}"
+    )
+assert errors["brightness"] < errors["reconstruction"]
