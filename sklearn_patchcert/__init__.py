@@ -5,6 +5,7 @@ from sklearn_patchcert.classifier import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.pipeline import CertifiedPatchClassifier, CertifiedPatchRegressor
 from sklearn_patchcert.plotting import CertificateDisplay, ParetoDisplay
 from sklearn_patchcert.preprocessing import ChannelStandardizer
+from sklearn_patchcert.smoothed import SmoothedClassifier
 from sklearn_patchcert.vocabulary import PatchVocabulary
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "PatchNetClassifier",
     "PatchNetRegressor",
     "PatchVocabulary",
+    "SmoothedClassifier",
     "__version__",
 ]

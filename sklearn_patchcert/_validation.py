@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Integral, Interval, Real, StrOptions
+from sklearn.utils._param_validation import HasMethods, Integral, Interval, Real, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, validate_data
 
 from sklearn_patchcert._version import __version__
 
 __all__ = [
     "LARGEST",
+    "HasMethods",
     "Integral",
     "Interval",
     "Real",

@@ -44,11 +44,8 @@ class Batch(NamedTuple):
 
     def images(self, patches):
         """Images (n, channels, H, W) of patches (n, positions, dim), without the padding."""
-        (rows, cols, groups), (ph, pw) = self.grid, self.patch_size
-        blocks = patches.reshape(len(patches), rows, cols, groups, ph, pw, -1)
-        images = blocks.permute(0, 3, 6, 1, 4, 2, 5)
-        images = images.reshape(len(patches), -1, rows * ph, cols * pw)
-        return images[..., : self.image_size[0], : self.image_size[1]]
+        blocks = patches.reshape(len(patches), *self.grid, -1)
+        return surrogates.join(blocks, self.patch_size, self.image_size)
 
 
 def reconstruction_loss(reconstruction, patches):

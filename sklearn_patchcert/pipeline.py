@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert.classifier import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.preprocessing import IDENTITY, then
+from sklearn_patchcert.torch_modules import as_torch_module
 from sklearn_patchcert.vocabulary import PatchVocabulary
 
 
@@ -149,6 +150,29 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
     """
 
     _default_estimator = PatchNetClassifier
+
+    def as_torch_module(self, gradient="bpda", *, temperature=1.0):
+        """The fitted pipeline as a torch module, images to logits, for any attack library.
+
+        Parameters
+        ----------
+        gradient : {"bpda", "soft", "none"}, default="bpda"
+            What stands in for the gradient of the tokens: "bpda" passes it on as it comes, "soft"
+            takes that of a soft discretisation, "none" stops it.
+        temperature : float, default=1.0
+            Of "soft", in the units of a distance between the patches that the vocabulary sees.
+
+        Returns
+        -------
+        module : torch.nn.Module
+            Takes float32 images (n, C, H, W), in the units of the pipeline's input.
+
+        Raises
+        ------
+        TypeError
+            If the last step is no torch network.
+        """
+        return as_torch_module(self, gradient, temperature=temperature)
 
 
 class CertifiedPatchRegressor(_CertifiedPipeline):

@@ -12,8 +12,12 @@ A radius is in the units of the X that is scored, also behind scaling steps.
 from __future__ import annotations
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
+
+from sklearn_patchcert.robustness import worst_case
+from sklearn_patchcert.smoothed import SmoothedClassifier
 
 
 def patch_certificate(estimator, X, y=None, *, norm="l2", n_samples=None, random_state=0):
@@ -103,6 +107,132 @@ def neg_reconstruction_error(estimator, X, y=None, *, n_samples=None, random_sta
     Z = np.asarray(Z, dtype=np.float64)
     made = vocabulary.inverse_transform(ids).reshape(Z.shape)
     return -float(np.square(Z - made).sum() / ids.size)
+
+
+def smoothing_accuracy(
+    estimator, X, y, *, sigma, n=1000, alpha=0.001, n_samples=None, random_state=0
+):
+    """Accuracy of the smoothed classifier, randomized smoothing of an estimator that is fitted.
+
+    Abstaining counts as wrong.
+
+    Parameters
+    ----------
+    estimator : fitted classifier, or a search over such
+    X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+    y : array-like (n,)
+    sigma : float
+        Standard deviation of the noise, in units of X.
+    n : int
+        Noisy copies of each image.
+    alpha : float
+        Level at which the answer has to be decided.
+    n_samples : int or None
+        Score this many images, drawn once for all estimators.  None: all.
+    random_state : int
+        Draws them and the noise, the same for all estimators.
+
+    Returns
+    -------
+    accuracy : float
+    """
+    X, y = _drawn_pair(X, y, n_samples, random_state)
+    return float((_smoothed(estimator, X, y, sigma, n, alpha, random_state).predict(X) == y).mean())
+
+
+def smoothing_radius(
+    estimator, X, y, *, sigma, n=1000, n0=100, alpha=0.001, n_samples=None, random_state=0
+):
+    """Average certified radius of randomized smoothing: 0 where the class is wrong.
+
+    Parameters
+    ----------
+    estimator, X, y, sigma, n, n0, alpha, n_samples, random_state
+        As for :func:`smoothing_accuracy` and :class:`SmoothedClassifier`.
+
+    Returns
+    -------
+    radius : float
+        L2 over a whole image, in units of X; each holds with probability 1 - alpha.
+    """
+    X, y = _drawn_pair(X, y, n_samples, random_state)
+    smoothed = _smoothed(estimator, X, y, sigma, n, alpha, random_state).set_params(n0=n0)
+    classes, radii = smoothed.certify(X)
+    return float(np.where(classes == y, radii, 0.0).mean())
+
+
+def sspgd_accuracy(estimator, X, y, *, eps, n_samples=None, random_state=0, **options):
+    """Accuracy under single-step projected gradient descent; see :func:`robustness.run_attack`.
+
+    One step is no evidence of robustness: use :func:`attack_accuracy`.
+
+    Parameters
+    ----------
+    estimator : fitted skorch classifier, pipeline that ends in one, or a search over such
+    X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+    y : array-like (n,)
+    eps : float
+        L2 norm, unless `norm` says otherwise, of the perturbation in units of X.
+    n_samples : int or None
+        Score this many images, drawn once for all estimators.  None: all.
+    random_state : int
+        Draws them and the start of the attack.
+    **options
+        Go to :func:`robustness.run_attack`.
+
+    Returns
+    -------
+    accuracy : float
+    """
+    options = {"attack_list": [("sspgd", options)]}
+    return attack_accuracy(
+        estimator, X, y, eps=eps, n_samples=n_samples, random_state=random_state, **options
+    )
+
+
+def attack_accuracy(
+    estimator,
+    X,
+    y,
+    *,
+    eps,
+    attack_list=("apgd-ce", "apgd-dlr"),
+    n_samples=None,
+    random_state=0,
+    **options,
+):
+    """Accuracy in the worst case over several attacks; see :func:`robustness.worst_case`.
+
+    Parameters
+    ----------
+    estimator, X, y, eps, n_samples, random_state
+        As for :func:`sspgd_accuracy`.
+    attack_list : sequence of str or (str, dict)
+        Names of attacks, with options for each.
+    **options
+        Options for all of them.
+
+    Returns
+    -------
+    accuracy : float
+        Part of the images that withstand all attacks.
+    """
+    X, y = _drawn_pair(X, y, n_samples, random_state)
+    found = worst_case(
+        _fitted(estimator), X, y, attack_list, eps=eps, random_state=random_state, **options
+    )
+    return float(found.robust.mean())
+
+
+def _smoothed(estimator, X, y, sigma, n, alpha, random_state):
+    frozen = FrozenEstimator(_fitted(estimator))
+    smoothed = SmoothedClassifier(frozen, sigma, n=n, alpha=alpha, random_state=random_state)
+    return smoothed.fit(X, y)
+
+
+def _drawn_pair(X, y, n_samples, random_state):
+    index = _drawn(np.arange(_num_samples(X)), n_samples, random_state)
+    return _safe_indexing(X, index), np.asarray(y)[index]
 
 
 def _radii(estimator, X, norm, n_samples, random_state):

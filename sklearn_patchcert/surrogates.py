@@ -62,3 +62,25 @@ def walls(squares, tokens):
     between = root(squared_distances(tokens, tokens))[own[..., 0]]
     found = (squares - own_square) / (2 * between)
     return found.scatter(-1, own, torch.inf)
+
+
+def cut(images, patch_size, *, per_channel=False, pad_value=0.0):
+    """Patches (n, rows, cols, groups, dim) of images (n, C, H, W), as patches.images_to_patches."""
+    n, channels, height, width = images.shape
+    ph, pw = patch_size
+    border = 0, -width % pw, 0, -height % ph
+    if any(border):
+        images = torch.nn.functional.pad(images, border, value=pad_value)
+    rows, cols = images.shape[2] // ph, images.shape[3] // pw
+    groups = channels if per_channel else 1
+    blocks = images.reshape(n, groups, channels // groups, rows, ph, cols, pw)
+    return blocks.permute(0, 3, 5, 1, 4, 6, 2).reshape(n, rows, cols, groups, -1)
+
+
+def join(patches, patch_size, image_size):
+    """Images (n, C, H, W) of patches (n, rows, cols, groups, dim), without the padding."""
+    n, rows, cols, groups, _ = patches.shape
+    ph, pw = patch_size
+    blocks = patches.reshape(n, rows, cols, groups, ph, pw, -1).permute(0, 3, 6, 1, 4, 2, 5)
+    images = blocks.reshape(n, -1, rows * ph, cols * pw)
+    return images[..., : image_size[0], : image_size[1]]

@@ -29,13 +29,29 @@ ROOMS = {  # module: what it may import of ours
     "preprocessing": {"_validation"},
     "nets": {"_validation", "networks"},
     "classifier": {"nets"},
-    "pipeline": {"classifier", "preprocessing", "vocabulary"},
+    "torch_modules": {"encoding", "preprocessing", "surrogates", "tokenizer"},
+    "pipeline": {"classifier", "preprocessing", "torch_modules", "vocabulary"},
+    "smoothing": set(),
+    "smoothed": {"_validation", "smoothing"},
+    "attacks": set(),
+    "flips": {"attacks", "engines", "voronoi"},
+    "robustness": {
+        "attacks",
+        "flips",
+        "patches",
+        "smoothed",
+        "smoothing",
+        "surrogates",
+        "torch_modules",
+    },
     "datasets": set(),
     "model_selection": set(),
     "plotting": {"model_selection"},
-    "scorers": set(),
+    "scorers": {"robustness", "smoothed"},
+    "reports": {"robustness", "smoothed"},
 }
 ENGINES = {  # the same for sklearn_patchcert.engines, which knows nothing outside itself
+    "cells": set(),
     "dense": set(),
     "lanes": set(),
     "measure": set(),
@@ -45,7 +61,7 @@ ENGINES = {  # the same for sklearn_patchcert.engines, which knows nothing outsi
 }
 TORCH_LAYER = {
     "patches", "voronoi", "surrogates", "losses", "networks", "kmeans", "exemplars", "denoising",
-    "training", "encoding",
+    "training", "encoding", "smoothing", "attacks", "flips",
 }  # fmt: skip
 
 

@@ -1,0 +1,282 @@
+"""The attack that knows tokens: which patches to flip to which tokens, at which price.
+
+An L2 attacker of a discrete model reaches exactly the configurations of tokens whose cells lie
+near enough: the squared distances of the patches to the cells of their new tokens add up, and
+nothing else counts.  So the attack chooses tokens, not pixels, and moves each flipped patch by the
+shortest step into its new cell (:mod:`engines.cells`), all others not at all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from sklearn_patchcert import voronoi
+from sklearn_patchcert.attacks import _gradient, losses_of
+from sklearn_patchcert.engines import cells
+
+_INSIDE = 1e-5  # how far beyond a wall to go, relative to the step
+
+
+def steps_into_cells(patches, tokens, targets, *, weights=None, sweeps=200):
+    """Shortest L2 steps of patches into the cells of other tokens.
+
+    Parameters
+    ----------
+    patches : ndarray (m, dim)
+    tokens : ndarray (n_tokens, dim)
+    targets : ndarray of int (m,)
+    weights : ndarray (m, dim) or None
+        How far a patch moves where the user's input moves by one.
+    sweeps : int
+        Of the solver; more bring it nearer to the shortest step.
+
+    Returns
+    -------
+    steps : ndarray (m, dim)
+        In the user's units, as far as the wall.
+    lower : ndarray (m,)
+        Lower bounds of the norms of all steps that lead there, but for rounding.
+    """
+    patches = np.ascontiguousarray(patches, dtype=np.float64)
+    tokens = np.ascontiguousarray(tokens, dtype=np.float64)
+    weights = np.ones_like(patches) if weights is None else np.array(weights, dtype=np.float64)
+    steps, lower = np.empty_like(patches), np.empty(len(patches))
+    targets = np.ascontiguousarray(targets, dtype=np.int64)
+    reach = float(np.abs(tokens).max()) or 1.0
+    cells.project(patches, tokens, weights, targets, sweeps, 1e-9 * reach, steps, lower)
+    return steps, lower
+
+
+def cell_costs(patches, tokens, *, weights=None, limit=np.inf, exact=True, sweeps=60):
+    """What it costs to bring every patch into every token's cell.
+
+    Parameters
+    ----------
+    patches : ndarray (n, positions, dim)
+    tokens : ndarray (n_tokens, dim)
+    weights : ndarray (positions, dim) or None
+    limit : float
+        Costs that are certainly above it are inf.
+    exact : bool
+        Whether to project onto the cells; otherwise the costs are those of a single wall, which
+        are smaller.
+
+    Returns
+    -------
+    costs : ndarray (n, positions, n_tokens)
+        L2 distances in the user's units, 0 for the patch's own token.
+    """
+    n, positions, dim = patches.shape
+    weights = np.ones((positions, dim)) if weights is None else weights
+    costs = np.empty((n, positions, len(tokens)))
+    tokens = np.asarray(tokens, dtype=np.float64)
+    for p in range(positions):
+        block = patches[:, p].astype(np.float64)
+        squares = np.square(block[:, None] - tokens).sum(-1)
+        own = squares.argmin(1)
+        between = np.linalg.norm((tokens[:, None] - tokens) * weights[p], axis=-1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            walls = (squares - squares.min(1, keepdims=True)) / (2 * between[own])
+        walls[np.arange(n), own] = 0
+        costs[:, p] = np.where(walls <= limit, walls, np.inf)
+    if exact:
+        at = np.argwhere(np.isfinite(costs) & (costs > 0))
+        if len(at):
+            _, lower = steps_into_cells(
+                patches[at[:, 0], at[:, 1]], tokens, at[:, 2], weights=weights[at[:, 1]],
+                sweeps=sweeps,
+            )  # fmt: skip
+            costs[tuple(at.T)] = np.maximum(costs[tuple(at.T)], lower)
+            costs[costs > limit] = np.inf
+    return costs
+
+
+def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, greedy=24):
+    """Configurations of tokens that are misclassified and cost at most eps.
+
+    First all at once: the gain of each flip is linear in the gradient at a mixture of the tokens
+    chosen so far, the price of a flip its squared cost, and for each image the multiplier is
+    found at which the best flips just spend the budget (a Frank-Wolfe method on the knapsack).
+    Then, for what is left, the best single flip by exact loss per squared cost, again and again.
+
+    Parameters
+    ----------
+    network : callable, images (n, C, H, W) -> logits (n, n_classes)
+    decode : callable, tokens (n, positions, dim) -> images (n, C, H, W), differentiable
+    start : ndarray of int (n, positions)
+        The tokens of the images, or others to start from.
+    costs : ndarray (n, positions, n_tokens)
+        As :func:`cell_costs` gives them.
+    labels : Tensor of int64 (n,)
+    eps : float
+    tokens : Tensor (positions, n_tokens, dim)
+        The vocabulary of each position.
+    steps : int
+        Of the first method.
+    greedy : int
+        Single flips that are tried in each step of the second; 0 for none.
+
+    Returns
+    -------
+    ids : ndarray of int (n, positions)
+        The start where nothing was found.
+    found : ndarray of bool (n,)
+    """
+    start = torch.as_tensor(start)
+    prices = torch.as_tensor(np.square(costs), dtype=torch.float32)
+    own = prices.argmin(-1)
+    budget = eps**2
+    best, found = start.clone(), torch.zeros(len(start), dtype=torch.bool)
+
+    def made(ids):
+        return torch.stack([tokens[p][ids[:, p]] for p in range(ids.shape[1])], dim=1)
+
+    def spent(ids):
+        return prices.gather(-1, ids[..., None]).sum((1, 2))
+
+    def judge(ids, rows):
+        with torch.no_grad():
+            fooled = network(decode(made(ids))).argmax(1) != labels[rows]
+        good = fooled & (spent_rows(ids, rows) <= budget) & ~found[rows]
+        best[rows[good]], found[rows[good]] = ids[good], True
+
+    def spent_rows(ids, rows):
+        return prices[rows].gather(-1, ids[..., None]).sum((1, 2))
+
+    def whole(patches):
+        return network(decode(patches))
+
+    everyone = torch.arange(len(start))
+    judge(start, everyone)
+    for loss in ("margin", "ce"):
+        mixture = made(start if bool((spent(start) <= budget).all()) else own)
+        for step in range(steps):
+            rows = everyone[~found]
+            if not len(rows):
+                break
+            gradient, _, _ = _gradient(
+                lambda x: network(decode(x)), mixture[rows], labels[rows], loss
+            )
+            gain = torch.einsum("npd,pkd->npk", gradient, tokens)
+            gain -= gain.gather(-1, own[rows][..., None])
+            ids = _knapsack(gain, prices[rows], budget)
+            judge(ids, rows)
+            share = 2 / (step + 2)
+            mixture[rows] = (1 - share) * mixture[rows] + share * made(ids)
+    if greedy:
+        _greedy(network, decode, made, own, prices, labels, budget, tokens, best, found, greedy)
+    return best.numpy(), found.numpy()
+
+
+def _knapsack(gain, prices, budget, halvings=25):
+    """Tokens (n, positions) of large total gain whose prices add up to at most the budget."""
+    prices = prices.clamp_max(1e30)
+    low, high = torch.zeros(len(gain)), torch.full((len(gain),), 1e-12)
+    ratio = (gain / prices.clamp_min(1e-20)).clamp_min(0)
+    high = torch.maximum(high, 2 * ratio.flatten(1).amax(1))
+    chosen = prices.argmin(-1)
+    for _ in range(halvings):
+        middle = (low + high) / 2
+        ids = (gain - middle[:, None, None] * prices).argmax(-1)
+        fits = prices.gather(-1, ids[..., None]).sum((1, 2)) <= budget
+        chosen = torch.where(fits[:, None], ids, chosen)
+        high, low = torch.where(fits, middle, high), torch.where(fits, low, middle)
+    return chosen
+
+
+def _greedy(network, decode, made, own, prices, labels, budget, tokens, best, found, width):
+    """Single flips by exact margin gained per price, for the images that are left."""
+    ids = own.clone()
+    active = ~found
+    for _ in range(ids.shape[1]):
+        rows = active.nonzero()[:, 0]
+        if not len(rows):
+            return
+        with torch.no_grad():
+            logits = network(decode(made(ids[rows])))
+        before = losses_of(logits, labels[rows], "margin")
+        gradient, _, _ = _gradient(
+            lambda x: network(decode(x)), made(ids[rows]), labels[rows], "margin"
+        )
+        gain = torch.einsum("npd,pkd->npk", gradient, tokens)
+        gain -= gain.gather(-1, ids[rows][..., None])
+        left = budget - prices[rows].gather(-1, ids[rows][..., None]).sum((1, 2))
+        change = prices[rows] - prices[rows].gather(-1, ids[rows][..., None])
+        score = gain / change.clamp_min(1e-12)
+        score[(change > left[:, None, None]) | (gain <= 0)] = -torch.inf
+        score = score.scatter(-1, ids[rows][..., None], -torch.inf)
+        top = score.flatten(1).topk(min(width, score[0].numel()), dim=1)
+        trials = ids[rows][:, None].repeat(1, top.indices.shape[1], 1)
+        position, token = top.indices // score.shape[-1], top.indices % score.shape[-1]
+        trials.scatter_(2, position[..., None], token[..., None])
+        flat = trials.flatten(0, 1)
+        with torch.no_grad():
+            logits = torch.cat([network(decode(made(part))) for part in flat.split(512)])
+        repeated = labels[rows].repeat_interleave(top.indices.shape[1])
+        after = losses_of(logits, repeated, "margin").reshape(len(rows), -1)
+        price = change.flatten(1).gather(1, top.indices).clamp_min(1e-12)
+        worth = torch.where(top.values > -torch.inf, (after - before[:, None]) / price, -torch.inf)
+        fooled = (after > 0) & (top.values > -torch.inf)
+        worth = torch.where(fooled, torch.inf, worth)
+        pick = worth.argmax(1)
+        ids[rows] = trials[torch.arange(len(rows)), pick]
+        done = fooled.any(1)
+        best[rows[done]], found[rows[done]] = ids[rows[done]], True
+        stuck = ~(worth.amax(1) > 0)
+        active[rows[done | stuck]] = False
+
+
+def undo(network, decode, ids, own, costs, labels, tokens):
+    """Take back flips, dearest first, that are not needed to be misclassified."""
+    ids, own = torch.as_tensor(ids).clone(), torch.as_tensor(own)
+    prices = torch.as_tensor(costs).gather(-1, ids[..., None])[..., 0]
+    order = prices.argsort(1, descending=True)
+    for rank in range(ids.shape[1]):
+        at = order[:, rank]
+        rows = (ids.gather(1, at[:, None]) != own.gather(1, at[:, None]))[:, 0].nonzero()[:, 0]
+        if not len(rows):
+            break
+        trial = ids[rows].clone()
+        trial[torch.arange(len(rows)), at[rows]] = own[rows, at[rows]]
+        made = torch.stack([tokens[p][trial[:, p]] for p in range(trial.shape[1])], dim=1)
+        with torch.no_grad():
+            still = network(decode(made)).argmax(1) != labels[rows]
+        ids[rows[still]] = trial[still]
+    return ids.numpy()
+
+
+def realised(patches, tokens, ids, *, weights=None):
+    """Patches moved into the cells of their new tokens, and not at all where these are their own.
+
+    Parameters
+    ----------
+    patches : ndarray (n, positions, dim), of the dtype that the model will be asked with
+    tokens : ndarray (n_tokens, dim)
+    ids : ndarray of int (n, positions)
+    weights : ndarray (positions, dim) or None
+
+    Returns
+    -------
+    steps : ndarray (n, positions, dim), float64
+        In the user's units; just beyond the wall, towards the new token.
+    """
+    weights = np.ones(patches.shape[1:]) if weights is None else weights
+    own = voronoi.tokenize(patches, tokens)
+    steps = np.zeros(patches.shape)
+    at = np.argwhere(ids != own)
+    if not len(at):
+        return steps
+    x, w, b = patches[tuple(at.T)].astype(np.float64), weights[at[:, 1]], ids[tuple(at.T)]
+    step, _ = steps_into_cells(x, tokens, b, weights=w)
+    tokens = np.asarray(tokens, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inward = np.nan_to_num((tokens[b] - x) / w - step, posinf=0.0, neginf=0.0)
+    part, left = _INSIDE, np.arange(len(at))
+    while len(left) and part < 0.5:  # a step that the solver or rounding leaves short goes on
+        trial = step[left] + part * inward[left]
+        reached = (x[left] + w[left] * trial).astype(patches.dtype)
+        good = voronoi.tokenize(reached[:, None], tokens)[:, 0] == b[left]
+        steps[tuple(at[left[good]].T)] = trial[good]
+        left, part = left[~good], part * 4
+    return steps

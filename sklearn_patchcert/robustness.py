@@ -1,0 +1,308 @@
+"""Attacks on fitted classifiers, judged by the classifier itself, and a report of all of them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import Bunch
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_patchcert import attacks, flips, surrogates
+from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_to_images
+from sklearn_patchcert.torch_modules import as_torch_module
+
+ATTACKS: dict[str, Callable] = {
+    "noise": attacks.noise,
+    "square": attacks.square,
+    "sspgd": attacks.sspgd,
+    "pgd": attacks.pgd,
+    "apgd-ce": functools.partial(attacks.apgd, loss="ce"),
+    "apgd-dlr": functools.partial(attacks.apgd, loss="dlr"),
+}
+"""By name; "flips" is one more, for pipelines with a vocabulary."""
+
+_BLACK_BOX = ("noise", "square")
+_SHRUNK = 1 - 1e-6  # so that rounding to float32 leaves a perturbation within its norm
+
+
+def run_attack(
+    estimator,
+    X,
+    y,
+    attack="apgd-ce",
+    *,
+    eps,
+    norm="l2",
+    gradient="bpda",
+    temperature=1.0,
+    bounds=None,
+    source=None,
+    random_state=0,
+    batch_size=500,
+    **options,
+):
+    """Attack a fitted classifier, and let it judge the result.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+        What has a gradient, see :func:`as_torch_module`, or, for "noise" and "square", anything
+        with a `predict_proba`.
+    X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+    y : array-like (n,)
+    attack : str or callable
+        One of :data:`ATTACKS`, "flips", or a function with the signature of :mod:`attacks`.
+    eps : float
+        Norm of the perturbation of an image, in units of X.
+    norm : {"l2", "linf"}
+    gradient, temperature
+        Of :func:`as_torch_module`.
+    bounds : tuple (low, high) or None
+        Of valid values of X.
+    source : fitted classifier or None
+        Attack this one instead and only judge by `estimator`: a transfer attack.
+    random_state : int
+    batch_size : int
+    **options
+        Go to the attack, as `steps` or `restarts`.
+
+    Returns
+    -------
+    result : Bunch
+        ``adversarial``, of the shape of X, float32; ``success`` (n,): misclassified, and within eps
+        as measured in float64; ``norms`` (n,); ``correct`` (n,): classified correctly before.
+    """
+    check_is_fitted(estimator)
+    attacked = estimator if source is None else source
+    X, y = np.asarray(X), np.asarray(y)
+    shape = _image_shape(attacked, X)
+    images = X.reshape(-1, *shape).astype(np.float32)
+    labels = np.searchsorted(attacked.classes_, y)
+    correct = estimator.predict(X) == y
+    made = images.copy()
+    generator = torch.Generator().manual_seed(random_state)
+    run: Callable
+    if attack == "flips":
+        if norm != "l2" or bounds is not None:
+            raise ValueError('The attack "flips" is in L2 and without bounds.')
+        run = functools.partial(_flip, attacked, eps=eps, **options)
+    else:
+        function = ATTACKS[attack] if isinstance(attack, str) else attack
+        model = _model(attacked, attack, gradient, temperature)
+        run = functools.partial(
+            _in_torch, function, model, eps=eps * _SHRUNK, norm=norm, bounds=bounds,
+            generator=generator, **options,
+        )  # fmt: skip
+    todo = np.flatnonzero(correct)
+    for start in range(0, len(todo), batch_size):
+        part = todo[start : start + batch_size]
+        made[part] = run(images[part], labels[part])
+    return _judged(estimator, X, y, made.reshape(X.shape), eps, norm, correct)
+
+
+def _judged(estimator, X, y, adversarial, eps, norm, correct):
+    delta = adversarial.astype(np.float64) - np.asarray(X, dtype=np.float64)
+    flat = delta.reshape(len(X), -1)
+    norms = np.abs(flat).max(1) if norm == "linf" else np.linalg.norm(flat, axis=1)
+    fooled = estimator.predict(adversarial) != y
+    return Bunch(
+        adversarial=adversarial,
+        success=correct & fooled & (norms <= eps),
+        norms=norms,
+        correct=correct,
+    )
+
+
+def _in_torch(function, model, images, labels, **options):
+    batch = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    device = next((p.device for p in getattr(model, "parameters", list)()), torch.device("cpu"))
+    found = function(model, batch.to(device), torch.from_numpy(labels).to(device), **options)
+    return found.detach().cpu().permute(0, 2, 3, 1).numpy()
+
+
+def _model(estimator, attack, gradient, temperature):
+    try:
+        return as_torch_module(estimator, gradient, temperature=temperature)
+    except TypeError:
+        if attack not in _BLACK_BOX or not hasattr(estimator, "predict_proba"):
+            raise
+
+    def scores(images):
+        rows = images.permute(0, 2, 3, 1).numpy()
+        if estimator.n_features_in_ == rows[0].size and not hasattr(estimator, "image_shape_"):
+            rows = rows.reshape(len(rows), -1)
+        return torch.from_numpy(np.log(np.maximum(estimator.predict_proba(rows), 1e-30)))
+
+    return scores
+
+
+def _image_shape(estimator, X):
+    """(H, W, C) of the images that the estimator takes."""
+    for step in [s for _, s in getattr(estimator, "steps", [("", estimator)])]:
+        if hasattr(step, "image_shape_"):
+            return step.image_shape_
+    return (*X.shape[1:], 1, 1)[:3] if X.ndim < 4 else X.shape[1:]
+
+
+class _Tokens:
+    """The tokens of a pipeline, position by position, as :mod:`flips` wants them."""
+
+    def __init__(self, estimator, images):
+        self.module = as_torch_module(estimator)
+        if self.module.vocabulary is None:
+            raise TypeError('The attack "flips" needs a pipeline with a vocabulary.')
+        self.shape = images.shape[1:]
+        module, size = self.module, self.module.patch_size
+        scale = np.broadcast_to(
+            module.scale.permute(1, 2, 0).numpy() if module.scale.ndim else module.scale.numpy(),
+            self.shape,
+        )
+        shift = module.shift.permute(1, 2, 0) if module.shift.ndim else module.shift
+        self.sign, per_channel = np.sign(scale), module.per_channel
+        scaled = (images * scale + shift.numpy()).astype(np.float32)
+        self.grid_patches = images_to_patches(scaled, size, per_channel=per_channel)
+        self.grid = self.grid_patches.shape[1:4]
+        self.patches = self.grid_patches.reshape(len(images), -1, self.grid_patches.shape[-1])
+        weights = patch_weights(scale, self.shape, size, per_channel=per_channel)
+        self.weights = weights.reshape(-1, weights.shape[-1])
+        own = module.vocabulary.ndim == 3
+        vocabularies = module.vocabulary if own else module.vocabulary[None]
+        group = np.arange(len(self.weights)) % self.grid[2] if own else np.zeros(len(self.weights))
+        self.parts = [(np.flatnonzero(group == g), v) for g, v in enumerate(vocabularies)]
+        self.tokens = torch.tensor(np.stack([vocabularies[int(g)] for g in group])).float()
+
+    def per_part(self, function, width, dtype=float):
+        out = np.zeros((*self.patches.shape[:2], width), dtype=dtype)
+        for at, vocabulary in self.parts:
+            out[:, at] = function(at, vocabulary)
+        return out
+
+    def costs(self, limit, exact):
+        return self.per_part(
+            lambda at, v: flips.cell_costs(
+                self.patches[:, at], v, weights=self.weights[at], limit=limit, exact=exact
+            ),
+            self.tokens.shape[1],
+        )
+
+    def moved(self, images, ids):
+        """Images in the user's units whose tokens are the ids."""
+        steps = self.per_part(
+            lambda at, v: flips.realised(
+                self.patches[:, at], v, ids[:, at], weights=self.weights[at]
+            ),
+            self.patches.shape[-1],
+        )
+        blocks = steps.reshape(self.grid_patches.shape)
+        size, per_channel = self.module.patch_size, self.module.per_channel
+        moves = patches_to_images(blocks, self.shape, size, per_channel=per_channel)
+        return (images.astype(np.float64) + moves * self.sign).astype(np.float32)
+
+    def decode(self, patches):
+        blocks = patches.reshape(len(patches), *self.grid, -1)
+        return surrogates.join(blocks, self.module.patch_size, self.shape[:2])
+
+
+def _flip(estimator, images, labels, *, eps, start=None, exact=None, **options):
+    """Adversarial images by the search over tokens."""
+    tokens = _Tokens(estimator, images)
+    exact = tokens.tokens.shape[1] <= 64 if exact is None else exact
+    costs, network = tokens.costs(eps, exact), tokens.module.network
+    y, own = torch.from_numpy(labels), costs.argmin(-1)
+    begin = own if start is None else _ids_of(tokens, start)
+    ids, found = flips.search(
+        network, tokens.decode, begin, costs, y, eps=eps * (1 - 1e-4), tokens=tokens.tokens,
+        **options,
+    )  # fmt: skip
+    ids[~found] = own[~found]
+    some = np.flatnonzero(found)
+    if len(some):
+        ids[some] = flips.undo(
+            network, tokens.decode, ids[some], own[some], costs[some], y[some], tokens.tokens
+        )
+    return tokens.moved(images, ids)
+
+
+def _ids_of(tokens, images):
+    found = tokens.module.ids(
+        torch.from_numpy(images).permute(0, 3, 1, 2) * tokens.module.scale + tokens.module.shift
+    )
+    return found.reshape(len(images), -1).numpy()
+
+
+def reproject(estimator, X, adversarial):
+    """Keep the tokens that an attack reached, and what it costs to reach them, and nothing else.
+
+    Patches that kept their token go back; the others are moved as little as it takes.
+
+    Parameters
+    ----------
+    estimator : fitted pipeline with a vocabulary and a torch network
+    X, adversarial : ndarray (n, n_features), (n, H, W) or (n, H, W, C)
+
+    Returns
+    -------
+    smaller : ndarray, the shape of X, float32
+        Of the same tokens; its L2 perturbation is at most as large, but for rounding.
+    """
+    X, adversarial = np.asarray(X), np.asarray(adversarial)
+    shape = _image_shape(estimator, X)
+    images, far = (a.reshape(-1, *shape).astype(np.float32) for a in (X, adversarial))
+    tokens = _Tokens(estimator, images)
+    return tokens.moved(images, _ids_of(tokens, far)).reshape(X.shape)
+
+
+def worst_case(estimator, X, y, attack_list, *, eps, norm="l2", random_state=0, **shared):
+    """Run several attacks; an image stands only if it withstands all of them.
+
+    Parameters
+    ----------
+    estimator, X, y, eps, norm, random_state
+        As for :func:`run_attack`.
+    attack_list : sequence of str or (str, dict)
+        Attacks, with options for each.
+    **shared
+        Options for all.
+
+    Returns
+    -------
+    result : Bunch
+        ``success`` dict of name to (n,), ``correct`` (n,), ``robust`` (n,), ``norms`` (n,): the
+        smallest norm of a successful attack, inf where there is none, 0 where none was needed.
+    """
+    success, correct = {}, None
+    smallest: Any = np.inf
+    for entry in attack_list:
+        name, options = (entry, {}) if isinstance(entry, str) else entry
+        label = " ".join([name, *(f"{k}={v}" for k, v in options.items() if k != "source")])
+        found = run_attack(
+            estimator, X, y, name, eps=eps, norm=norm, random_state=random_state,
+            **{**_known(name, shared), **options},
+        )  # fmt: skip
+        correct = found.correct
+        norms = np.where(found.success, found.norms, np.inf)
+        smallest = np.minimum(smallest, norms)
+        success[label] = found.success
+    if correct is None:
+        raise ValueError("attack_list is empty: name at least one attack.")
+    robust = correct & ~np.any(list(success.values()), axis=0)
+    norms = np.where(correct, smallest, 0.0)
+    return Bunch(success=success, correct=correct, robust=robust, norms=norms)
+
+
+def _known(name, options):
+    """Those of the options that the attack takes."""
+    if name == "flips":
+        taken = {"steps", "greedy", "exact"}
+    else:
+        taken = set(inspect.signature(ATTACKS[name]).parameters) if isinstance(name, str) else set()
+        if name == "sspgd":
+            taken |= set(inspect.signature(attacks.pgd).parameters) - {"steps"}
+    of_runner = {"gradient", "temperature", "bounds", "batch_size", "source"}
+    wanted = taken | (of_runner if name != "flips" else {"batch_size"})
+    return {key: value for key, value in options.items() if key in wanted}

@@ -1,0 +1,138 @@
+r"""Randomized smoothing (Cohen, Rosenfeld, Kolter, ICML 2019, arXiv:1902.02918): its mathematics.
+
+The smoothed classifier answers :math:`g(x) = \arg\max_c P(f(x + \sigma z) = c)` with standard
+normal z.  Where :math:`P(f(x + \sigma z) = c) \ge p > 1/2`, g keeps its answer c for every
+perturbation of L2 norm below :math:`\sigma \Phi^{-1}(p)`.  The bound p comes from counts, and is
+wrong with a probability of at most alpha.
+
+The theorem is about real numbers.  In floating point the noise is not quite normal and sums are
+rounded, which an adversary who chooses inputs for that can exploit (Voráček, Hein, ICLR 2023,
+arXiv:2207.07209); nothing here accounts for it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+ABSTAIN = -1
+"""The answer where the counts do not show which class is the most probable."""
+
+
+def lower_bound(counts, n, alpha):
+    """One-sided Clopper-Pearson bound of a probability, from `counts` successes in n draws.
+
+    Parameters
+    ----------
+    counts : array-like of int
+    n : int
+    alpha : float
+        Probability with which the true one may lie below the bound.
+
+    Returns
+    -------
+    p : ndarray of float
+    """
+    counts = np.asarray(counts)
+    with np.errstate(invalid="ignore"):
+        bound = stats.beta.ppf(alpha, counts, n - counts + 1)
+    return np.where(counts > 0, bound, 0.0)
+
+
+def certified_radius(p, sigma):
+    """L2 radius that a probability of at least p certifies: sigma Phi^-1(p); 0 below one half.
+
+    Parameters
+    ----------
+    p : array-like of float
+    sigma : float
+        Of the noise, in the units in which the radius is wanted.
+
+    Returns
+    -------
+    radius : ndarray of float
+    """
+    p = np.asarray(p, dtype=np.float64)
+    return np.where(p > 0.5, sigma * stats.norm.ppf(p), 0.0)
+
+
+def is_decided(first, second, alpha):
+    """Whether the larger of two counts (n,) shows, at level alpha, which class is more probable."""
+    total = np.asarray(first) + np.asarray(second)
+    p_value = np.minimum(1.0, 2 * stats.binom.sf(np.asarray(first) - 1, total, 0.5))
+    return (p_value <= alpha) & (total > 0)
+
+
+def noisy_copies(image, n, sigma, seed, index, stage, batch_size):
+    """Copies of an image with Gaussian noise that depends on the seed and on its index alone.
+
+    Parameters
+    ----------
+    image : ndarray (...), float32
+    n : int
+    sigma : float
+    seed, index, stage : int
+        Of all images, of this image among them, and of the use that is made of the noise.
+    batch_size : int
+        How many copies come at once.
+
+    Yields
+    ------
+    copies : ndarray (m, ...), float32
+        n altogether.
+    """
+    bits = np.random.SFC64(np.random.SeedSequence((seed, stage, index)))
+    generator = np.random.Generator(bits)
+    for start in range(0, n, batch_size):
+        shape = min(batch_size, n - start), *image.shape
+        noise = generator.standard_normal(shape, dtype=np.float32)
+        noise *= np.float32(sigma)
+        noise += image
+        yield noise
+
+
+def class_counts(predict, images, n, sigma, *, n_classes, seed, stage, indices, batch_size, tick):
+    """How often each class is the answer for noisy copies of images.
+
+    Parameters
+    ----------
+    predict : callable, images (m, ...) -> class indices (m,)
+    images : ndarray (k, ...), float32
+    n : int
+        Copies of each image.
+    sigma : float
+    n_classes : int
+    seed, stage : int
+    indices : sequence of int (k,)
+        Of the images, for their noise.
+    batch_size : int
+        Images that `predict` is given at once, at least; copies of several images go together.
+    tick : callable
+        Called with the number of copies that are done.
+
+    Returns
+    -------
+    counts : ndarray of int (k, n_classes)
+    """
+    counts = np.zeros((len(images), n_classes), dtype=np.int64)
+    waiting: list = []
+    owners: list = []
+    size = 0
+
+    def flush():
+        nonlocal waiting, owners, size
+        if size:
+            answers = np.asarray(predict(np.concatenate(waiting)))
+            np.add.at(counts, (np.concatenate(owners), answers), 1)
+            tick(size)
+        waiting, owners, size = [], [], 0
+
+    for k, (image, index) in enumerate(zip(images, indices, strict=True)):
+        for part in noisy_copies(image, n, sigma, seed, index, stage, batch_size):
+            waiting.append(part)
+            owners.append(np.full(len(part), k))
+            size += len(part)
+            if size >= batch_size:
+                flush()
+    flush()
+    return counts

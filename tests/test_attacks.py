@@ -1,0 +1,234 @@
+"""Attacks: within their norm, as strong as they must be, never inside a certificate."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from sklearn_patchcert import (
+    CertifiedPatchClassifier,
+    ChannelStandardizer,
+    PatchNetClassifier,
+    PatchVocabulary,
+    attacks,
+    flips,
+    voronoi,
+)
+from sklearn_patchcert.reports import robustness_report
+from sklearn_patchcert.robustness import ATTACKS, reproject, run_attack, worst_case
+from sklearn_patchcert.scorers import attack_accuracy, sspgd_accuracy
+from sklearn_patchcert.torch_modules import as_torch_module
+
+SOFT = {"gradient": "soft", "temperature": 2.0}
+
+
+@pytest.fixture(scope="module")
+def images(digits):
+    return digits[0].reshape(-1, 8, 8).astype(np.float32), digits[1]
+
+
+@pytest.fixture(scope="module")
+def discrete(images):
+    X, y = images
+    vocabulary = PatchVocabulary(8, 2, random_state=0, max_iter=2)
+    net = PatchNetClassifier(max_epochs=4, random_state=0)
+    steps = [("scale", ChannelStandardizer()), ("vocab", vocabulary), ("clf", net)]
+    return CertifiedPatchClassifier(steps).fit(X[:1200], y[:1200])
+
+
+@pytest.fixture(scope="module")
+def plain(images):
+    return PatchNetClassifier(max_epochs=4, random_state=0).fit(images[0][:1200], images[1][:1200])
+
+
+@pytest.fixture(scope="module")
+def held(images):
+    return images[0][1200:1260], images[1][1200:1260]
+
+
+def linear(dim=12, seed=0):
+    """A linear model of two classes, whose L2 and Linf distances are known."""
+    torch.manual_seed(seed)
+    weight = torch.randn(1, dim)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(dim, 2))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.cat([weight, -weight]))
+        model[1].bias.zero_()
+    X = torch.randn(40, 1, 3, 4)
+    score = 2 * (X.flatten(1) @ weight[0])
+    y = (score < 0).long()
+    return model, X, y, {"l2": score.abs() / (2 * weight.norm()),
+                         "linf": score.abs() / (2 * weight.abs().sum())}  # fmt: skip
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("name", ["sspgd", "pgd", "apgd-ce", "apgd-dlr"])
+def test_on_a_linear_model_attacks_are_exact(name, norm):
+    model, X, y, distance = linear()
+    eps = float(distance[norm].median())
+    options = {"start": "zero"} if name in ("sspgd", "pgd") else {}
+    with torch.random.fork_rng():
+        generator = torch.Generator().manual_seed(0)
+        found = ATTACKS[name](model, X, y, eps=eps, norm=norm, generator=generator, **options)
+    fooled = model(found).argmax(1) != y
+    near = distance[norm] < 0.98 * eps
+    assert fooled[near].all()
+    assert not fooled[distance[norm] > 1.0001 * eps].any()
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_every_attack_stays_within_its_norm_and_bounds(plain, held, name, norm):
+    X, y = held
+    found = run_attack(plain, X, y, name, eps=1.5, norm=norm, bounds=(0, 16))
+    delta = (found.adversarial.astype(float) - X).reshape(len(X), -1)
+    size = np.abs(delta).max(1) if norm == "linf" else np.linalg.norm(delta, axis=1)
+    assert size.max() <= 1.5
+    assert found.adversarial.min() >= 0
+    assert found.adversarial.max() <= 16
+    np.testing.assert_allclose(found.norms, size)
+    again = run_attack(plain, X, y, name, eps=1.5, norm=norm, bounds=(0, 16))
+    np.testing.assert_array_equal(found.adversarial, again.adversarial)
+    misclassified = plain.predict(found.adversarial) != y
+    np.testing.assert_array_equal(found.success, misclassified & found.correct)
+
+
+def test_normalize_and_project_are_what_they_say():
+    g = torch.randn(5, 2, 3, 3)
+    assert torch.allclose(attacks.normalize(g, "l2").flatten(1).norm(dim=1), torch.ones(5))
+    assert (attacks.normalize(g, "linf").abs() == 1).all()
+    for norm, order in (("l2", 2), ("linf", torch.inf)):
+        inside = attacks.project(g, 0.5, norm)
+        sizes = inside.flatten(1).norm(order, dim=1)
+        assert (sizes <= 0.5 + 1e-6).all()
+        assert torch.equal(attacks.project(1e-3 * g, 0.5, norm), 1e-3 * g)
+        start = attacks.random_start(g, 0.5, norm, torch.Generator().manual_seed(0))
+        assert (start.flatten(1).norm(order, dim=1) <= 0.5 + 1e-6).all()
+
+
+@pytest.mark.parametrize("gradient", ["bpda", "soft", "none"])
+def test_the_module_is_the_model(discrete, plain, held, gradient):
+    X, _ = held
+    for model in (discrete, plain):
+        module = as_torch_module(model, gradient)
+        batch = torch.from_numpy(X)[:, None].requires_grad_()
+        logits = module(batch)
+        np.testing.assert_array_equal(logits.argmax(1).numpy(), model.predict(X))
+        probabilities = logits.softmax(1).detach().numpy()
+        np.testing.assert_allclose(probabilities, model.predict_proba(X), atol=1e-5)
+        logits.sum().backward()
+        assert (batch.grad.abs().sum() > 0) == (gradient != "none" or model is plain)
+
+
+def test_what_is_no_network_is_refused(images, discrete):
+    X, y = images
+    rows = X.reshape(len(X), -1)
+    vocabulary = PatchVocabulary(4, 4, strategy="kmeans", random_state=0)
+    model = CertifiedPatchClassifier(
+        [("vocab", vocabulary), ("clf", LogisticRegression(max_iter=5000, C=1e-3))]
+    ).fit(rows[:300], y[:300])
+    with pytest.raises(TypeError, match="no torch network"):
+        model.as_torch_module()
+    with pytest.raises(TypeError, match="no torch network"):
+        run_attack(model, rows[:5], y[:5], "pgd", eps=1.0)
+    found = run_attack(model, rows[300:320], y[300:320], "noise", eps=10.0)  # asks for scores only
+    assert found.norms.max() <= 10
+    with pytest.raises(ValueError, match="gradient"):
+        discrete.as_torch_module("hard")
+    with pytest.raises(ValueError, match="flips"):
+        run_attack(discrete, X[:5], y[:5], "flips", eps=1.0, norm="linf")
+
+
+SUITE = ["noise", ("square", {"steps": 60}), "sspgd", ("pgd", {"steps": 10}),
+         ("apgd-ce", {"steps": 10}), ("pgd", {"steps": 10, **SOFT}), "flips"]  # fmt: skip
+
+
+def test_no_attack_succeeds_inside_the_certificate(discrete, held):
+    X, y = held
+    for eps in (0.3, 1.0, 4.0):
+        found = worst_case(discrete, X, y, SUITE, eps=eps)
+        radii = discrete.certify(X).reshape(len(X), -1)
+        assert (found.norms[found.correct] >= radii.min(1)[found.correct]).all()
+        for name, options in [("apgd-ce", {"steps": 10}), ("flips", {})]:
+            result = run_attack(discrete, X, y, name, eps=eps, **options)
+            moved = discrete[:1].transform(result.adversarial)
+            changed = discrete["vocab"].tokenize(moved) != discrete["vocab"].tokenize(
+                discrete[:1].transform(X)
+            )
+            delta = (result.adversarial.astype(float) - X).reshape(-1, 4, 2, 4, 2)
+            sizes = np.sqrt(np.square(delta).sum((2, 4))).reshape(len(X), -1)
+            assert not (changed.reshape(len(X), -1) & (sizes < radii)).any()
+
+
+def test_flips_are_stronger_than_gradients(discrete, held):
+    X, y = held
+    found = worst_case(discrete, X, y, SUITE, eps=4.0)
+    counts = {name: success.sum() for name, success in found.success.items()}
+    assert counts["flips"] >= max(counts.values())
+
+
+def test_reprojection_keeps_the_tokens_and_never_costs_more(discrete, held):
+    X, y = held
+    found = run_attack(discrete, X, y, "apgd-ce", eps=6.0, steps=20)
+    smaller = reproject(discrete, X, found.adversarial)
+    tokens = [
+        discrete["vocab"].tokenize(discrete[:1].transform(x)) for x in (found.adversarial, smaller)
+    ]
+    same = (tokens[0] == tokens[1]).reshape(len(X), -1).all(1)
+    assert same.mean() > 0.9  # others lie on an edge of a cell, to float32
+    norms = [np.linalg.norm((x.astype(float) - X).reshape(len(X), -1), axis=1)
+             for x in (found.adversarial, smaller)]  # fmt: skip
+    assert (norms[1] <= norms[0] * (1 + 1e-3) + 1e-6).all()
+    assert norms[1].mean() < 0.9 * norms[0].mean()
+
+
+def test_steps_into_cells_are_shortest():
+    rng = np.random.default_rng(0)
+    tokens, x = rng.normal(size=(7, 3)), rng.normal(size=(30, 3))
+    weights = rng.uniform(0.5, 2, size=(30, 3))
+    targets = rng.integers(7, size=30)
+    steps, lower = flips.steps_into_cells(x, tokens, targets, weights=weights, sweeps=5000)
+    size = np.linalg.norm(steps, axis=1)
+    np.testing.assert_allclose(lower, size, atol=1e-5)
+    reached = x + weights * steps
+    squares = ((reached[:, None] - tokens) ** 2).sum(-1)
+    gap = squares[np.arange(30), targets] - squares.min(1)
+    assert gap.max() < 1e-6
+    for _ in range(3000):  # nothing in a cell is nearer
+        trial = steps + rng.normal(size=steps.shape) * rng.choice([1e-3, 0.1, 1.0])
+        at = x + weights * trial
+        inside = voronoi.tokenize(at[:, None], tokens)[:, 0] == targets
+        assert (np.linalg.norm(trial, axis=1)[inside] >= lower[inside] - 1e-9).all()
+    rough = flips.steps_into_cells(x, tokens, targets, weights=weights, sweeps=2)[1]
+    assert (rough <= size + 1e-9).all()  # a lower bound however early it stops
+
+
+def test_costs_of_cells_are_at_least_those_of_walls():
+    rng = np.random.default_rng(0)
+    tokens, patches = rng.normal(size=(6, 4)), rng.normal(size=(5, 3, 4))
+    walls, exact = (flips.cell_costs(patches, tokens, exact=e) for e in (False, True))
+    ids, radii = voronoi.certify(patches, tokens)
+    assert (exact >= walls).all()
+    assert (np.take_along_axis(exact, ids[..., None], -1) == 0).all()
+    nearest = np.where(walls == 0, np.inf, walls).min(-1)
+    np.testing.assert_allclose(nearest, radii)
+    np.testing.assert_allclose(np.where(exact == 0, np.inf, exact).min(-1), radii, rtol=1e-6)
+
+
+def test_scorers_and_report(discrete, plain, held):
+    X, y = held
+    one = sspgd_accuracy(discrete, X, y, eps=3.0)
+    many = attack_accuracy(discrete, X, y, eps=3.0, attack_list=["apgd-ce", "flips"], steps=10)
+    assert many <= one <= 1
+    assert sspgd_accuracy(discrete, X, y, eps=3.0, n_samples=20) == sspgd_accuracy(
+        discrete, X, y, eps=3.0, n_samples=20
+    )
+    report = robustness_report(discrete, X[:30], y[:30], eps=2.0, steps=8, sigma=1.0, n=50)
+    table = dict(zip(report.table["name"], report.table["accuracy"], strict=True))
+    assert table["worst case"] <= min(v for k, v in table.items() if not k.startswith(
+        ("certified", "smoothed")))  # fmt: skip
+    assert table["certified: smallest patch radius"] <= table["worst case"]
+    assert all(isinstance(ok, bool) for ok in report.checks.values())
+    assert len(report.checks) == 5
+    assert report.checks["an unbounded budget leaves nothing"]
