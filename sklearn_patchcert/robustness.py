@@ -27,6 +27,7 @@ ATTACKS: dict[str, Callable] = {
 """By name; "flips" is one more, for pipelines with a vocabulary."""
 
 _BLACK_BOX = ("noise", "square")
+_ROUNDS = 8
 _SHRUNK = 1 - 1e-6  # so that rounding to float32 leaves a perturbation within its norm
 
 
@@ -164,8 +165,8 @@ class _Tokens:
         )
         shift = module.shift.permute(1, 2, 0) if module.shift.ndim else module.shift
         self.sign, per_channel = np.sign(scale), module.per_channel
-        scaled = (images * scale + shift.numpy()).astype(np.float32)
-        self.grid_patches = images_to_patches(scaled, size, per_channel=per_channel)
+        self.images = (images * scale + shift.numpy()).astype(np.float32)
+        self.grid_patches = images_to_patches(self.images, size, per_channel=per_channel)
         self.grid = self.grid_patches.shape[1:4]
         self.patches = self.grid_patches.reshape(len(images), -1, self.grid_patches.shape[-1])
         weights = patch_weights(scale, self.shape, size, per_channel=per_channel)
@@ -190,6 +191,25 @@ class _Tokens:
             self.tokens.shape[1],
         )
 
+    def norms(self, rows, ids):
+        """L2 norms (m, positions) of the steps of some images into the cells of the ids."""
+        out = np.zeros(ids.shape)
+        own = (
+            self.module.ids(torch.from_numpy(self.images[rows]).permute(0, 3, 1, 2))
+            .reshape(len(rows), -1)
+            .numpy()
+        )
+        for at, vocabulary in self.parts:
+            found = np.argwhere(ids[:, at] != own[:, at])
+            row, position = found[:, 0], at[found[:, 1]]
+            if len(found):
+                steps, _ = flips.steps_into_cells(
+                    self.patches[rows[row], position], vocabulary, ids[row, position],
+                    weights=self.weights[position],
+                )  # fmt: skip
+                out[row, position] = np.linalg.norm(steps, axis=1)
+        return out
+
     def moved(self, images, ids):
         """Images in the user's units whose tokens are the ids."""
         steps = self.per_part(
@@ -208,23 +228,35 @@ class _Tokens:
         return surrogates.join(blocks, self.module.patch_size, self.shape[:2])
 
 
-def _flip(estimator, images, labels, *, eps, start=None, exact=None, **options):
+def _flip(estimator, images, labels, *, eps, exact=None, **options):
     """Adversarial images by the search over tokens."""
     tokens = _Tokens(estimator, images)
     exact = tokens.tokens.shape[1] <= 64 if exact is None else exact
     costs, network = tokens.costs(eps, exact), tokens.module.network
     y, own = torch.from_numpy(labels), costs.argmin(-1)
-    begin = own if start is None else _ids_of(tokens, start)
-    ids, found = flips.search(
-        network, tokens.decode, begin, costs, y, eps=eps * (1 - 1e-4), tokens=tokens.tokens,
-        **options,
-    )  # fmt: skip
-    ids[~found] = own[~found]
-    some = np.flatnonzero(found)
-    if len(some):
-        ids[some] = flips.undo(
-            network, tokens.decode, ids[some], own[some], costs[some], y[some], tokens.tokens
+    ids = own.copy()
+    rows = np.arange(len(images))
+    for _ in range(_ROUNDS):
+        if not len(rows):
+            break
+        tried, found = flips.search(
+            network, tokens.decode, own[rows], costs[rows], y[rows], eps=eps * (1 - 1e-4),
+            tokens=tokens.tokens, **options,
+        )  # fmt: skip
+        rows, tried = rows[found], tried[found]
+        if not len(rows):
+            break
+        tried = flips.undo(
+            network, tokens.decode, tried, own[rows], costs[rows], y[rows], tokens.tokens
         )
+        ids[rows] = tried
+        # What the flips really cost, where that was only bounded; too dear ones are looked at anew.
+        norms = tokens.norms(rows, tried)
+        known = np.take_along_axis(costs[rows], tried[..., None], -1)
+        position = np.arange(tried.shape[1])
+        costs[rows[:, None], position, tried] = np.maximum(known[..., 0], norms)
+        rows = rows[np.linalg.norm(norms, axis=1) > eps * (1 - 1e-4)]
+    ids[rows] = own[rows]
     return tokens.moved(images, ids)
 
 

@@ -29,7 +29,8 @@ ROOMS = {  # module: what it may import of ours
     "preprocessing": {"_validation"},
     "nets": {"_validation", "networks"},
     "classifier": {"nets"},
-    "torch_modules": {"encoding", "preprocessing", "surrogates", "tokenizer"},
+    "tokenised": {"encoding", "surrogates"},
+    "torch_modules": {"preprocessing", "tokenised", "tokenizer"},
     "pipeline": {"classifier", "preprocessing", "torch_modules", "vocabulary"},
     "smoothing": set(),
     "smoothed": {"_validation", "smoothing"},
@@ -61,7 +62,7 @@ ENGINES = {  # the same for sklearn_patchcert.engines, which knows nothing outsi
 }
 TORCH_LAYER = {
     "patches", "voronoi", "surrogates", "losses", "networks", "kmeans", "exemplars", "denoising",
-    "training", "encoding", "smoothing", "attacks", "flips",
+    "training", "encoding", "smoothing", "attacks", "flips", "tokenised",
 }  # fmt: skip
 
 
