@@ -18,7 +18,7 @@ from sklearn_patchcert.engines import cells
 _INSIDE = 1e-5  # how far beyond a wall to go, relative to the step
 
 
-def steps_into_cells(patches, tokens, targets, *, weights=None, sweeps=200):
+def steps_into_cells(patches, tokens, targets, *, weights=None, sweeps=3000):
     """Shortest L2 steps of patches into the cells of other tokens.
 
     Parameters
