@@ -105,7 +105,8 @@ def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, gree
     network : callable, images (n, C, H, W) -> logits (n, n_classes)
     decode : callable, tokens (n, positions, dim) -> images (n, C, H, W), differentiable
     start : ndarray of int (n, positions)
-        The tokens of the images, or others to start from.
+        The tokens of the images, or others to start from, as another attack has reached them;
+        where these cost too much, the images' own.
     costs : ndarray (n, positions, n_tokens)
         As :func:`cell_costs` gives them.
     labels : Tensor of int64 (n,)
@@ -148,9 +149,10 @@ def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, gree
         return network(decode(patches))
 
     everyone = torch.arange(len(start))
+    start = torch.where((spent(start) <= budget)[:, None], start, own)
     judge(start, everyone)
     for loss in ("margin", "ce"):
-        mixture = made(start if bool((spent(start) <= budget).all()) else own)
+        mixture = made(start)
         for step in range(steps):
             rows = everyone[~found]
             if not len(rows):
@@ -165,7 +167,7 @@ def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, gree
             share = 2 / (step + 2)
             mixture[rows] = (1 - share) * mixture[rows] + share * made(ids)
     if greedy:
-        _greedy(network, decode, made, own, prices, labels, budget, tokens, best, found, greedy)
+        _greedy(network, decode, made, start, prices, labels, budget, tokens, best, found, greedy)
     return best.numpy(), found.numpy()
 
 
@@ -185,9 +187,9 @@ def _knapsack(gain, prices, budget, halvings=25):
     return chosen
 
 
-def _greedy(network, decode, made, own, prices, labels, budget, tokens, best, found, width):
+def _greedy(network, decode, made, start, prices, labels, budget, tokens, best, found, width):
     """Single flips by exact margin gained per price, for the images that are left."""
-    ids = own.clone()
+    ids = start.clone()
     active = ~found
     for _ in range(ids.shape[1]):
         rows = active.nonzero()[:, 0]

@@ -210,6 +210,14 @@ class _Tokens:
                 out[row, position] = np.linalg.norm(steps, axis=1)
         return out
 
+    def priced(self, costs, ids):
+        """The costs, with those of some ids as they really are; none is beyond reach for them."""
+        rows, position = np.arange(len(ids)), np.arange(ids.shape[1])
+        norms = self.norms(rows, ids)
+        costs = costs.copy()
+        costs[rows[:, None], position, ids] = norms
+        return costs
+
     def moved(self, images, ids):
         """Images in the user's units whose tokens are the ids."""
         steps = self.per_part(
@@ -228,19 +236,25 @@ class _Tokens:
         return surrogates.join(blocks, self.module.patch_size, self.shape[:2])
 
 
-def _flip(estimator, images, labels, *, eps, exact=None, **options):
-    """Adversarial images by the search over tokens."""
+def _flip(estimator, images, labels, *, eps, exact=None, after=None, seed=0, **options):
+    """Adversarial images by the search over tokens, after another attack where one is named."""
     tokens = _Tokens(estimator, images)
     exact = tokens.tokens.shape[1] <= 64 if exact is None else exact
     costs, network = tokens.costs(eps, exact), tokens.module.network
     y, own = torch.from_numpy(labels), costs.argmin(-1)
+    begin = own
+    if after is not None:
+        generator = torch.Generator().manual_seed(seed)
+        far = _in_torch(ATTACKS[after], tokens.module, images, labels, eps=eps, generator=generator)
+        begin = _ids_of(tokens, far)
+        costs = tokens.priced(costs, begin)
     ids = own.copy()
     rows = np.arange(len(images))
     for _ in range(_ROUNDS):
         if not len(rows):
             break
         tried, found = flips.search(
-            network, tokens.decode, own[rows], costs[rows], y[rows], eps=eps * (1 - 1e-4),
+            network, tokens.decode, begin[rows], costs[rows], y[rows], eps=eps * (1 - 1e-4),
             tokens=tokens.tokens, **options,
         )  # fmt: skip
         rows, tried = rows[found], tried[found]
@@ -252,9 +266,9 @@ def _flip(estimator, images, labels, *, eps, exact=None, **options):
         ids[rows] = tried
         # What the flips really cost, where that was only bounded; too dear ones are looked at anew.
         norms = tokens.norms(rows, tried)
-        known = np.take_along_axis(costs[rows], tried[..., None], -1)
         position = np.arange(tried.shape[1])
-        costs[rows[:, None], position, tried] = np.maximum(known[..., 0], norms)
+        known = costs[rows[:, None], position, tried]
+        costs[rows[:, None], position, tried] = np.maximum(known, norms)
         rows = rows[np.linalg.norm(norms, axis=1) > eps * (1 - 1e-4)]
     ids[rows] = own[rows]
     return tokens.moved(images, ids)
@@ -330,7 +344,7 @@ def worst_case(estimator, X, y, attack_list, *, eps, norm="l2", random_state=0, 
 def _known(name, options):
     """Those of the options that the attack takes."""
     if name == "flips":
-        taken = {"steps", "greedy", "exact"}
+        taken = {"greedy", "exact", "after"}
     else:
         taken = set(inspect.signature(ATTACKS[name]).parameters) if isinstance(name, str) else set()
         if name == "sspgd":

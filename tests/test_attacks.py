@@ -168,6 +168,15 @@ def test_flips_are_stronger_than_gradients(discrete, held):
     assert counts["flips"] >= max(counts.values())
 
 
+def test_flips_spend_what_another_attack_left(discrete, held):
+    X, y = held
+    alone = run_attack(discrete, X, y, "apgd-ce", eps=8.0)
+    after = run_attack(discrete, X, y, "flips", eps=8.0, after="apgd-ce", steps=0)
+    assert (after.success | ~alone.success).mean() > 0.98  # what it found, but for rounding
+    assert after.success.sum() > alone.success.sum()
+    assert after.norms[alone.success].mean() < alone.norms[alone.success].mean()
+
+
 def test_reprojection_keeps_the_tokens_and_never_costs_more(discrete, held):
     X, y = held
     found = run_attack(discrete, X, y, "apgd-ce", eps=6.0, steps=20)
