@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert.classifier import PatchNetClassifier, PatchNetRegressor
+from sklearn_patchcert.image_certificates import certify_prediction
 from sklearn_patchcert.preprocessing import IDENTITY, then
 from sklearn_patchcert.torch_modules import as_torch_module
 from sklearn_patchcert.vocabulary import PatchVocabulary
@@ -173,6 +174,58 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
             If the last step is no torch network.
         """
         return as_torch_module(self, gradient, temperature=temperature)
+
+    def certify_prediction(self, X, *, norm="l2", max_configurations=10_000, cells=False):
+        """Certified radius of the prediction of each image as a whole.
+
+        Classifies the token configurations that an attacker can reach in the order of what they
+        cost him: deterministic, for any classifier behind the vocabulary, and much larger than the
+        smallest patch radius.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+        norm : {"l2", "linf"}, default="l2"
+            Over the whole image.
+        max_configurations : int, default=10_000
+            How many are looked at for an image; more can only enlarge a radius that is not exact.
+        cells : bool, default=False
+            Whether to price a flip by the distance to the whole cell of its token instead of one
+            wall: slower, larger radii.  L2 only, and without scaling steps.
+
+        Returns
+        -------
+        result : Bunch
+            ``prediction`` (n,); ``radius`` (n,), in units of X: no perturbation of a smaller norm
+            changes it; ``exact`` (n,): whether a configuration of that cost has another class, so
+            that, at these prices, no larger radius can be had; ``n_configurations`` (n,) that were
+            looked at; ``adversarial``, of the shape of X: for L2 an image with another class, as
+            near as the cells of that configuration let it be, NaN where none was found.
+
+        Raises
+        ------
+        NotFittedError
+            If the pipeline is not fitted.
+        TypeError
+            If a step before the vocabulary is not one of the affine scalers that are known.
+        ValueError
+            If the norm is another, or X does not fit.
+        """
+        check_is_fitted(self)
+        steps, vocabulary = self._split()
+
+        def scaled(part):
+            return _scaled(steps, vocabulary, part) if steps else (part, {})
+
+        return certify_prediction(
+            self,
+            X,
+            scaled=scaled,
+            norm=norm,
+            max_configurations=max_configurations,
+            cells=cells,
+            verbose=bool(vocabulary.verbose),
+        )
 
 
 class CertifiedPatchRegressor(_CertifiedPipeline):

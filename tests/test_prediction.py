@@ -1,0 +1,188 @@
+"""Certificates of predictions: equal to brute force, and below every attack."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import RidgeClassifier
+from sklearn.preprocessing import OneHotEncoder
+
+from sklearn_patchcert import (
+    CertifiedPatchClassifier,
+    ChannelStandardizer,
+    PatchNetClassifier,
+    PatchVocabulary,
+    voronoi,
+)
+from sklearn_patchcert.prediction import certify_configurations, wall_costs
+from sklearn_patchcert.robustness import run_attack
+
+
+def total(costs, ids, norm):
+    chosen = costs[np.arange(len(ids)), list(ids)]
+    return np.sqrt(np.square(chosen).sum()) if norm == "l2" else chosen.max()
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 4), st.sampled_from(["l2", "linf"]),
+       st.booleans(), st.integers(1, 40))  # fmt: skip
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_enumeration_is_brute_force(seed, positions, choices, norm, ties, most):
+    rng = np.random.default_rng(seed)
+    shape = positions, choices
+    costs = rng.integers(0, 3, size=shape).astype(float) if ties else rng.random(shape)
+    costs[rng.random(shape) < 0.1] = np.inf
+    own = rng.integers(choices, size=positions)
+    costs[np.arange(positions), own] = 0
+    everything = list(itertools.product(range(choices), repeat=positions))
+    bad = {ids for ids in everything if rng.random() < 0.2} - {tuple(costs.argmin(-1))}
+    seen = []
+
+    def changes(rows, ids):
+        seen.extend(map(tuple, ids.tolist()))
+        return np.array([tuple(i) in bad for i in ids.tolist()])
+
+    radius, exact, looked, changing = certify_configurations(
+        changes, costs[None], norm, max_configurations=most
+    )
+    prices = {ids: total(costs, ids, norm) for ids in everything}
+    truth = min((prices[ids] for ids in bad), default=np.inf)
+    assert radius[0] <= truth
+    assert len(set(seen)) == len(seen)
+    assert looked[0] <= most
+    reachable = sum(np.isfinite(price) for price in prices.values())
+    if exact[0]:
+        assert radius[0] == pytest.approx(truth)
+        assert tuple(changing[0]) in bad
+    elif most >= reachable:
+        assert radius[0] == np.inf == truth
+    else:
+        order = sorted(prices.values())
+        assert radius[0] == pytest.approx(order[most])
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
+def test_wall_costs_are_the_walls_and_sound(norm, scale):
+    rng = np.random.default_rng(0)
+    tokens, patches = scale * rng.normal(size=(6, 4)), scale * rng.normal(size=(30, 2, 4))
+    weights = rng.uniform(0.5, 2, size=(2, 4))
+    costs = wall_costs(patches, tokens, norm, weights=weights)
+    ids, radii, others = voronoi.certify(
+        patches, tokens, norm, weights=weights, return_witness=True
+    )
+    assert (np.take_along_axis(costs, ids[..., None], -1) == 0).all()
+    masked = costs.copy()
+    np.put_along_axis(masked, ids[..., None], np.inf, -1)
+    np.testing.assert_allclose(masked.min(-1), radii, rtol=1e-12)
+    np.testing.assert_array_equal(masked.argmin(-1), others)
+    for b in range(6):  # at a wall's price times (1 - 1e-9) its token is not reached
+        steps = voronoi.step_to_wall(
+            patches, tokens, ids, np.full_like(ids, b), norm, weights=weights
+        )
+        moved = patches + weights * np.nan_to_num(steps) * (1 - 1e-9)
+        assert not ((voronoi.tokenize(moved, tokens) == b) & (ids != b)).any()
+
+
+def pipeline(digits, *before, clf=None, **options):
+    options = {"n_tokens": 6, "patch_size": 4, "random_state": 0, "strategy": "kmeans", **options}
+    steps = [(f"s{i}", step) for i, step in enumerate(before)]
+    clf = [("clf", clf or RidgeClassifier())]
+    if options.get("output") == "ids":
+        clf = [("hot", OneHotEncoder(handle_unknown="ignore")), *clf]
+    vocab = ("vocab", PatchVocabulary(**options))
+    return CertifiedPatchClassifier([*steps, vocab, *clf]).fit(digits[0][:800], digits[1][:800])
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("output", ["images", "ids"])
+@pytest.mark.parametrize("before", [(), (ChannelStandardizer(),)])
+def test_equal_to_all_configurations_of_a_small_model(digits, norm, output, before):
+    model = pipeline(digits, *before, output=output)
+    X = digits[0][800:812]
+    found = model.certify_prediction(X, norm=norm)
+    np.testing.assert_array_equal(found.prediction, model.predict(X))
+    vocabulary = model["vocab"]
+    every = np.array(list(itertools.product(range(6), repeat=4)))
+    scaled = model[: len(before)].transform(X) if before else X
+    rest = model[len(before) + 1 :]
+    classes = rest.predict(every if output == "ids" else vocabulary.inverse_transform(every))
+    patches = scaled.reshape(-1, 2, 4, 2, 4).transpose(0, 1, 3, 2, 4).reshape(-1, 4, 16)
+    scale = 1 / model[0].scale_[0] if before else 1.0
+    costs = wall_costs(patches, vocabulary.vocabulary_, norm, weights=np.full((4, 16), scale))
+    for row in range(len(X)):
+        prices = np.array([total(costs[row], ids, norm) for ids in every])
+        truth = prices[classes != found.prediction[row]].min()
+        assert found.radius[row] <= truth * (1 + 1e-9)
+        assert found.radius[row] == pytest.approx(truth, rel=1e-5)
+        assert found.exact[row]
+    smallest = model.certify(X, norm).reshape(len(X), -1).min(1)
+    assert (found.radius >= smallest * (1 - 1e-6)).all()
+    assert (found.radius > 1.5 * smallest).any()
+
+
+def test_adversarial_images_are_real_and_no_nearer_than_the_radius(digits):
+    model = pipeline(digits)
+    X = digits[0][800:830]
+    walls, cells = (model.certify_prediction(X, cells=c) for c in (False, True))
+    assert (cells.radius >= walls.radius * (1 - 1e-5)).all()
+    assert (cells.radius > 1.001 * walls.radius).any()
+    for found in (walls, cells):
+        there = ~np.isnan(found.adversarial).any(1)
+        assert there.sum() >= 25
+        moved = found.adversarial[there]
+        norms = np.linalg.norm(moved - X[there], axis=1)
+        assert (model.predict(moved) != found.prediction[there]).all()
+        assert (norms >= found.radius[there]).all()
+    norms = np.linalg.norm(cells.adversarial - X, axis=1)
+    assert np.nanmedian(norms / cells.radius) < 1.001  # and next to it, where cells are priced
+
+
+def test_a_network_is_certified_below_every_attack_and_more_looks_help(digits):
+    net = PatchNetClassifier(max_epochs=4, random_state=0)
+    model = pipeline(digits, clf=net, patch_size=2, n_tokens=6)
+    X, y = digits[0][800:820].astype(np.float32), digits[1][800:820]
+    few, many = (model.certify_prediction(X, max_configurations=n) for n in (20, 2000))
+    assert (many.radius >= few.radius).all()
+    assert (many.n_configurations <= 2000).all()
+    assert many.radius.mean() > 2 * model.certify(X).reshape(20, -1).min(1).mean()
+    for name, options in [("flips", {}), ("apgd-ce", {"steps": 20})]:
+        attacked = run_attack(model, X, y, name, eps=12.0, **options)
+        norms = np.where(attacked.success, attacked.norms, np.inf)
+        assert (norms >= many.radius).all()
+    exact = many.exact & ~np.isnan(many.adversarial).any(1)
+    assert (model.predict(many.adversarial[exact]) != many.prediction[exact]).all()
+
+
+def test_tokens_by_channel_and_padding():
+    rng = np.random.default_rng(0)
+    X = rng.random((60, 5, 7, 2))
+    y = (X.mean((1, 2, 3)) > 0.5).astype(int)
+
+    class Mean(RidgeClassifier):
+        def fit(self, X, y):
+            return super().fit(X.reshape(len(X), -1), y)
+
+        def decision_function(self, X):
+            return super().decision_function(X.reshape(len(X), -1))
+
+    vocabulary = PatchVocabulary(4, 4, per_channel=True, strategy="kmeans", random_state=0)
+    model = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", Mean())]).fit(X, y)
+    found = model.certify_prediction(X[:20])
+    assert (found.radius >= model.certify(X[:20]).reshape(20, -1).min(1) * (1 - 1e-6)).all()
+    rng = np.random.default_rng(1)
+    for _ in range(50):  # nothing inside the radius changes the class
+        delta = rng.normal(size=(20, 5, 7, 2))
+        delta /= np.linalg.norm(delta.reshape(20, -1), axis=1)[:, None, None, None]
+        size = np.minimum(found.radius, 10) * (1 - 1e-9)
+        moved = X[:20] + size[:, None, None, None] * delta
+        np.testing.assert_array_equal(model.predict(moved), found.prediction)
+
+
+def test_bad_input(digits):
+    model = pipeline(digits)
+    with pytest.raises(ValueError, match="norm"):
+        model.certify_prediction(digits[0][:2], norm="l1")
+    with pytest.raises(ValueError, match="cells"):
+        model.certify_prediction(digits[0][:2], norm="linf", cells=True)
