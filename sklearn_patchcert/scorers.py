@@ -224,6 +224,62 @@ def attack_accuracy(
     return float(found.robust.mean())
 
 
+def certified_accuracy(
+    estimator, X, y, *, radius, norm="l2", max_configurations=1000, n_samples=None, random_state=0
+):
+    """Part of the images that are classified correctly, with a certificate of at least a radius.
+
+    Parameters
+    ----------
+    estimator : fitted estimator with a `certify_prediction`, or a search over such
+    X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+    y : array-like (n,)
+    radius : float
+        Over a whole image, in units of X.
+    norm : {"l2", "linf"}
+    max_configurations : int
+        See :meth:`CertifiedPatchClassifier.certify_prediction`.
+    n_samples : int or None
+        Score this many images, drawn once for all estimators.  None: all.
+    random_state : int
+        Draws them.
+
+    Returns
+    -------
+    accuracy : float
+    """
+    found = _certified(estimator, X, y, norm, max_configurations, n_samples, random_state)
+    return float((found >= radius).mean())
+
+
+def average_certified_radius(
+    estimator, X, y, *, norm="l2", max_configurations=1000, n_samples=None, random_state=0
+):
+    """Average radius inside which a prediction is certified; 0 where it is wrong.
+
+    Parameters
+    ----------
+    estimator, X, y, norm, max_configurations, n_samples, random_state
+        As for :func:`certified_accuracy`.
+
+    Returns
+    -------
+    radius : float
+        inf where an image cannot be misclassified at all.
+    """
+    found = _certified(estimator, X, y, norm, max_configurations, n_samples, random_state)
+    return float(np.maximum(found, 0).mean())
+
+
+def _certified(estimator, X, y, norm, max_configurations, n_samples, random_state):
+    """Certified radii of the images drawn; -1 where the prediction is wrong."""
+    X, y = _drawn_pair(X, y, n_samples, random_state)
+    found = _fitted(estimator).certify_prediction(
+        X, norm=norm, max_configurations=max_configurations
+    )
+    return np.where(found.prediction == y, found.radius, -1.0)
+
+
 def _smoothed(estimator, X, y, sigma, n, alpha, random_state):
     frozen = FrozenEstimator(_fitted(estimator))
     smoothed = SmoothedClassifier(frozen, sigma, n=n, alpha=alpha, random_state=random_state)

@@ -18,6 +18,7 @@ from sklearn_patchcert import (
 )
 from sklearn_patchcert.prediction import certify_configurations, wall_costs
 from sklearn_patchcert.robustness import run_attack
+from sklearn_patchcert.scorers import average_certified_radius, certified_accuracy
 
 
 def total(costs, ids, norm):
@@ -178,6 +179,21 @@ def test_tokens_by_channel_and_padding():
         size = np.minimum(found.radius, 10) * (1 - 1e-9)
         moved = X[:20] + size[:, None, None, None] * delta
         np.testing.assert_array_equal(model.predict(moved), found.prediction)
+
+
+def test_scorers(digits):
+    model = pipeline(digits)
+    X, y = digits[0][800:830], digits[1][800:830]
+    found = model.certify_prediction(X, max_configurations=100)
+    right = found.prediction == y
+    at = float(np.median(found.radius))
+    options = {"max_configurations": 100}
+    scored = [certified_accuracy(model, X, y, radius=r, **options) for r in (0.0, at, 1e9)]
+    assert scored == [right.mean(), (right & (found.radius >= at)).mean(), 0.0]
+    average = average_certified_radius(model, X, y, **options)
+    assert average == pytest.approx(np.where(right, found.radius, 0).mean())
+    few = certified_accuracy(model, X, y, radius=at, n_samples=7, **options)
+    assert few == certified_accuracy(model, X, y, radius=at, n_samples=7, **options)
 
 
 def test_bad_input(digits):
