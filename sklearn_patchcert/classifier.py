@@ -36,6 +36,18 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         Shape of images that come as rows; None as in :class:`PatchVocabulary`.
     autocast : bool, default=False
         Whether to train in bfloat16 where torch does so; predictions stay in float32.
+    augment : callable or None, default=None
+        Images (n, C, H, W) to images, before they become tokens, such as
+        ``partial(flip_training.random_affine, degrees=10, translate=2)``.
+    noise_std : float, default=0.0
+        Largest standard deviation of Gaussian noise that comes before the tokens, in the units of
+        what reaches the vocabulary; such noise draws flips of tokens by their price.
+    flip_radius : float, default=0.0
+        Train on tokens flipped within this L2 budget of the whole image, in the same units.
+    flip_share : float, default=0.5
+        Part of each batch that has its tokens flipped.
+    flip_kind : {"adversarial", "random"}, default="adversarial"
+        Whether the flips are the worst by the network's gradient.
     device : str or torch.device, default="auto"
         "auto" is a GPU where there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
@@ -45,7 +57,8 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     iterator_train, iterator_valid, dataset, compile, use_caching, torch_load_kwargs : optional
         As in skorch.
     **kwargs
-        ``module__...``, ``optimizer__...`` and so on, as in skorch.
+        ``module__...``, ``optimizer__...`` and so on, as in skorch;
+        ``criterion__label_smoothing=0.1`` smooths labels.
 
     Attributes
     ----------
@@ -140,7 +153,9 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
         As in :class:`PatchNetClassifier`.
     verbose, iterator_train, iterator_valid, dataset, compile, use_caching : optional
         As in :class:`PatchNetClassifier`.
-    torch_load_kwargs, **kwargs : optional
+    torch_load_kwargs, augment, noise_std, flip_radius, flip_share, flip_kind : optional
+        As in :class:`PatchNetClassifier`.
+    **kwargs : optional
         As in :class:`PatchNetClassifier`.
 
     Attributes

@@ -162,7 +162,7 @@ def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, gree
             )
             gain = torch.einsum("npd,pkd->npk", gradient, tokens)
             gain -= gain.gather(-1, own[rows][..., None])
-            ids = _knapsack(gain, prices[rows], budget)
+            ids = knapsack(gain, prices[rows], budget)
             judge(ids, rows)
             share = 2 / (step + 2)
             mixture[rows] = (1 - share) * mixture[rows] + share * made(ids)
@@ -171,10 +171,11 @@ def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, gree
     return best.numpy(), found.numpy()
 
 
-def _knapsack(gain, prices, budget, halvings=25):
+def knapsack(gain, prices, budget, halvings=25):
     """Tokens (n, positions) of large total gain whose prices add up to at most the budget."""
     prices = prices.clamp_max(1e30)
-    low, high = torch.zeros(len(gain)), torch.full((len(gain),), 1e-12)
+    low = torch.zeros(len(gain), device=gain.device)
+    high = torch.full_like(low, 1e-12)
     ratio = (gain / prices.clamp_min(1e-20)).clamp_min(0)
     high = torch.maximum(high, 2 * ratio.flatten(1).amax(1))
     chosen = prices.argmin(-1)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import Callback, EpochTimer, PassthroughScoring, PrintLog
+from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
 from skorch.dataset import Dataset
 
 from sklearn_patchcert._validation import (
@@ -23,70 +22,14 @@ from sklearn_patchcert._validation import (
     isolated_seed,
     random_seed,
 )
+from sklearn_patchcert.disturbance import check_options, disturbance
+from sklearn_patchcert.loops import BatchIterator, CosineDecay
 from sklearn_patchcert.networks import PatchConvNet
 
 if TYPE_CHECKING:
     from skorch import NeuralNet as _Base
 else:
     _Base = object
-
-
-class BatchIterator:
-    """Batches of nearly equal size, each indexed at once.
-
-    A network step never meets a last batch of one image, and no time goes into collating images
-    one by one as a DataLoader does.
-
-    Parameters
-    ----------
-    dataset : torch Dataset
-        Indexed with an integer array: skorch's Dataset of arrays, or a Subset of one.
-    batch_size : int
-        Upper bound on the images of a batch.
-    shuffle : bool
-        Whether to draw a new order, from torch's global generator, in every pass.
-    """
-
-    def __init__(self, dataset, batch_size, shuffle=False):
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-
-    def __len__(self):
-        return -(-len(self.dataset) // self.batch_size)
-
-    def __iter__(self):
-        n = len(self.dataset)
-        order = torch.randperm(n) if self.shuffle else torch.arange(n)
-        for batch in order.tensor_split(len(self)):
-            X, y = self.dataset[batch.numpy()]
-            yield torch.from_numpy(X), torch.as_tensor(y)
-
-
-class _CosineDecay(Callback):
-    """Let the learning rate fall along a half cosine within each call of fit or partial_fit."""
-
-    def on_train_begin(self, net, **kwargs):
-        self.epoch_ = -1
-        for group in net.optimizer_.param_groups:
-            group["initial_lr"] = group["lr"]
-
-    def on_train_end(self, net, **kwargs):
-        for group in net.optimizer_.param_groups:
-            group["lr"] = group.pop("initial_lr")
-
-    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
-        self.epoch_ += 1
-        self.step_ = 0
-        self.steps_ = math.ceil(len(dataset_train) / net.batch_size)
-
-    def on_batch_begin(self, net, training=False, **kwargs):
-        if not training or net.lr_schedule is None:
-            return
-        done = min(1.0, (self.epoch_ + self.step_ / self.steps_) / net.max_epochs)
-        for group in net.optimizer_.param_groups:
-            group["lr"] = group["initial_lr"] * (0.5 + 0.5 * math.cos(math.pi * done))
-        self.step_ += 1
 
 
 class PatchNet(VersionedState, _Base):
@@ -111,6 +54,11 @@ class PatchNet(VersionedState, _Base):
         batch_size=128,
         image_shape=None,
         autocast=False,
+        augment=None,
+        noise_std=0.0,
+        flip_radius=0.0,
+        flip_share=0.5,
+        flip_kind="adversarial",
         device="auto",
         random_state=None,
         train_split=None,
@@ -150,6 +98,11 @@ class PatchNet(VersionedState, _Base):
         self.lr_schedule = lr_schedule
         self.image_shape = image_shape
         self.autocast = autocast
+        self.augment = augment
+        self.noise_std = noise_std
+        self.flip_radius = flip_radius
+        self.flip_share = flip_share
+        self.flip_kind = flip_kind
         self.random_state = random_state
         for name in ("history_", "initialized_", "virtual_params_", "classes"):
             self.__dict__.pop(name, None)
@@ -216,7 +169,7 @@ class PatchNet(VersionedState, _Base):
             ("epoch_timer", EpochTimer()),
             ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
             ("valid_loss", PassthroughScoring(name="valid_loss")),
-            ("lr_decay", _CosineDecay()),
+            ("lr_decay", CosineDecay()),
             ("print_log", PrintLog()),
         ]
 
@@ -242,18 +195,23 @@ class PatchNet(VersionedState, _Base):
                 "mean": self.channel_mean_,
                 "std": self.channel_std_,
             }
+            if hasattr(self, "patch_size_"):
+                known["patch_size"] = self.patch_size_
             takes = inspect.signature(self.module).parameters
             kwargs = {**{k: v for k, v in known.items() if k in takes}, **kwargs}
         return kwargs
 
     @all_or_nothing
-    def fit(self, X, y, **fit_params):
+    def fit(self, X, y, *, source=None, **fit_params):
         """Train the network from the start, or go on where `warm_start` says so.
 
         Parameters
         ----------
         X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
         y : array-like (n,) or, for regression, (n,) or (n, n_outputs)
+        source : pair of a fitted PatchVocabulary and images, or None
+            Where X comes from, ``vocabulary.transform(images)``: what the options that disturb
+            images before they become tokens need.  The certified pipelines pass it.
         **fit_params
             Go to the module's forward.
 
@@ -262,10 +220,10 @@ class PatchNet(VersionedState, _Base):
         self
         """
         start = not (self.warm_start and self.initialized_)
-        return self._train(X, y, start, start, fit_params)
+        return self._train(X, y, start, start, fit_params, source=source)
 
     @all_or_nothing
-    def partial_fit(self, X, y=None, classes=None, **fit_params):
+    def partial_fit(self, X, y=None, classes=None, *, source=None, **fit_params):
         """Train for `max_epochs` more passes over a batch of images.
 
         Parameters
@@ -274,6 +232,8 @@ class PatchNet(VersionedState, _Base):
         y : array-like (n,)
         classes : array-like or None
             All classes; needed in the first call of a classifier where y has not all of them.
+        source : pair of a fitted PatchVocabulary and images, or None
+            As in :meth:`fit`.
         **fit_params
             Go to the module's forward.
 
@@ -282,9 +242,9 @@ class PatchNet(VersionedState, _Base):
         self
         """
         start = not self.initialized_
-        return self._train(X, y, start, start, fit_params, classes)
+        return self._train(X, y, start, start, fit_params, classes, source)
 
-    def _train(self, X, y, start, initialize, fit_params, classes=None):
+    def _train(self, X, y, start, initialize, fit_params, classes=None, source=None):
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
@@ -302,6 +262,11 @@ class PatchNet(VersionedState, _Base):
                 raise ValueError(
                     "X varies by less than float32 holds, in which networks compute: rescale it."
                 )
+        if source is not None:
+            self.patch_size_ = next(iter(source)).patch_size_
+        options = check_options(self)
+        if options is not None:
+            images, self._disturbed = disturbance(options, source, images, device)
         target, inputs = self._encode_target(y, start, classes), _channels_first(images)
         seed = random_seed(self.random_state)
         with isolated_seed(seed, device), contextlib.ExitStack() as undo:
@@ -311,6 +276,7 @@ class PatchNet(VersionedState, _Base):
                 undo.callback(self._restore, *self._snapshot())
             super().partial_fit(inputs, target, **fit_params)
             undo.pop_all()
+        self.__dict__.pop("_disturbed", None)
         return self
 
     def _snapshot(self):
@@ -338,9 +304,32 @@ class PatchNet(VersionedState, _Base):
         -------
         step : dict with "loss" and "y_pred"
         """
-        kind = torch.device(self.device).type
+        kind, batch = torch.device(self.device).type, self._prepared(batch, True)
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.autocast):
             return super().train_step_single(batch, **fit_params)
+
+    def validation_step(self, batch, **fit_params):
+        """Loss of one batch that is held out, undisturbed.
+
+        Parameters
+        ----------
+        batch : tuple of Tensor
+        **fit_params
+            Go to the module's forward.
+
+        Returns
+        -------
+        step : dict with "loss" and "y_pred"
+        """
+        return super().validation_step(self._prepared(batch, False), **fit_params)
+
+    def _prepared(self, batch, training):
+        """A batch of images made of tokens, disturbed where options say so and in training."""
+        disturbed = vars(self).get("_disturbed")
+        if disturbed is None:
+            return batch
+        images, target = batch
+        return disturbed(images, target, self.module_, self.criterion_, training), target
 
     def check_data(self, X, y=None):
         """Do nothing: `fit` has checked before skorch sees the data."""

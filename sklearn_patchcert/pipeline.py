@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+from sklearn import get_config
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from sklearn_patchcert.classifier import PatchNetClassifier, PatchNetRegressor
+from sklearn_patchcert.disturbance import Source
 from sklearn_patchcert.image_certificates import certify_prediction
 from sklearn_patchcert.preprocessing import IDENTITY, then
 from sklearn_patchcert.torch_modules import as_torch_module
@@ -37,6 +39,26 @@ class _CertifiedPipeline(Pipeline):
             memory=self.memory,
             verbose=self.verbose,
         )
+
+    def fit(self, X, y=None, **params):
+        """Fit the steps, one after the other.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+        y : array-like (n,) or None
+        **params
+            As in :class:`sklearn.pipeline.Pipeline`.  A last step whose `fit` takes a `source` is
+            given the vocabulary and the images that reach it.
+
+        Returns
+        -------
+        self
+        """
+        name, last = self.steps[-1]
+        if has_fit_parameter(last, "source") and not get_config()["enable_metadata_routing"]:
+            params.setdefault(f"{name}__source", Source(self, X))
+        return super().fit(X, y, **params)
 
     def certify(self, X, norm="l2", *, return_witness=False):
         """Radius inside which every patch keeps its token, and so the prediction stays.

@@ -1,0 +1,148 @@
+r"""Training batches for certified predictions: images disturbed before they become tokens.
+
+An attacker of L2 budget :math:`\epsilon` reaches the token configurations whose squared prices add
+up to less than :math:`\epsilon^2` (:mod:`prediction`).  So a network is trained on what it will be
+asked about: tokens of noisy images, which are flips drawn by their price, and the configurations
+within a budget that its gradient finds worst, or random ones.  Prices here are approximate.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional
+
+from sklearn_patchcert import flips, surrogates
+
+FLIPS = ("adversarial", "random")
+
+
+def training_images(
+    images,
+    target,
+    network,
+    criterion,
+    *,
+    tokens,
+    patch_size,
+    per_channel=False,
+    augment=None,
+    noise_std=0.0,
+    flip_radius=0.0,
+    flip_share=0.5,
+    flip_kind="adversarial",
+    autocast=False,
+):
+    """A batch of images made of tokens, disturbed as the options say.
+
+    Parameters
+    ----------
+    images : Tensor (n, C, H, W)
+        Before the tokens.
+    target : Tensor (n, ...)
+    network : nn.Module, images (n, C, H, W) made of tokens -> outputs
+        Asked in evaluation mode for a gradient; its mode and gradients are left as they were.
+    criterion : callable, (outputs, target) -> scalar
+    tokens : Tensor (n_tokens, dim) or (C, n_tokens, dim)
+    patch_size : tuple (ph, pw)
+    per_channel : bool
+        Whether channels are cut by themselves.
+    augment : callable or None, images (n, C, H, W) -> images
+        Comes first.
+    noise_std : float
+        Each image gets Gaussian noise of a standard deviation drawn from [0, noise_std].
+    flip_radius : float
+        L2 norm, over the whole image, that the flips of a disturbed image may cost.
+    flip_share : float
+        Part of the batch whose tokens are flipped.
+    flip_kind : {"adversarial", "random"}
+    autocast : bool
+        Whether that gradient is computed in bfloat16.
+
+    Returns
+    -------
+    images : Tensor (n, C, H, W)
+    """
+    if augment is not None:
+        images = augment(images)
+    if noise_std > 0:
+        strength = noise_std * torch.rand(len(images), 1, 1, 1, device=images.device)
+        images = images + strength * torch.randn_like(images)
+    size = images.shape[2:]
+    patches = surrogates.cut(images, patch_size, per_channel=per_channel)
+    grid = patches.shape[1:4]
+    patches = patches.flatten(1, 3)
+    table = tokens if tokens.ndim == 3 else tokens[None]
+    group = torch.arange(patches.shape[1], device=images.device) % len(table)
+    ids = torch.stack(
+        [surrogates.nearest(patches[:, group == g], part) for g, part in enumerate(table)], dim=2
+    ).flatten(1)
+
+    def made(ids):
+        return surrogates.join(table[group, ids].unflatten(1, grid), patch_size, size)
+
+    m = round(flip_share * len(images)) if flip_radius > 0 else 0
+    if not m:
+        return made(ids)
+    prices = torch.empty(m, patches.shape[1], table.shape[1], device=images.device)
+    for g, part in enumerate(table):
+        squares = surrogates.squared_distances(patches[:m, group == g], part)
+        walls = surrogates.walls(squares, part)
+        prices[:, group == g] = torch.where(walls.isinf(), 0.0, walls).square()
+    if flip_kind == "random":
+        gain = torch.rand_like(prices)
+    else:
+        slope = _gradient(network, criterion, made(ids[:m]), target[:m], autocast)
+        slope = surrogates.cut(slope, patch_size, per_channel=per_channel).flatten(1, 3)
+        gain = torch.empty_like(prices)
+        for g, part in enumerate(table):
+            gain[:, group == g] = slope[:, group == g] @ part.T
+    gain = gain - gain.gather(-1, ids[:m, :, None])
+    flipped = flips.knapsack(gain, prices, flip_radius**2)
+    return made(torch.cat([flipped, ids[m:]]))
+
+
+def random_affine(images, *, degrees=0.0, translate=0.0, scale=0.0, shear=0.0):
+    """Turn, shift, scale and shear every image by amounts of its own, uniformly drawn.
+
+    Parameters
+    ----------
+    images : Tensor (n, C, H, W)
+    degrees : float
+        Largest angle.
+    translate : float
+        Largest shift along each side, in pixels.
+    scale : float
+        Largest relative change of size.
+    shear : float
+        Largest slope.
+
+    Returns
+    -------
+    images : Tensor (n, C, H, W)
+        Pixels from outside are copies of the border's.
+    """
+
+    def drawn(most):
+        return most * (2 * torch.rand(len(images), device=images.device) - 1)
+
+    angle, factor, slope = drawn(math.radians(degrees)), 1 + drawn(scale), drawn(shear)
+    right, down = (drawn(2 * translate / side) for side in (images.shape[3], images.shape[2]))
+    rows = [
+        torch.stack([angle.cos() * factor, slope - angle.sin() * factor, right], dim=1),
+        torch.stack([angle.sin() * factor, angle.cos() * factor, down], dim=1),
+    ]
+    grid = functional.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def _gradient(network, criterion, images, target, autocast):
+    training = network.training
+    network.eval()
+    half = torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=autocast)
+    with torch.enable_grad(), half:
+        images = images.detach().requires_grad_(True)
+        (slope,) = torch.autograd.grad(criterion(network(images), target), images)
+    network.train(training)
+    return slope.float()

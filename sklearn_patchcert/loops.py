@@ -1,0 +1,66 @@
+"""How the networks go over their data: batches, and the learning rate along the way."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from skorch.callbacks import Callback
+
+
+class BatchIterator:
+    """Batches of nearly equal size, each indexed at once.
+
+    A network step never meets a last batch of one image, and no time goes into collating images
+    one by one as a DataLoader does.
+
+    Parameters
+    ----------
+    dataset : torch Dataset
+        Indexed with an integer array: skorch's Dataset of arrays, or a Subset of one.
+    batch_size : int
+        Upper bound on the images of a batch.
+    shuffle : bool
+        Whether to draw a new order, from torch's global generator, in every pass.
+    """
+
+    def __init__(self, dataset, batch_size, shuffle=False):
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+
+    def __len__(self):
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self):
+        n = len(self.dataset)
+        order = torch.randperm(n) if self.shuffle else torch.arange(n)
+        for batch in order.tensor_split(len(self)):
+            X, y = self.dataset[batch.numpy()]
+            yield torch.from_numpy(X), torch.as_tensor(y)
+
+
+class CosineDecay(Callback):
+    """Let the learning rate fall along a half cosine within each call of fit or partial_fit."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.epoch_ = -1
+        for group in net.optimizer_.param_groups:
+            group["initial_lr"] = group["lr"]
+
+    def on_train_end(self, net, **kwargs):
+        for group in net.optimizer_.param_groups:
+            group["lr"] = group.pop("initial_lr")
+
+    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+        self.epoch_ += 1
+        self.step_ = 0
+        self.steps_ = math.ceil(len(dataset_train) / net.batch_size)
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        if not training or net.lr_schedule is None:
+            return
+        done = min(1.0, (self.epoch_ + self.step_ / self.steps_) / net.max_epochs)
+        for group in net.optimizer_.param_groups:
+            group["lr"] = group["initial_lr"] * (0.5 + 0.5 * math.cos(math.pi * done))
+        self.step_ += 1

@@ -1,0 +1,217 @@
+"""Training on disturbed tokens: within the budget, harder than without, and asked for properly."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import MinMaxScaler
+from skorch.dataset import ValidSplit
+
+from sklearn_patchcert import (
+    CertifiedPatchClassifier,
+    CertifiedPatchRegressor,
+    PatchNetClassifier,
+    PatchNetRegressor,
+    PatchVocabulary,
+    prediction,
+)
+from sklearn_patchcert.flip_training import random_affine, training_images
+from sklearn_patchcert.networks import PatchResNet
+from sklearn_patchcert.patches import images_to_patches
+
+DIGITS = load_digits()
+X, y = DIGITS.images[:300], DIGITS.target[:300]
+RNG = np.random.default_rng(0)
+COLOUR = RNG.random((40, 7, 6, 3))
+CUTS = [False, True, "shared"]
+
+
+def tokens_of(vocabulary):
+    return {
+        "tokens": torch.tensor(vocabulary.vocabulary_, dtype=torch.float32),
+        "patch_size": vocabulary.patch_size_,
+        "per_channel": bool(vocabulary.per_channel_),
+    }
+
+
+def channels_first(images):
+    return torch.from_numpy(np.moveaxis(images, -1, 1)).float()
+
+
+def linear(images):
+    weight = torch.linspace(-1, 1, images[0].numel()).reshape(images[0].shape)
+    return torch.stack([(images * weight).sum((1, 2, 3)), -(images * weight).sum((1, 2, 3))], 1)
+
+
+class Linear(torch.nn.Module):
+    def forward(self, images):
+        return linear(images)
+
+
+class Dense(torch.nn.Module):
+    def __init__(self, image_shape, n_outputs):
+        super().__init__()
+        self.layer = torch.nn.Linear(int(np.prod(image_shape)), n_outputs)
+
+    def forward(self, images):
+        return self.layer(images.flatten(1))
+
+
+@pytest.mark.parametrize("per_channel", CUTS)
+def test_without_options_it_is_the_vocabularys_transform(per_channel):
+    vocabulary = PatchVocabulary(5, (3, 2), per_channel=per_channel, random_state=0).fit(COLOUR)
+    found = training_images(channels_first(COLOUR), None, Linear(), None, **tokens_of(vocabulary))
+    wanted = channels_first(vocabulary.transform(COLOUR))
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("kind", ["adversarial", "random"])
+@pytest.mark.parametrize("per_channel", CUTS)
+def test_flips_stay_within_their_budget(per_channel, kind):
+    vocabulary = PatchVocabulary(5, (3, 2), per_channel=per_channel, random_state=0).fit(COLOUR)
+    cut = {"patch_size": (3, 2), "per_channel": bool(per_channel)}
+    target = torch.zeros(len(COLOUR), dtype=torch.int64)
+    radius = 0.5
+    found = training_images(
+        channels_first(COLOUR), target, Linear(), torch.nn.functional.cross_entropy,
+        flip_radius=radius, flip_share=0.75, flip_kind=kind, **tokens_of(vocabulary),
+    )  # fmt: skip
+    made = np.moveaxis(found.numpy(), 1, -1)
+    ids, own = vocabulary.tokenize(made), vocabulary.tokenize(COLOUR)
+    table = vocabulary.vocabulary_ if per_channel is True else vocabulary.vocabulary_[None]
+    patches = images_to_patches(COLOUR, **cut)
+    spent = np.zeros(len(COLOUR))
+    for group in range(patches.shape[3]):
+        block = patches[:, :, :, group].reshape(len(COLOUR), -1, patches.shape[-1])
+        costs = prediction.wall_costs(block, table[group % len(table)])
+        at = ids.reshape(*patches.shape[:4])[:, :, :, group].reshape(len(COLOUR), -1, 1)
+        spent += np.take_along_axis(costs, at, 2)[..., 0] ** 2 @ np.ones(at.shape[1])
+    assert (spent <= radius**2 * (1 + 1e-3)).all()
+    assert (ids != own).reshape(len(COLOUR), -1).any(1)[:30].mean() > 0.5
+    np.testing.assert_array_equal(ids[30:], own[30:])  # the rest of the batch is as it was
+
+
+def test_adversarial_flips_are_worse_than_random_ones():
+    vocabulary = PatchVocabulary(8, 2, strategy="kmeans", random_state=0).fit(X)
+    net = PatchNetClassifier(max_epochs=4, random_state=0, batch_size=64)
+    net.fit(vocabulary.transform(X), y)
+    loss = torch.nn.CrossEntropyLoss()
+    images, target = channels_first(X[..., None]), torch.from_numpy(y)
+    net.module_.eval()
+    slopes = [parameter.grad.clone() for parameter in net.module_.parameters()]
+    found = {}
+    for kind, radius in (("none", 0.0), ("random", 5.0), ("adversarial", 5.0)):
+        made = training_images(
+            images, target, net.module_, loss, flip_radius=radius, flip_share=1.0,
+            **({} if kind == "none" else {"flip_kind": kind}), **tokens_of(vocabulary),
+        )  # fmt: skip
+        with torch.no_grad():
+            found[kind] = loss(net.module_(made), target).item()
+    assert found["adversarial"] > found["random"] > found["none"]
+    for before, parameter in zip(slopes, net.module_.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, before, rtol=0, atol=0)
+    assert not net.module_.training
+
+
+def test_noise_draws_flips_of_the_cheap_kind():
+    vocabulary = PatchVocabulary(8, 2, strategy="kmeans", random_state=0).fit(X)
+    images = channels_first(X[..., None])
+    torch.manual_seed(0)
+    made = training_images(images, None, Linear(), None, noise_std=3.0, **tokens_of(vocabulary))
+    flipped = vocabulary.tokenize(made[:, 0].numpy()) != vocabulary.tokenize(X)
+    radii = vocabulary.certify(X)
+    assert radii[flipped].mean() < radii[~flipped].mean()
+
+
+@pytest.mark.parametrize("make", [CertifiedPatchClassifier, CertifiedPatchRegressor])
+def test_the_pipeline_hands_over_what_it_takes(make):
+    net = PatchNetClassifier if make is CertifiedPatchClassifier else PatchNetRegressor
+    options = {"noise_std": 0.2, "flip_radius": 0.5, "augment": random_affine}
+    model = make(
+        [
+            ("scale", MinMaxScaler(clip=False)),
+            ("vocab", PatchVocabulary(8, 3, random_state=0)),
+            ("clf", net(PatchResNet, max_epochs=1, random_state=0, **options)),
+        ]
+    )
+    rows = X.reshape(len(X), -1)
+    state = torch.random.get_rng_state()
+    first = model.fit(rows, y).predict(rows)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert not hasattr(model[-1], "_disturbed")
+    again = model.set_params(clf__max_epochs=1).fit(rows, y).predict(rows)
+    np.testing.assert_array_equal(first, again)
+    plain = model.set_params(clf__noise_std=0.0, clf__flip_radius=0.0, clf__augment=None)
+    plain.fit(rows, y)
+    assert plain[-1].module_.stem.kernel_size == (3, 3)  # the patch is known without options, too
+
+
+def test_a_search_over_the_options():
+    model = CertifiedPatchClassifier().set_params(
+        vocab__n_tokens=8, vocab__strategy="kmeans", clf__max_epochs=1, clf__train_split=None
+    )
+    search = GridSearchCV(model, {"clf__flip_radius": [0.0, 2.0]}, cv=2, error_score="raise")
+    search.fit(X, y)
+    assert len(search.cv_results_["mean_test_score"]) == 2
+
+
+def test_images_held_out_are_not_disturbed():
+    model = CertifiedPatchClassifier().set_params(
+        vocab__n_tokens=8,
+        vocab__strategy="kmeans",
+        vocab__random_state=0,
+        clf__max_epochs=1,
+        clf__lr=0.0,
+        clf__optimizer=torch.optim.SGD,
+        clf__module=Dense,  # nothing but the disturbance differs
+        clf__train_split=ValidSplit(3),
+        clf__random_state=0,
+    )
+    train, valid = [], []
+    for noise in (0.0, 5.0):
+        history = model.set_params(clf__noise_std=noise).fit(X, y)[-1].history_
+        train.append(history[-1, "train_loss"])
+        valid.append(history[-1, "valid_loss"])
+    assert train[0] != train[1]
+    assert valid[0] == pytest.approx(valid[1], rel=1e-6)
+
+
+def test_errors_say_what_to_do_and_leave_nothing_half_fitted():
+    made = PatchVocabulary(8, random_state=0).fit_transform(X)
+    net = PatchNetClassifier(max_epochs=1, noise_std=1.0)
+    with pytest.raises(ValueError, match="last step of a CertifiedPatchClassifier"):
+        net.fit(made, y)
+    assert not hasattr(net, "classes_")
+    assert not net.initialized_
+    for name, value in (
+        ("noise_std", -1.0), ("flip_radius", np.inf), ("flip_share", 2.0), ("flip_share", np.nan),
+        ("flip_kind", "worst"), ("augment", 3),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=name):
+            PatchNetClassifier(**{name: value}).fit(made, y)
+    vocabulary = PatchVocabulary(8, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="between the vocabulary and the network"):
+        net.fit(made, y, source=(vocabulary, X[:100]))
+    ids = PatchVocabulary(8, output="ids", random_state=0)
+    with pytest.raises(TypeError, match='output="images"'):
+        CertifiedPatchClassifier([("vocab", ids), ("clf", net)]).fit(X, y)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 7, 3), (8, 8, 1)])
+@pytest.mark.parametrize("patch_size", [1, (4, 3), 9])
+def test_the_residual_network_takes_any_image(shape, patch_size):
+    net = PatchResNet(shape, 3, [0.0] * shape[2], [1.0] * shape[2], patch_size, width=4, depth=1)
+    images = torch.randn(2, shape[2], *shape[:2])
+    assert net(images).shape == (2, 3)
+    assert net(images[:1]).shape == (1, 3)
+
+
+def test_affine_changes_are_none_at_zero_and_keep_constants():
+    images = torch.rand(5, 2, 6, 7)
+    torch.testing.assert_close(random_affine(images), images, atol=1e-4, rtol=0)
+    flat = torch.full((3, 1, 5, 5), 0.7)
+    torch.testing.assert_close(random_affine(flat, degrees=40, translate=3, scale=0.3), flat)
+    torch.manual_seed(0)
+    moved = random_affine(images[:1].expand(4, -1, -1, -1), translate=2)
+    assert not torch.allclose(moved[0], moved[1])  # each image in its own way
