@@ -7,15 +7,25 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
 from tqdm.auto import tqdm
 
-from sklearn_patchcert import encoding, flips, prediction
-from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_to_images
+from sklearn_patchcert import prediction, stickers
+from sklearn_patchcert.token_costs import TokenCosts
 
+NORMS = ("l2", "linf", "l0", "sticker")
 _MARGIN = 1e-3  # of the logits: what is nearer to a tie may change with the batch or the device
-_SLACK = 1e-6
+_AT_ONCE = 64  # images
 
 
 def certify_prediction(
-    pipeline, X, *, scaled, norm="l2", max_configurations=10_000, cells=False, verbose=False
+    pipeline,
+    X,
+    *,
+    scaled,
+    norm="l2",
+    max_configurations=10_000,
+    max_seconds=None,
+    cells=False,
+    previous=None,
+    verbose=False,
 ):
     """Certified radii of predictions; see :meth:`CertifiedPatchClassifier.certify_prediction`.
 
@@ -26,7 +36,7 @@ def certify_prediction(
     scaled : callable, X -> (Z, dict)
         The images as the vocabulary sees them, and scale, error and error_growth as
         :func:`encoding.certify` takes them.
-    norm, max_configurations, cells
+    norm, max_configurations, max_seconds, cells, previous
         As there.
     verbose : bool
 
@@ -36,10 +46,14 @@ def certify_prediction(
     """
     X = np.asarray(X)
     before, vocabulary = pipeline._split()
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {NORMS} for a whole image, got {norm!r}.")
     if cells and (before or norm != "l2"):
         raise ValueError('cells=True is for norm="l2" and no scaling step before the vocabulary.')
-    rest = Pipeline(pipeline.steps[len(before) + 1 :])
-    last = pipeline.steps[-1][1]
+    for name, value in (("max_configurations", max_configurations), ("max_seconds", max_seconds)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive, got {value!r}.")
+    answers = _answers(pipeline, before, vocabulary)
     predicted = pipeline.predict(X)
     n = len(X)
     result = Bunch(
@@ -48,10 +62,90 @@ def certify_prediction(
         exact=np.zeros(n, dtype=bool),
         n_configurations=np.zeros(n, dtype=np.int64),
         adversarial=np.full(X.shape, np.nan),
+        limited=np.ones(n, dtype=bool),
+        upper=np.full(n, np.inf),
     )
+    if previous is not None:
+        if len(previous.radius) != n or (previous.prediction != predicted).any():
+            raise ValueError("previous is not of these images and this pipeline.")
+        result = Bunch(**{name: np.array(value) for name, value in previous.items()})
+    left = np.flatnonzero(result.limited)
+    for part in tqdm(
+        np.split(left, range(_AT_ONCE, len(left), _AT_ONCE)),
+        desc="certifying",
+        unit_scale=_AT_ONCE,
+        unit="image",
+        disable=not verbose,
+    ):
+        if len(part):
+            Z, options = scaled(X[part])
+            costs = TokenCosts(vocabulary._check(Z), vocabulary, options, norm)
+            _certify(
+                result, part, costs, answers, X, max_configurations, max_seconds, cells, pipeline
+            )
+    return result
+
+
+def _certify(result, part, costs, answers, X, most, seconds, cells, pipeline):
+    """Fill the result for the images `part`."""
+    predicted = result.prediction[part]
+
+    def changes(rows, ids):
+        found, sure = answers(ids)
+        return (found != predicted[rows]) | ~sure
+
+    if costs.norm == "sticker":
+        found = _stickers(costs, changes, most)
+    else:
+        found = prediction.certify_configurations(
+            changes,
+            costs.walls(),
+            costs.norm,
+            max_configurations=most,
+            max_seconds=np.inf if seconds is None else seconds,
+            looked=result.n_configurations[part],
+            known=result.upper[part],
+            refine=costs.cell if cells else None,
+        )
+    radius, exact, looked, changing, upper = found
+    result.radius[part], result.n_configurations[part] = radius, looked
+    result.upper[part] = upper
+    result.limited[part] = ~exact & ~np.isinf(radius)
+    result.exact[part] = exact
+    new = np.flatnonzero((changing != costs.own).any(1) & np.isfinite(upper))
+    if not len(new):
+        return
+    doubtful = answers(changing[new])[0] == predicted[new]  # only too near to a tie
+    result.exact[part[new[doubtful]]] = False
+    if costs.norm == "l2":
+        for row in new[~doubtful]:
+            moved = costs.moved(X[part[row] : part[row] + 1], row, changing[row])
+            if pipeline.predict(moved)[0] != predicted[row]:
+                result.adversarial[part[row]] = moved[0]
+
+
+def _stickers(costs, changes, most):
+    """As certify_configurations, for windows of pixels."""
+    n, positions = costs.own.shape
+    radius, exact, looked = np.zeros(n), np.zeros(n, dtype=bool), np.zeros(n, dtype=np.int64)
+    changing = np.empty((n, positions), dtype=np.int64)
+    n_tokens = costs.vocabulary.vocabulary_.shape[-2]
+    for row, own in enumerate(costs.own.reshape(n, *costs.grid[1:4])):
+        radius[row], exact[row], looked[row], changing[row] = stickers.certify_stickers(
+            lambda ids, row=row: changes(np.full(len(ids), row), ids),
+            own,
+            n_tokens,
+            costs.cut["patch_size"],
+            max_configurations=most,
+        )
+    return radius, exact, looked, changing, np.where(exact, radius, np.inf)
+
+
+def _answers(pipeline, before, vocabulary):
+    """Function of configurations (m, positions): their classes, and which are beyond doubt."""
+    rest, last = Pipeline(pipeline.steps[len(before) + 1 :]), pipeline.steps[-1][1]
 
     def answers(ids):
-        """Classes of configurations (m, positions), and whether they are beyond doubt."""
         images = ids if vocabulary.output == "ids" else vocabulary.inverse_transform(ids)
         if not hasattr(last, "module_"):
             return rest.predict(images), np.ones(len(ids), dtype=bool)
@@ -61,91 +155,4 @@ def certify_prediction(
         sure = top[:, 1] - top[:, 0] > _MARGIN if top.shape[1] > 1 else np.ones(len(ids), bool)
         return pipeline.classes_[logs.argmax(1)], sure
 
-    for row in tqdm(range(n), desc="certifying", unit="image", disable=not verbose):
-        Z, options = scaled(X[row : row + 1])
-        images = vocabulary._check(Z)
-        tokens = _Costs(images, vocabulary, options, norm)
-        costs = tokens.walls()
-        if cells:
-            costs = np.maximum(costs, tokens.cells())
-
-        def changes(_, ids, row=row):
-            found, sure = answers(ids)
-            return (found != predicted[row]) | ~sure
-
-        radius, exact, looked, ids = prediction.certify_configurations(
-            changes, costs, norm, max_configurations=max_configurations
-        )
-        result.radius[row], result.n_configurations[row] = radius[0], looked[0]
-        if exact[0]:  # or only too near to a tie
-            result.exact[row] = answers(ids)[0][0] != predicted[row]
-        if result.exact[row] and norm == "l2":
-            moved = tokens.moved(X[row : row + 1], ids)
-            if pipeline.predict(moved)[0] != predicted[row]:
-                result.adversarial[row] = moved[0]
-    return result
-
-
-class _Costs:
-    """What it costs one image to have other tokens."""
-
-    def __init__(self, images, vocabulary, options, norm):
-        self.norm, self.vocabulary, self.shape = norm, vocabulary, images.shape[1:]
-        self.cut = {
-            "patch_size": vocabulary.patch_size_,
-            "per_channel": bool(vocabulary.per_channel_),
-        }
-        scale = options.get("scale", 1.0)
-        self.sign = np.sign(np.broadcast_to(scale, self.shape))
-        patches = images_to_patches(images, **self.cut)
-        self.grid, self.patches = patches.shape, _flat(patches)
-        self.weights = _flat(patch_weights(scale, self.shape, **self.cut)[None])[0]
-        self.noise, self.growth = None, options.get("error_growth", 0.0)
-        if options.get("error") is not None:
-            error = images_to_patches(options["error"].reshape(images.shape), **self.cut)
-            self.noise = np.linalg.norm(_flat(error), axis=-1)
-        tokens = vocabulary.vocabulary_
-        group = np.arange(len(self.weights)) % self.grid[3] if tokens.ndim == 3 else None
-        self.parts = [(np.arange(len(self.weights)), tokens)]
-        if group is not None:
-            self.parts = [(np.flatnonzero(group == g), part) for g, part in enumerate(tokens)]
-
-    def walls(self):
-        return self._each(
-            lambda at, tokens: prediction.wall_costs(
-                self.patches[:, at],
-                tokens,
-                self.norm,
-                weights=self.weights[at],
-                noise=None if self.noise is None else self.noise[:, at],
-                noise_growth=self.growth,
-            )
-        )
-
-    def cells(self):
-        def lower(at, tokens):
-            costs = flips.cell_costs(self.patches[:, at], tokens, weights=self.weights[at])
-            reach = float(np.abs(tokens).max()) + float(np.abs(self.patches).max())
-            return np.maximum(0, costs * (1 - _SLACK) - _SLACK * reach)
-
-        return self._each(lower)
-
-    def moved(self, X, ids):
-        """X with the patches moved into the cells of the ids."""
-        steps = np.zeros(self.patches.shape)
-        for at, tokens in self.parts:
-            steps[:, at] = flips.realised(
-                self.patches[:, at], tokens, ids[:, at], weights=self.weights[at]
-            )
-        moves = patches_to_images(steps.reshape(self.grid), self.shape, **self.cut) * self.sign
-        return X + moves.reshape(X.shape)
-
-    def _each(self, function):
-        out = np.empty((*self.patches.shape[:2], self.vocabulary.vocabulary_.shape[-2]))
-        for at, tokens in self.parts:
-            out[:, at] = function(at, tokens)
-        return out
-
-
-def _flat(patches):
-    return encoding.split_channels(patches, False)[0]
+    return answers

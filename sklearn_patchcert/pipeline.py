@@ -197,7 +197,16 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
         """
         return as_torch_module(self, gradient, temperature=temperature)
 
-    def certify_prediction(self, X, *, norm="l2", max_configurations=10_000, cells=False):
+    def certify_prediction(
+        self,
+        X,
+        *,
+        norm="l2",
+        max_configurations=10_000,
+        max_seconds=None,
+        cells=False,
+        previous=None,
+    ):
         """Certified radius of the prediction of each image as a whole.
 
         Classifies the token configurations that an attacker can reach in the order of what they
@@ -207,13 +216,20 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
         Parameters
         ----------
         X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
-        norm : {"l2", "linf"}, default="l2"
-            Over the whole image.
+        norm : {"l2", "linf", "l0", "sticker"}, default="l2"
+            Over the whole image.  "l0" counts changed values; "sticker" is the side, in pixels, of
+            a square window in which anything may change.
         max_configurations : int, default=10_000
             How many are looked at for an image; more can only enlarge a radius that is not exact.
+        max_seconds : float or None, default=None
+            For an image; where it ends, what has been looked at counts.  No bound on stickers.
         cells : bool, default=False
-            Whether to price a flip by the distance to the whole cell of its token instead of one
-            wall: slower, larger radii.  L2 only, and without scaling steps.
+            Whether to price what changes the class by the distance to the whole cells of its
+            tokens instead of single walls: slower, larger radii.  L2 only, and without scaling
+            steps.
+        previous : Bunch or None, default=None
+            What this method returned for the same X, norm and cells and the same fitted pipeline:
+            its work is not done again.  Stickers begin anew.
 
         Returns
         -------
@@ -222,7 +238,10 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
             changes it; ``exact`` (n,): whether a configuration of that cost has another class, so
             that, at these prices, no larger radius can be had; ``n_configurations`` (n,) that were
             looked at; ``adversarial``, of the shape of X: for L2 an image with another class, as
-            near as the cells of that configuration let it be, NaN where none was found.
+            near as the cells of that configuration let it be, NaN where none was found;
+            ``limited`` (n,): whether more configurations may enlarge the radius; ``upper`` (n,):
+            the cost of the cheapest configuration found that has another class, inf where none
+            was.
 
         Raises
         ------
@@ -231,7 +250,7 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
         TypeError
             If a step before the vocabulary is not one of the affine scalers that are known.
         ValueError
-            If the norm is another, or X does not fit.
+            If an option is out of range, X does not fit, or `previous` is of something else.
         """
         check_is_fitted(self)
         steps, vocabulary = self._split()
@@ -245,7 +264,9 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
             scaled=scaled,
             norm=norm,
             max_configurations=max_configurations,
+            max_seconds=max_seconds,
             cells=cells,
+            previous=previous,
             verbose=bool(vocabulary.verbose),
         )
 

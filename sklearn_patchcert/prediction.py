@@ -10,7 +10,10 @@ looked at.  (GeoCert, Jordan et al., NeurIPS 2019, walks the cells of a network 
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from sklearn_patchcert import voronoi
 from sklearn_patchcert.engines import enumeration
@@ -18,8 +21,13 @@ from sklearn_patchcert.engines import enumeration
 _DOWN = 1 - 1e-12  # for the rounding of sums and roots
 
 
-def wall_costs(patches, tokens, norm="l2", *, weights=None, noise=None, noise_growth=0.0):
+def wall_costs(
+    patches, tokens, norm="l2", *, weights=None, noise=None, noise_growth=0.0, n_walls=1
+):
     """Lower bounds of what it costs to bring every patch into every token's cell.
+
+    To have token b, a patch must cross the wall between b and every other token: its own, and
+    those that lie near, too.
 
     Parameters
     ----------
@@ -33,6 +41,8 @@ def wall_costs(patches, tokens, norm="l2", *, weights=None, noise=None, noise_gr
         Bound on the L2 error with which a step before the tokeniser computed each patch.
     noise_growth : float
         By how much that bound grows per unit of the L2 perturbation of a patch.
+    n_walls : int
+        To how many tokens, the nearest of the patch, the walls are measured.
 
     Returns
     -------
@@ -47,38 +57,53 @@ def wall_costs(patches, tokens, norm="l2", *, weights=None, noise=None, noise_gr
     tokens = np.asarray(tokens, dtype=np.float64)
     own = voronoi.tokenize(patches, tokens, weights=weights)
     gamma, tiny = (dim + 8) * 2.0**-52, np.finfo(np.float64).tiny
-    costs = np.empty((n, positions, len(tokens)))
+    dual = {"l2": "euclidean", "linf": "cityblock", "l1": "chebyshev"}[norm]
+    n_walls = min(n_walls, len(tokens))
+    costs = np.zeros((n, positions, len(tokens)))
     for p in range(positions):
-        x = patches[:, p].astype(np.float64)
-        squares = np.zeros((n, len(tokens)))
-        for j in range(dim):
-            squares += np.square(x[:, j, None] - tokens[:, j])
-        nearest = np.take_along_axis(squares, own[:, p, None], 1)
-        normal = np.abs(weights[p] * (tokens[:, None] - tokens))
-        if norm == "l2":
-            size, motion = np.linalg.norm(normal, axis=-1), weights[p].max()
-        elif norm == "linf":
-            size, motion = normal.sum(-1), np.linalg.norm(weights[p])
-        else:
-            size, motion = normal.max(-1), weights[p].max()
-        size = size[own[:, p]]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            move = motion * (squares - nearest) / (2 * size)
-            blur = 0.0 if noise is None else 2 * noise[:, p, None] + noise_growth * move
-            left = squares - nearest - 4 * gamma * (squares + nearest + (move + blur) ** 2)
-            left -= 8 * dim * tiny
-            if noise is not None:
-                apart = np.linalg.norm(tokens[own[:, p], None] - tokens, axis=-1)
-                left -= 2 * apart * blur * (1 + gamma)
-            found = left / (2 * size) * (1 - 4 * gamma)
-        found = np.where(size > 0, np.maximum(found, 0), np.inf)
-        found[np.arange(n), own[:, p]] = 0
-        costs[:, p] = found
+        squares = _squares(patches[:, p], tokens)
+        ranks = np.argpartition(squares, n_walls - 1, axis=1)[:, :n_walls]
+        motion = np.linalg.norm(weights[p]) if norm == "linf" else weights[p].max()
+        scaled = weights[p] * tokens
+        for rank in range(n_walls + 1):  # the own token, and then the nearest, this one again
+            near = own[:, p] if rank == 0 else ranks[:, rank - 1]
+            some, rows = np.unique(near, return_inverse=True)
+            size = cdist(scaled[some], scaled, dual)[rows]
+            nearest = np.take_along_axis(squares, near[:, None], 1)
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                move = motion * np.abs(squares - nearest) / (2 * size)
+                blur = 0.0 if noise is None else 2 * noise[:, p, None] + noise_growth * move
+                left = squares - nearest - 4 * gamma * (squares + nearest + (move + blur) ** 2)
+                left -= 8 * dim * tiny
+                if noise is not None:
+                    apart = cdist(tokens[some], tokens)[rows]
+                    left -= 2 * apart * blur * (1 + gamma)
+                found = left / (2 * size) * (1 - 4 * gamma)
+            # Tokens that differ where nothing moves have no wall between them: the own one stays.
+            found = np.where(size > 0, found, np.inf if rank == 0 else 0)
+            costs[:, p] = np.maximum(costs[:, p], found)
+            if n_walls == 1:
+                break
+        costs[np.arange(n), p, own[:, p]] = 0
     return costs
 
 
+def _squares(patches, tokens):
+    """Squared distances (n, n_tokens) in the difference form."""
+    return cdist(np.ascontiguousarray(patches, dtype=np.float64), tokens, "sqeuclidean")
+
+
 def certify_configurations(
-    changes, costs, norm="l2", *, max_configurations=10_000, batch_size=2048
+    changes,
+    costs,
+    norm="l2",
+    *,
+    max_configurations=10_000,
+    max_seconds=np.inf,
+    looked=None,
+    known=None,
+    refine=None,
+    batch_size=2048,
 ):
     """Radius inside which no configuration of tokens changes the class, for each image.
 
@@ -88,10 +113,18 @@ def certify_configurations(
         Whether a configuration of the image `row` may have another class than the image itself.
     costs : ndarray (n, positions, n_tokens)
         0 for the own token of each patch; others at most what it costs to reach them.
-    norm : {"l2", "linf"}
+    norm : {"l2", "linf", "l0"}
         Over the whole image; how the costs of patches come together.
     max_configurations : int
         How many are looked at for an image.
+    max_seconds : float
+        After so much time no new batch is begun for an image.
+    looked : ndarray of int (n,) or None
+        So many configurations of each image are known not to change it, from an earlier call.
+    known : ndarray (n,) or None
+        Costs of configurations that are known to change, from an earlier call; inf where none is.
+    refine : callable or None, (row, ids (positions,)) -> float
+        A better bound of the cost of a configuration, asked for those that change.
     batch_size : int
         Configurations that `changes` is given at once, at most.
 
@@ -100,57 +133,111 @@ def certify_configurations(
     radius : ndarray (n,)
         Rounded down; inf where every configuration has been looked at.
     exact : ndarray of bool (n,)
-        Whether a configuration that changes was found; the radius is its cost.
+        Whether a configuration that changes was found and the radius is its cost.
     looked : ndarray of int (n,)
+        With those of the earlier call.
     changing : ndarray of int (n, positions)
-        That configuration; the own tokens where there is none.
+        The cheapest configuration found that changes; the own tokens where there is none.
+    upper : ndarray (n,)
+        Its cost; inf where there is none.
 
     Raises
     ------
     ValueError
         If the norm is another.
     """
-    if norm not in ("l2", "linf"):
-        raise ValueError(f'norm must be "l2" or "linf" for a whole image, got {norm!r}.')
-    n, positions, _ = costs.shape
+    if norm not in ("l2", "linf", "l0"):
+        raise ValueError(f'norm must be "l2", "linf" or "l0" for a whole image, got {norm!r}.')
+    n = len(costs)
+    looked = np.zeros(n, dtype=np.int64) if looked is None else np.array(looked, dtype=np.int64)
+    most = np.maximum(looked, max_configurations)
+    queues = [_Queue(cost, norm, m) for cost, m in zip(costs, most, strict=True)]
+
+    def power(cost):
+        return cost**2 if norm == "l2" else cost
+
     radius, exact = np.zeros(n), np.zeros(n, dtype=bool)
-    looked, changing = np.zeros(n, dtype=np.int64), costs.argmin(-1)
-    sums = np.empty(3 * max_configurations + 4)
-    ids = np.empty((max_configurations, positions), dtype=np.int64)
-    totals = np.empty(max_configurations + 1)
-    for row in range(n):
-        prices = np.square(costs[row]) if norm == "l2" else costs[row].copy()
-        prices[np.arange(positions), changing[row]] = 0
-        order = np.argsort(prices, axis=1, kind="stable")
-        own_first = order[:, 0] != changing[row]
-        for p in np.flatnonzero(own_first):  # another token costs nothing either
-            order[p] = np.concatenate([[changing[row, p]], order[p][order[p] != changing[row, p]]])
-        ranked = np.take_along_axis(prices, order, axis=1)
-        ranked[:, 0] = 0
-        second = ranked[:, 1] if ranked.shape[1] > 1 else np.full(positions, np.inf)
-        first = np.argsort(second, kind="stable")
-        count = enumeration.cheapest(
-            ranked[first],
-            order[first],
-            first,
-            max_configurations,
-            norm == "linf",
-            sums,
-            ids,
-            totals,
-        )
-        looked[row] = count
-        start, size = 0, 32  # what changes soon is found soon
-        while start < count:
-            part = ids[start : min(start + size, count)]
-            bad = np.flatnonzero(changes(np.full(len(part), row), part))
-            if len(bad):
-                at = start + int(bad[0])
-                changing[row], exact[row], looked[row] = ids[at], True, at + 1
-                radius[row] = totals[at]
+    best = np.full(n, np.inf) if known is None else power(np.asarray(known, dtype=np.float64))
+    changing = costs.argmin(-1)
+
+    def look(rows, size):
+        """Take the next configurations of some images; which of the images go on after that."""
+        parts = [queues[row].take(looked[row], looked[row] + size) for row in rows]
+        lengths = [len(part) for part in parts]
+        bad = np.zeros(sum(lengths), dtype=bool)
+        if len(bad):
+            bad = changes(np.repeat(rows, lengths), np.concatenate(parts))
+        found = np.split(bad, np.cumsum(lengths)[:-1])
+        for row, part, those in zip(rows, parts, found, strict=True):
+            judge(row, part, np.flatnonzero(those))
+        going = (looked[rows] < max_configurations) & ~np.isinf(radius[rows])
+        return rows[going & (best[rows] > radius[rows])]
+
+    def judge(row, part, those):
+        queue, begin = queues[row], looked[row]
+        for at in those:
+            cost = queue.cost(begin + at)
+            if cost >= best[row]:
                 break
-            start, size = start + size, min(2 * size, batch_size)
-        else:
-            radius[row] = totals[count]
-    radius = (np.sqrt(radius) if norm == "l2" else radius) * _DOWN
-    return radius, exact, looked, changing
+            finer = cost if refine is None else max(cost, power(refine(row, part[at])))
+            if finer < best[row]:
+                best[row], changing[row] = finer, part[at]
+            if refine is None:
+                part = part[: at + 1]
+        looked[row] += len(part)
+        radius[row] = min(best[row], queue.cost(looked[row]))
+        exact[row] = best[row] <= radius[row] < np.inf
+
+    size = 32  # what changes soon is found soon, for many images at once
+    at_once = max(1, batch_size // size)
+    left = [look(np.arange(at, min(at + at_once, n)), size) for at in range(0, n, at_once)]
+    for row in np.concatenate(left) if left else []:
+        clock, part, rows = time.monotonic(), size, np.array([row])
+        while len(rows) and time.monotonic() - clock < max_seconds:
+            part = min(2 * part, batch_size)
+            rows = look(rows, part)
+        queues[row].close()
+    if norm == "l2":
+        radius, best = np.sqrt(radius), np.sqrt(best)
+    return radius * _DOWN, exact, looked, changing, best
+
+
+class _Queue:
+    """The configurations of an image in the order of their cost, enumerated when asked for."""
+
+    def __init__(self, costs, norm, most):
+        positions = len(costs)
+        prices = np.square(costs) if norm == "l2" else costs.astype(np.float64)
+        prices[np.arange(positions), costs.argmin(-1)] = -1  # first, also where others are free
+        order = np.argsort(prices, axis=1, kind="stable")
+        prices = np.take_along_axis(prices, order, axis=1)
+        prices[:, 0] = 0
+        second = prices[:, 1] if prices.shape[1] > 1 else np.full(positions, np.inf)
+        self.first = np.argsort(second, kind="stable")
+        self.prices, self.tokens = prices[self.first], order[self.first]
+        self.largest, self.most = norm == "linf", int(most) + 1
+        self.room = 0
+        self.state: tuple = enumeration.start(0)
+
+    def _ahead(self, count):
+        """Have `count` configurations in order, or all; the cost of the next, and how many."""
+        if count > self.room:
+            self.room = min(max(256, 4 * count), self.most)
+            self.state = enumeration.start(self.room)
+        following = enumeration.cheapest(self.prices, count, self.largest, self.state)
+        return following, int(self.state[0][2])
+
+    def take(self, begin, end):
+        """Configurations (m, positions) from `begin` to `end`, or to the last."""
+        _, count = self._ahead(min(end, self.most - 1))
+        end = max(begin, min(end, self.most - 1, count))
+        return enumeration.configurations(begin, end, self.tokens, self.first, self.state)
+
+    def cost(self, at):
+        """Cost of the configuration `at`; inf where there are fewer."""
+        following, count = self._ahead(at)
+        return following if count <= at else self.state[1][self.state[7][at]]
+
+    def close(self):
+        """Free the memory."""
+        self.room, self.state = 0, enumeration.start(0)

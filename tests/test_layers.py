@@ -35,7 +35,9 @@ ROOMS = {  # module: what it may import of ours
     "tokenised": {"encoding", "surrogates"},
     "torch_modules": {"preprocessing", "tokenised", "tokenizer"},
     "prediction": {"engines", "voronoi"},
-    "image_certificates": {"encoding", "flips", "patches", "prediction"},
+    "stickers": set(),
+    "token_costs": {"encoding", "flips", "patches", "prediction", "voronoi"},
+    "image_certificates": {"prediction", "stickers", "token_costs"},
     "pipeline": {
         "classifier",
         "disturbance",
@@ -76,7 +78,7 @@ ENGINES = {  # the same for sklearn_patchcert.engines, which knows nothing outsi
 TORCH_LAYER = {
     "patches", "voronoi", "surrogates", "losses", "networks", "kmeans", "exemplars", "denoising",
     "training", "encoding", "smoothing", "attacks", "flips", "flip_training",
-    "tokenised", "prediction",
+    "tokenised", "prediction", "stickers", "token_costs",
 }  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def test_enumeration_is_brute_force(seed, positions, choices, norm, ties, most):
         seen.extend(map(tuple, ids.tolist()))
         return np.array([tuple(i) in bad for i in ids.tolist()])
 
-    radius, exact, looked, changing = certify_configurations(
+    radius, exact, looked, changing, _ = certify_configurations(
         changes, costs[None], norm, max_configurations=most
     )
     prices = {ids: total(costs, ids, norm) for ids in everything}
@@ -111,7 +111,8 @@ def test_equal_to_all_configurations_of_a_small_model(digits, norm, output, befo
     classes = rest.predict(every if output == "ids" else vocabulary.inverse_transform(every))
     patches = scaled.reshape(-1, 2, 4, 2, 4).transpose(0, 1, 3, 2, 4).reshape(-1, 4, 16)
     scale = 1 / model[0].scale_[0] if before else 1.0
-    costs = wall_costs(patches, vocabulary.vocabulary_, norm, weights=np.full((4, 16), scale))
+    weights = np.full((4, 16), scale)
+    costs = wall_costs(patches, vocabulary.vocabulary_, norm, weights=weights, n_walls=6)
     for row in range(len(X)):
         prices = np.array([total(costs[row], ids, norm) for ids in every])
         truth = prices[classes != found.prediction[row]].min()

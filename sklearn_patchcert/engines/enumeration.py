@@ -45,51 +45,49 @@ def _pop(heap, keys, size):
     return top, size
 
 
+def start(room):
+    """State of an enumeration of at most `room` configurations, before the first.
+
+    Returns
+    -------
+    state : tuple of ndarray
+        counters (n_nodes, heap size, count), then of each node its cost, the cost without its last
+        position, last position, rank and parent, then the heap, and the nodes in order.
+    """
+    nodes = 3 * room + 4
+    counters = np.array([1, 1, 0], dtype=np.int64)
+    sums, base = np.empty(nodes), np.empty(nodes)
+    last, rank, before, heap = (np.empty(nodes, dtype=np.int32) for _ in range(4))
+    sums[0], base[0], last[0], rank[0], before[0], heap[0] = 0.0, 0.0, -1, 0, -1, 0
+    return counters, sums, base, last, rank, before, heap, np.empty(room, dtype=np.int32)
+
+
 @njit(cache=True, nogil=True)
-def cheapest(prices, tokens, first, most, largest, sums, ids, costs):
-    """Fill ids (most, positions) and costs (most + 1,) of the cheapest configurations, in order.
+def cheapest(prices, upto, largest, state):
+    """Go on until `upto` configurations are in order, or all there are.
 
     Parameters
     ----------
     prices : ndarray (positions, n_choices), sorted by row, inf where there is no choice
         Of the positions in the order of their second entry; the first entries are 0.
-    tokens : ndarray of int (positions, n_choices)
-        What is chosen.
-    first : ndarray of int (positions,)
-        Where the positions lie in a row of `ids`.
-    most : int
+    upto : int
+        At most what the state has room for.
     largest : bool
         Whether the cost of a configuration is its dearest choice instead of the sum.
-    sums : ndarray (3 * most + 4,), scratch
-    ids : ndarray of int (most, positions)
-    costs : ndarray (most + 1,)
-        The last is that of the first configuration that is not there; inf where there is none.
+    state : tuple
+        Of :func:`start`; changed.
 
     Returns
     -------
-    count : int
+    following : float
+        Cost of the first configuration that is not in order yet; inf where there is none.
     """
+    counters, sums, base, last, rank, before, heap, order = state
     positions, choices = prices.shape
-    room = sums.shape[0]
-    heap = np.empty(room, np.int64)
-    last, rank = np.empty(room, np.int64), np.empty(room, np.int64)
-    before = np.empty(room, np.int64)
-    base = np.empty(room)  # cost without the last position
-    nodes, size = 1, 0
-    sums[0], last[0], rank[0], before[0], base[0] = 0.0, -1, 0, -1, 0.0
-    size = _push(heap, sums, size, 0)
-    count = 0
-    while size > 0:
+    nodes, size, count = counters[0], counters[1], counters[2]
+    while size > 0 and count < upto:
         node, size = _pop(heap, sums, size)
-        costs[count] = sums[node]
-        if count == most:
-            return count
-        for p in range(positions):
-            ids[count, first[p]] = tokens[p, 0]
-        step = node
-        while last[step] >= 0:
-            ids[count, first[last[step]]] = tokens[last[step], rank[step]]
-            step = before[step]
+        order[count] = node
         count += 1
         p, j = last[node], rank[node]
         for kind in range(3):
@@ -112,5 +110,36 @@ def cheapest(prices, tokens, first, most, largest, sums, ids, costs):
             last[nodes], rank[nodes], before[nodes], base[nodes] = position, choice, parent, rest
             size = _push(heap, sums, size, nodes)
             nodes += 1
-    costs[count] = np.inf
-    return count
+    counters[0], counters[1], counters[2] = nodes, size, count
+    return sums[heap[0]] if size > 0 else np.inf
+
+
+@njit(cache=True, nogil=True)
+def configurations(begin, end, tokens, first, state):
+    """Tokens of the configurations from `begin` to `end` in order.
+
+    Parameters
+    ----------
+    begin, end : int
+    tokens : ndarray of int (positions, n_choices)
+        What is chosen.
+    first : ndarray of int (positions,)
+        Where the positions lie in a row of the result.
+    state : tuple
+        After :func:`cheapest`.
+
+    Returns
+    -------
+    ids : ndarray of int64 (end - begin, positions)
+    """
+    last, rank, before, order = state[3], state[4], state[5], state[7]
+    positions = len(first)
+    ids = np.empty((end - begin, positions), dtype=np.int64)
+    for row in range(end - begin):
+        for p in range(positions):
+            ids[row, first[p]] = tokens[p, 0]
+        step = order[begin + row]
+        while last[step] >= 0:
+            ids[row, first[last[step]]] = tokens[last[step], rank[step]]
+            step = before[step]
+    return ids
