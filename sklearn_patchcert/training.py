@@ -16,6 +16,7 @@ from sklearn_patchcert.losses import (
     reconstruction_loss,
     structure_loss,
 )
+from sklearn_patchcert.prototypes import class_tokens, train_prototypes
 
 
 def fit_tokens(
@@ -28,6 +29,8 @@ def fit_tokens(
     seed=0,
     device="cpu",
     min_distance=None,
+    labels=None,
+    target_radius=None,
     noise_std=0.0,
     **options,
 ):
@@ -38,7 +41,7 @@ def fit_tokens(
     patches : ndarray (n, positions, dim)
         The patches of n images.
     n_tokens : int
-    strategy : {"kmeans", "learned", "denoised"}
+    strategy : {"kmeans", "learned", "denoised", "supervised"}
     tokens : ndarray (m, dim) or None
         A vocabulary to go on with.  With "kmeans" and "learned" it is started again, its tokens
         weighted by their counts, as long as it is short of tokens.
@@ -49,6 +52,10 @@ def fit_tokens(
     device : str or torch.device
     min_distance : float or None
         Of "denoised", in the units of the patches; see :func:`exemplar_tokens`.
+    labels : ndarray of int (n,) or None
+        Of "supervised": the classes of the images.
+    target_radius : float or None
+        Of "supervised", in the units of the patches; see :func:`prototypes.train_prototypes`.
     noise_std : float
         Of "learned", in the units of the patches.
     **options
@@ -79,6 +86,25 @@ def fit_tokens(
         )
         counts = None if known is None else np.pad(counts, (0, len(tokens) - len(known)))
         history = [_error(flat, tokens, device)]
+    elif strategy == "supervised":
+        labels = np.repeat(labels, patches.shape[1])
+        tokens, owners = class_tokens(flat, labels, n_tokens, generator=generator, device=device)
+        spread = float(flat.std(dtype=np.float64)) or 1.0
+        scale = patches.dtype.type(spread)
+        target = None if target_radius is None else target_radius / float(unit) / spread
+        names = ("max_iter", "batch_size", "learning_rate", "progress")
+        tokens, history = train_prototypes(
+            flat / scale,
+            labels,
+            tokens / scale,
+            owners,
+            target=target,
+            generator=generator,
+            device=device,
+            **{name: options[name] for name in names if name in options},
+        )
+        tokens, history = tokens * scale, [loss**2 * spread**2 for loss in history]
+        counts = None
     elif short:
         seen, weights = flat, None
         if tokens is not None:

@@ -9,6 +9,8 @@ from itertools import zip_longest
 import numpy as np
 from scipy.special import entr
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert import encoding
@@ -66,10 +68,12 @@ class PatchVocabulary(PatchTokenizer):
     per_channel : bool or "shared", default=False
         False: a patch spans all channels.  True: each channel has its own tokens.  "shared": all
         channels are cut by themselves and share one vocabulary.
-    strategy : {"learned", "kmeans", "denoised"}, default="learned"
+    strategy : {"learned", "kmeans", "denoised", "supervised"}, default="learned"
         "kmeans" runs Lloyd's algorithm; "learned" goes on from there by gradient descent on the
         L2 reconstruction error and the losses below; "denoised" takes real patches of denoised
-        images, thinned to a minimum distance, with `n_tokens` as an upper bound.
+        images, thinned to a minimum distance, with `n_tokens` as an upper bound; "supervised" needs
+        the classes in `fit` and keeps tokens of different classes apart, which is for patches of
+        the size of the image: tokens are then the prototypes of a classifier.
     soft_temperature : float or (float, float), default=None
         Soft discretisation in the training of "learned": a patch is replaced by the mean of the
         tokens, weighted by the softmax of their negative distances over this temperature.  A pair
@@ -92,6 +96,9 @@ class PatchVocabulary(PatchTokenizer):
     min_token_distance : float, default=None
         For "denoised": no two tokens are nearer to each other (L2, in units of X).  None: the
         smallest distance that leaves no more than `n_tokens`.
+    target_radius : float, default=None
+        For "supervised": radii against tokens of other classes are enlarged up to this (L2, in
+        units of X).  None: their mean at the start, which is k-means in each class.
     denoiser : callable, default=None
         For "denoised": a function of images (n, H, W, C) that returns them denoised.  None:
         :func:`denoising.denoise`.
@@ -167,7 +174,7 @@ class PatchVocabulary(PatchTokenizer):
         "patch_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "image_shape": [None, tuple, list],
         "per_channel": ["boolean", StrOptions({"shared"})],
-        "strategy": [StrOptions({"learned", "kmeans", "denoised"})],
+        "strategy": [StrOptions({"learned", "kmeans", "denoised", "supervised"})],
         "soft_temperature": [None, Interval(Real, 0, None, closed="neither"), tuple, list],
         "entropy_weight": [Interval(Real, 0, None, closed="left")],
         "structure_weight": [Interval(Real, 0, None, closed="left")],
@@ -175,6 +182,7 @@ class PatchVocabulary(PatchTokenizer):
         "noise_std": [Interval(Real, 0, None, closed="left")],
         "loss": [None, callable],
         "min_token_distance": [None, Interval(Real, 0, None, closed="left")],
+        "target_radius": [None, Interval(Real, 0, None, closed="neither")],
         "denoiser": [None, callable],
         "output": [StrOptions({"images", "ids"})],
         "subsample": [None, Interval(Integral, 1, None, closed="left")],
@@ -202,6 +210,7 @@ class PatchVocabulary(PatchTokenizer):
         noise_std=0.0,
         loss=None,
         min_token_distance=None,
+        target_radius=None,
         denoiser=None,
         output="images",
         subsample=200_000,
@@ -225,6 +234,7 @@ class PatchVocabulary(PatchTokenizer):
         self.noise_std = noise_std
         self.loss = loss
         self.min_token_distance = min_token_distance
+        self.target_radius = target_radius
         self.denoiser = denoiser
         self.output = output
         self.subsample = subsample
@@ -244,7 +254,8 @@ class PatchVocabulary(PatchTokenizer):
         Parameters
         ----------
         X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
-        y : ignored
+        y : array-like (n,) of classes
+            For "supervised"; ignored by the others.
 
         Returns
         -------
@@ -253,9 +264,10 @@ class PatchVocabulary(PatchTokenizer):
         Raises
         ------
         ValueError
-            If X is empty, holds NaN or inf, or has a shape that `image_shape` does not fit.
+            If X is empty, holds NaN or inf, or has a shape that `image_shape` does not fit; if
+            "supervised" has no classes, or more of them than tokens.
         """
-        return self._fit(X, start=True)
+        return self._fit(X, y, start=True)
 
     @_fit_context(prefer_skip_nested_validation=True)
     @all_or_nothing
@@ -274,9 +286,11 @@ class PatchVocabulary(PatchTokenizer):
         -------
         self : PatchVocabulary
         """
-        return self._fit(X, start=not hasattr(self, "vocabulary_"))
+        if self.strategy == "supervised":
+            raise ValueError('strategy="supervised" knows no partial_fit: use fit.')
+        return self._fit(X, y, start=not hasattr(self, "vocabulary_"))
 
-    def _fit(self, X, start):
+    def _fit(self, X, y, start):
         device = check_device(self.device)
         images = check_images(self, X, reset=start, image_shape=self.image_shape)
         random = np.random.default_rng(random_seed(self.random_state))
@@ -285,7 +299,9 @@ class PatchVocabulary(PatchTokenizer):
             self.per_channel_ = own_or_shared(self.per_channel)
             self.patch_size_ = clip_patch(check_patch_size(self.patch_size), self.image_shape_)
             self.sample_shape_ = shape_of(X)[1:]
-            images = self._draw(images, random)
+            drawn = self._drawn(images, random)
+            images = images[drawn]
+        labels = _labels(X, y)[drawn] if self.strategy == "supervised" else None
         if self.strategy == "denoised":
             images = self._denoised(images)
         patches = images_to_patches(images, self.patch_size_, per_channel=bool(self.per_channel_))
@@ -299,6 +315,8 @@ class PatchVocabulary(PatchTokenizer):
                 tokens=None if start else self._own(self.vocabulary_)[index],
                 counts=None if start else self._own(self.token_counts_)[index],
                 min_distance=self.min_token_distance,
+                labels=labels,
+                target_radius=self.target_radius,
                 max_iter=self.max_iter if start else 1,
                 layout=(grid, self.patch_size_, images.shape[1:3]),
                 **{name: getattr(self, name) for name in _OF_LEARNED},
@@ -324,17 +342,14 @@ class PatchVocabulary(PatchTokenizer):
         self.n_iter_ = len(self.history_)
         return self
 
-    def _draw(self, images, random):
-        """Whole images, as many as hold `subsample` patches."""
+    def _drawn(self, images, random):
+        """Indices of whole images, as many as hold `subsample` patches."""
         rows, cols = grid_shape(self.image_shape_, self.patch_size_)
-        if self.subsample is None:
-            return images
-        size = -(
-            -self.subsample // (rows * cols * count_groups(self.image_shape_, self.per_channel_))
-        )
-        if size >= len(images):
-            return images
-        return images[random.choice(len(images), size, replace=False)]
+        groups = count_groups(self.image_shape_, self.per_channel_)
+        if self.subsample is None or -(-self.subsample // (rows * cols * groups)) >= len(images):
+            return slice(None)
+        size = -(-self.subsample // (rows * cols * groups))
+        return random.choice(len(images), size, replace=False)
 
     def _denoised(self, images):
         made = np.asarray((self.denoiser or denoise)(images))
@@ -352,6 +367,16 @@ class PatchVocabulary(PatchTokenizer):
             shares = counts / counts.sum(-1, keepdims=True)
         found = np.exp(entr(shares).sum(-1))
         return found if found.ndim else float(found)
+
+
+def _labels(X, y):
+    """Classes from 0 on."""
+    if y is None:
+        raise ValueError('strategy="supervised" requires y to be passed, but the target y is None')
+    y = column_or_1d(y)
+    check_consistent_length(X, y)
+    check_classification_targets(y)
+    return np.unique(y, return_inverse=True)[1]
 
 
 def _check_temperature(temperature):

@@ -22,7 +22,8 @@ ROOMS = {  # module: what it may import of ours
     "kmeans": {"voronoi"},
     "exemplars": {"kmeans", "voronoi"},
     "denoising": set(),
-    "training": {"exemplars", "kmeans", "losses", "surrogates", "voronoi"},
+    "prototypes": {"kmeans", "surrogates"},
+    "training": {"exemplars", "kmeans", "losses", "prototypes", "surrogates", "voronoi"},
     "encoding": {"patches", "voronoi"},
     "tokenizer": {"_validation", "encoding", "kmeans", "patches", "voronoi"},
     "vocabulary": {"_validation", "denoising", "encoding", "patches", "tokenizer", "training"},
@@ -77,7 +78,7 @@ ENGINES = {  # the same for sklearn_patchcert.engines, which knows nothing outsi
 }
 TORCH_LAYER = {
     "patches", "voronoi", "surrogates", "losses", "networks", "kmeans", "exemplars", "denoising",
-    "training", "encoding", "smoothing", "attacks", "flips", "flip_training",
+    "prototypes", "training", "encoding", "smoothing", "attacks", "flips", "flip_training",
     "tokenised", "prediction", "stickers", "token_costs",
 }  # fmt: skip
 
