@@ -2,14 +2,18 @@
 
 from sklearn_patchcert._version import __version__
 from sklearn_patchcert.classifier import PatchNetClassifier, PatchNetRegressor
+from sklearn_patchcert.committee import CertifiedCommittee
+from sklearn_patchcert.curves import CertifiedAccuracyDisplay, ParetoDisplay
 from sklearn_patchcert.pipeline import CertifiedPatchClassifier, CertifiedPatchRegressor
-from sklearn_patchcert.plotting import CertificateDisplay, ParetoDisplay
+from sklearn_patchcert.plotting import CertificateDisplay
 from sklearn_patchcert.preprocessing import ChannelStandardizer
 from sklearn_patchcert.smoothed import SmoothedClassifier
 from sklearn_patchcert.vocabulary import PatchVocabulary
 
 __all__ = [
     "CertificateDisplay",
+    "CertifiedAccuracyDisplay",
+    "CertifiedCommittee",
     "CertifiedPatchClassifier",
     "CertifiedPatchRegressor",
     "ChannelStandardizer",

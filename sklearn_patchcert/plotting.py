@@ -6,8 +6,6 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_patchcert.model_selection import pareto_front
-
 _NORM_NAMES = {"l2": "L2", "linf": "Linf", "l1": "L1"}
 
 
@@ -175,116 +173,6 @@ class CertificateDisplay:
             drawn, ax=axes[:, 2], label=f"{_NORM_NAMES[self.norm]} radius of a patch [{self.units}]"
         )
         self.figure_, self.axes_ = figure, axes
-        return self
-
-
-class ParetoDisplay:
-    """Two scores of many candidates, and the front that no candidate beats in both.
-
-    Use :meth:`from_cv_results` or :meth:`from_scores` to make one.
-
-    Parameters
-    ----------
-    x, y : ndarray (n,)
-        The scores; larger is better.
-    x_name, y_name : str
-    groups : ndarray of str (n,) or None
-        Candidates of one group share a colour.
-
-    Attributes
-    ----------
-    front_ : ndarray of int
-        Indices of the candidates in the front, in the order of x.
-    figure_ : matplotlib Figure
-    ax_ : matplotlib Axes
-
-    Examples
-    --------
-    >>> from sklearn_patchcert import ParetoDisplay
-    >>> ParetoDisplay.from_scores([1.0, 2.0, 1.5], [0.9, 0.8, 0.7]).front_
-    array([0, 1])
-    """
-
-    def __init__(self, x, y, *, x_name="x", y_name="y", groups=None):
-        self.x, self.y = x, y
-        self.x_name, self.y_name = x_name, y_name
-        self.groups = groups
-
-    @classmethod
-    def from_cv_results(cls, cv_results, x, y, *, group_by=None, **plot_options):
-        """Draw the mean test scores of a search.
-
-        Parameters
-        ----------
-        cv_results : dict
-            `cv_results_` of a search with several scores.
-        x, y : str
-            Names of two of its scores.
-        group_by : str or None
-            Parameter that tells the groups apart, as "vocab__strategy".
-        **plot_options
-            Go to :meth:`plot`.
-
-        Returns
-        -------
-        display : ParetoDisplay
-        """
-        values = [np.asarray(cv_results[f"mean_test_{name}"], dtype=float) for name in (x, y)]
-        groups = None
-        if group_by is not None:
-            groups = np.array([str(found.get(group_by)) for found in cv_results["params"]])
-        return cls.from_scores(
-            values[0], values[1], x_name=x, y_name=y, groups=groups, **plot_options
-        )
-
-    @classmethod
-    def from_scores(cls, x, y, *, x_name="x", y_name="y", groups=None, **plot_options):
-        """Draw scores that are already there.
-
-        Parameters
-        ----------
-        x, y : array-like (n,)
-        x_name, y_name : str
-        groups : array-like of str (n,) or None
-        **plot_options
-            Go to :meth:`plot`.
-
-        Returns
-        -------
-        display : ParetoDisplay
-        """
-        x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-        groups = None if groups is None else np.asarray(groups)
-        if x.ndim != 1 or x.shape != y.shape or (groups is not None and len(groups) != len(x)):
-            raise ValueError(f"x, y and groups must be equally long, got {x.shape} and {y.shape}.")
-        return cls(x, y, x_name=x_name, y_name=y_name, groups=groups).plot(**plot_options)
-
-    def plot(self, *, ax=None):
-        """Draw the candidates and their front.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            None makes a new figure.
-
-        Returns
-        -------
-        self : ParetoDisplay
-        """
-        from matplotlib import pyplot
-
-        if ax is None:
-            _, ax = pyplot.subplots(figsize=(6, 4), layout="constrained")
-        front = np.flatnonzero(pareto_front(self.x, self.y))
-        self.front_ = front[np.argsort(self.x[front], kind="stable")]
-        ax.step(self.x[self.front_], self.y[self.front_], "k-", where="pre", alpha=0.4, lw=1)
-        for group in [None] if self.groups is None else dict.fromkeys(self.groups):
-            some = slice(None) if group is None else self.groups == group
-            ax.plot(self.x[some], self.y[some], "o", label=group)
-        ax.set(xlabel=self.x_name, ylabel=self.y_name)
-        if self.groups is not None:
-            ax.legend()
-        self.figure_, self.ax_ = ax.figure, ax
         return self
 
 

@@ -62,7 +62,10 @@ ROOMS = {  # module: what it may import of ours
     },
     "datasets": set(),
     "model_selection": set(),
-    "plotting": {"model_selection"},
+    "plotting": set(),
+    "curves": {"model_selection"},
+    "voting": set(),
+    "committee": {"voting"},
     "scorers": {"robustness", "smoothed"},
     "reports": {"robustness", "smoothed"},
 }
@@ -79,7 +82,7 @@ ENGINES = {  # the same for sklearn_patchcert.engines, which knows nothing outsi
 TORCH_LAYER = {
     "patches", "voronoi", "surrogates", "losses", "networks", "kmeans", "exemplars", "denoising",
     "prototypes", "training", "encoding", "smoothing", "attacks", "flips", "flip_training",
-    "tokenised", "prediction", "stickers", "token_costs",
+    "tokenised", "prediction", "stickers", "token_costs", "voting",
 }  # fmt: skip
 
 
