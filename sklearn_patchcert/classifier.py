@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 
-from sklearn_patchcert.nets import PatchNet
+from sklearn_patchcert._validation import check_images
+from sklearn_patchcert.nets import PatchNet, channels_first
 
 
 class PatchNetClassifier(PatchNet, NeuralNetClassifier):
@@ -48,6 +50,9 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         Part of each batch that has its tokens flipped.
     flip_kind : {"adversarial", "random"}, default="adversarial"
         Whether the flips are the worst by the network's gradient.
+    certified_radius : float, default=0.0
+        Train on the certified leads at this L2 radius, in the same units, instead of the logits;
+        for additive networks, :class:`networks.AdditivePatchNet`.
     device : str or torch.device, default="auto"
         "auto" is a GPU where there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
@@ -120,6 +125,26 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         probabilities = self._outputs(X)
         # The one logit more that a single class gets for training is nobody's.
         return probabilities if len(self.classes_) > 1 else np.ones_like(probabilities[:, :1])
+
+    def terms(self, X):
+        """Terms of an additive network, which add up to its logits.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+
+        Returns
+        -------
+        terms : ndarray of float64 (n, blocks, n_classes)
+        """
+        check_is_fitted(self)
+        images = channels_first(check_images(self, X, reset=False, image_shape=self.image_shape))
+        found = []
+        with torch.no_grad():
+            self.module_.eval()
+            for part in torch.as_tensor(images).split(4096):
+                found.append(self.module_.terms(part.to(self.device)).double().cpu().numpy())
+        return np.concatenate(found)
 
     def predict(self, X):
         """Predict the most probable class.

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import numpy as np
 import torch
 from sklearn.frozen import FrozenEstimator
 
-from sklearn_patchcert.flip_training import FLIPS, training_images
+from sklearn_patchcert import surrogates
+from sklearn_patchcert.additive import Blocks, dual_leads
+from sklearn_patchcert.flip_training import (
+    FLIPS,
+    disturbed_images,
+    squared_costs,
+    training_images,
+)
+from sklearn_patchcert.patches import grid_shape
+
+_LIMITS = {"noise_std": math.inf, "flip_radius": math.inf, "certified_radius": math.inf}
 
 
 def check_options(net):
-    """The options as :func:`flip_training.training_images` takes them; None where none is set.
+    """Options of a network, by name; None where none is set.
 
     Raises
     ------
     ValueError
         If one of them is out of range.
     """
-    for name, most in (("noise_std", math.inf), ("flip_radius", math.inf), ("flip_share", 1)):
+    for name, most in {**_LIMITS, "flip_share": 1}.items():
         value = getattr(net, name)
         if not 0 <= value <= most or math.isinf(value):
             raise ValueError(f"{name} must be in [0, {most}] and finite, got {value!r}.")
@@ -28,14 +37,15 @@ def check_options(net):
         raise ValueError(f"flip_kind must be one of {FLIPS}, got {net.flip_kind!r}.")
     if net.augment is not None and not callable(net.augment):
         raise ValueError(f"augment must be callable or None, got {net.augment!r}.")
-    if net.augment is None and not net.noise_std and not net.flip_radius * net.flip_share:
-        return None
     names = ("augment", "noise_std", "flip_radius", "flip_share", "flip_kind", "autocast")
-    return {name: getattr(net, name) for name in names}
+    options = {name: getattr(net, name) for name in names}
+    options["certified_radius"] = net.certified_radius
+    active = net.augment, net.noise_std, net.flip_radius * net.flip_share, net.certified_radius
+    return options if any(active) else None
 
 
-def disturbance(options, source, like, device):
-    """The images before their tokens, and what makes training images of them.
+class Disturbance:
+    """What becomes of a batch of images in training.
 
     Parameters
     ----------
@@ -46,10 +56,10 @@ def disturbance(options, source, like, device):
         The same images made of tokens.
     device : str
 
-    Returns
-    -------
+    Attributes
+    ----------
     images : ndarray (n, H, W, C)
-    disturbed : callable, (images, target, network, criterion, training) -> images
+        Before the tokens.
 
     Raises
     ------
@@ -58,36 +68,83 @@ def disturbance(options, source, like, device):
     TypeError
         If the vocabulary gives ids.
     """
-    if source is None:
-        raise ValueError(
-            "augment, noise_std and flip_radius disturb images before they become tokens: fit the "
-            "network as the last step of a CertifiedPatchClassifier, right behind the vocabulary, "
-            "or pass source=(vocabulary, images)."
-        )
-    vocabulary, images = source
-    if isinstance(vocabulary, FrozenEstimator):
-        vocabulary = vocabulary.estimator
-    if vocabulary.output != "images":
-        raise TypeError('The network is trained on images: use output="images".')
-    images = vocabulary._check(images)
-    if images.shape != like.shape:
-        raise ValueError(
-            f"The images of source have the shape {images.shape}, those made of tokens "
-            f"{like.shape}: nothing may come between the vocabulary and the network."
-        )
-    tokens = torch.as_tensor(vocabulary.vocabulary_, dtype=torch.float32, device=device)
-    made = partial(
-        training_images,
-        tokens=tokens,
-        patch_size=vocabulary.patch_size_,
-        per_channel=bool(vocabulary.per_channel_),
-    )
 
-    def disturbed(images, target, network, criterion, training):
-        images, target = images.to(device), target.to(device)
-        return made(images, target, network, criterion, **(options if training else {}))
+    def __init__(self, options, source, like, device):
+        if source is None:
+            raise ValueError(
+                "augment, noise_std, flip_radius and certified_radius look at images before they "
+                "become tokens: fit the network as the last step of a CertifiedPatchClassifier, "
+                "right behind the vocabulary, or pass source=(vocabulary, images)."
+            )
+        vocabulary, images = source
+        if isinstance(vocabulary, FrozenEstimator):
+            vocabulary = vocabulary.estimator
+        if vocabulary.output != "images":
+            raise TypeError('The network is trained on images: use output="images".')
+        self.images = np.asarray(vocabulary._check(images))
+        if self.images.shape != like.shape:
+            raise ValueError(
+                f"The images of source have the shape {self.images.shape}, those made of tokens "
+                f"{like.shape}: nothing may come between the vocabulary and the network."
+            )
+        self.options, self.vocabulary, self.device = dict(options), vocabulary, device
+        self.radius = self.options.pop("certified_radius")
+        self.code = {
+            "tokens": torch.as_tensor(vocabulary.vocabulary_, dtype=torch.float32, device=device),
+            "patch_size": vocabulary.patch_size_,
+            "per_channel": bool(vocabulary.per_channel_),
+        }
+        self.blocks = None
 
-    return np.asarray(images), disturbed
+    def made(self, images, target, network, criterion, training):
+        """Images (n, C, H, W) made of tokens; in training disturbed ones."""
+        options = self.options if training else {}
+        return training_images(
+            images.to(self.device),
+            target.to(self.device),
+            network,
+            criterion,
+            **self.code,
+            **options,
+        )
+
+    def leads(self, images, target, network):
+        """Negative lower bounds (n, n_classes) of the leads of an additive network."""
+        if self.blocks is None:
+            self.blocks = blocks_of(network, self.vocabulary)
+            made = self.vocabulary.inverse_transform(self.blocks.images())
+            made = made.reshape(len(made), *self.images.shape[1:])
+            self.every = torch.as_tensor(made, dtype=torch.float32).permute(0, 3, 1, 2)
+            self.every = self.every.to(self.device)
+        names = ("augment", "noise_std")
+        images = disturbed_images(
+            images.to(self.device), **{name: self.options[name] for name in names}
+        )
+        cut = {name: self.code[name] for name in ("patch_size", "per_channel")}
+        patches = surrogates.cut(images, **cut).flatten(1, 3)
+        squares = squared_costs(patches, self.code["tokens"]).cpu().numpy()
+        prices = torch.as_tensor(
+            self.blocks.prices(squares), dtype=torch.float32, device=self.device
+        )
+        return -dual_leads(network.terms(self.every), prices, target.to(self.device), self.radius)
+
+
+def blocks_of(network, vocabulary):
+    """The blocks of an additive network on the patches of a vocabulary.
+
+    Raises
+    ------
+    TypeError
+        If the network is not additive.
+    """
+    if not hasattr(network, "terms"):
+        raise TypeError(
+            f"{type(network).__name__} is not additive: use networks.AdditivePatchNet, or a module "
+            "with `terms` and `block`."
+        )
+    grid = grid_shape(vocabulary.image_shape_, vocabulary.patch_size_)
+    groups = vocabulary.image_shape_[2] if vocabulary.per_channel_ else 1
+    return Blocks((*grid, groups), network.block, vocabulary.vocabulary_.shape[-2])
 
 
 class Source:

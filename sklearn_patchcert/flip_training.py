@@ -64,17 +64,12 @@ def training_images(
     -------
     images : Tensor (n, C, H, W)
     """
-    if augment is not None:
-        images = augment(images)
-    if noise_std > 0:
-        strength = noise_std * torch.rand(len(images), 1, 1, 1, device=images.device)
-        images = images + strength * torch.randn_like(images)
+    images = disturbed_images(images, augment, noise_std)
     size = images.shape[2:]
     patches = surrogates.cut(images, patch_size, per_channel=per_channel)
     grid = patches.shape[1:4]
     patches = patches.flatten(1, 3)
-    table = tokens if tokens.ndim == 3 else tokens[None]
-    group = torch.arange(patches.shape[1], device=images.device) % len(table)
+    table, group = _groups(tokens, patches)
     ids = torch.stack(
         [surrogates.nearest(patches[:, group == g], part) for g, part in enumerate(table)], dim=2
     ).flatten(1)
@@ -85,11 +80,7 @@ def training_images(
     m = round(flip_share * len(images)) if flip_radius > 0 else 0
     if not m:
         return made(ids)
-    prices = torch.empty(m, patches.shape[1], table.shape[1], device=images.device)
-    for g, part in enumerate(table):
-        squares = surrogates.squared_distances(patches[:m, group == g], part)
-        walls = surrogates.walls(squares, part)
-        prices[:, group == g] = torch.where(walls.isinf(), 0.0, walls).square()
+    prices = squared_costs(patches[:m], tokens)
     if flip_kind == "random":
         gain = torch.rand_like(prices)
     else:
@@ -101,6 +92,40 @@ def training_images(
     gain = gain - gain.gather(-1, ids[:m, :, None])
     flipped = flips.knapsack(gain, prices, flip_radius**2)
     return made(torch.cat([flipped, ids[m:]]))
+
+
+def disturbed_images(images, augment=None, noise_std=0.0):
+    """Images (n, C, H, W), augmented and with noise, as for :func:`training_images`."""
+    if augment is not None:
+        images = augment(images)
+    if noise_std > 0:
+        strength = noise_std * torch.rand(len(images), 1, 1, 1, device=images.device)
+        images = images + strength * torch.randn_like(images)
+    return images
+
+
+def squared_costs(patches, tokens):
+    """Squared distances (n, positions, n_tokens) to the walls of other tokens, about.
+
+    Parameters
+    ----------
+    patches : Tensor (n, positions, dim)
+    tokens : Tensor (n_tokens, dim) or (C, n_tokens, dim)
+        With tokens for each channel, positions go over the channels fastest.
+    """
+    table, group = _groups(tokens, patches)
+    prices = torch.empty(*patches.shape[:2], table.shape[1], device=patches.device)
+    for g, part in enumerate(table):
+        squares = surrogates.squared_distances(patches[:, group == g], part)
+        walls = surrogates.walls(squares, part)
+        prices[:, group == g] = torch.where(walls.isinf(), 0.0, walls).square()
+    return prices
+
+
+def _groups(tokens, patches):
+    """Vocabularies (groups, n_tokens, dim), and which of them each position has."""
+    table = tokens if tokens.ndim == 3 else tokens[None]
+    return table, torch.arange(patches.shape[1], device=patches.device) % len(table)
 
 
 def random_affine(images, *, degrees=0.0, translate=0.0, scale=0.0, shear=0.0):

@@ -8,6 +8,8 @@ from sklearn.utils import Bunch
 from tqdm.auto import tqdm
 
 from sklearn_patchcert import prediction, stickers
+from sklearn_patchcert.additive import additive_radius
+from sklearn_patchcert.disturbance import blocks_of
 from sklearn_patchcert.token_costs import TokenCosts
 
 NORMS = ("l2", "linf", "l0", "sticker")
@@ -25,6 +27,7 @@ def certify_prediction(
     max_seconds=None,
     cells=False,
     previous=None,
+    method="enumeration",
     verbose=False,
 ):
     """Certified radii of predictions; see :meth:`CertifiedPatchClassifier.certify_prediction`.
@@ -36,7 +39,7 @@ def certify_prediction(
     scaled : callable, X -> (Z, dict)
         The images as the vocabulary sees them, and scale, error and error_growth as
         :func:`encoding.certify` takes them.
-    norm, max_configurations, max_seconds, cells, previous
+    norm, max_configurations, max_seconds, cells, previous, method
         As there.
     verbose : bool
 
@@ -53,6 +56,10 @@ def certify_prediction(
     for name, value in (("max_configurations", max_configurations), ("max_seconds", max_seconds)):
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be positive, got {value!r}.")
+    if method not in ("enumeration", "additive"):
+        raise ValueError(f'method must be "enumeration" or "additive", got {method!r}.')
+    if method == "additive" and norm != "l2":
+        raise ValueError(f'method="additive" is for norm="l2", got {norm!r}.')
     answers = _answers(pipeline, before, vocabulary)
     predicted = pipeline.predict(X)
     n = len(X)
@@ -69,6 +76,7 @@ def certify_prediction(
         if len(previous.radius) != n or (previous.prediction != predicted).any():
             raise ValueError("previous is not of these images and this pipeline.")
         result = Bunch(**{name: np.array(value) for name, value in previous.items()})
+    table = _Table(pipeline, vocabulary) if method == "additive" else None
     left = np.flatnonzero(result.limited)
     for part in tqdm(
         np.split(left, range(_AT_ONCE, len(left), _AT_ONCE)),
@@ -80,6 +88,9 @@ def certify_prediction(
         if len(part):
             Z, options = scaled(X[part])
             costs = TokenCosts(vocabulary._check(Z), vocabulary, options, norm)
+            if table is not None:
+                result.radius[part] = table.radii(costs, predicted[part])
+                continue
             _certify(
                 result, part, costs, answers, X, max_configurations, max_seconds, cells, pipeline
             )
@@ -156,3 +167,22 @@ def _answers(pipeline, before, vocabulary):
         return pipeline.classes_[logs.argmax(1)], sure
 
     return answers
+
+
+class _Table:
+    """The terms of an additive network for all configurations of its blocks."""
+
+    def __init__(self, pipeline, vocabulary):
+        last = pipeline.steps[-1][1]
+        if pipeline.steps[-2][1] is not vocabulary or vocabulary.output != "images":
+            raise TypeError('method="additive" is for a network right behind the vocabulary.')
+        self.blocks = blocks_of(getattr(last, "module_", last), vocabulary)
+        self.classes = pipeline.classes_
+        made = vocabulary.inverse_transform(self.blocks.images())
+        self.terms = last.terms(made)
+
+    def radii(self, costs, predicted):
+        prices = self.blocks.prices(np.square(costs.walls()))
+        labels = np.searchsorted(self.classes, predicted)
+        pairs = zip(prices, labels, strict=True)
+        return np.array([additive_radius(self.terms, p, label, _MARGIN) for p, label in pairs])

@@ -22,7 +22,7 @@ from sklearn_patchcert._validation import (
     isolated_seed,
     random_seed,
 )
-from sklearn_patchcert.disturbance import check_options, disturbance
+from sklearn_patchcert.disturbance import Disturbance, check_options
 from sklearn_patchcert.loops import BatchIterator, CosineDecay
 from sklearn_patchcert.networks import PatchConvNet
 
@@ -59,6 +59,7 @@ class PatchNet(VersionedState, _Base):
         flip_radius=0.0,
         flip_share=0.5,
         flip_kind="adversarial",
+        certified_radius=0.0,
         device="auto",
         random_state=None,
         train_split=None,
@@ -103,6 +104,7 @@ class PatchNet(VersionedState, _Base):
         self.flip_radius = flip_radius
         self.flip_share = flip_share
         self.flip_kind = flip_kind
+        self.certified_radius = certified_radius
         self.random_state = random_state
         for name in ("history_", "initialized_", "virtual_params_", "classes"):
             self.__dict__.pop(name, None)
@@ -266,8 +268,9 @@ class PatchNet(VersionedState, _Base):
             self.patch_size_ = next(iter(source)).patch_size_
         options = check_options(self)
         if options is not None:
-            images, self._disturbed = disturbance(options, source, images, device)
-        target, inputs = self._encode_target(y, start, classes), _channels_first(images)
+            self._disturbance = Disturbance(options, source, images, device)
+            images = self._disturbance.images
+        target, inputs = self._encode_target(y, start, classes), channels_first(images)
         seed = random_seed(self.random_state)
         with isolated_seed(seed, device), contextlib.ExitStack() as undo:
             if initialize:
@@ -276,7 +279,8 @@ class PatchNet(VersionedState, _Base):
                 undo.callback(self._restore, *self._snapshot())
             super().partial_fit(inputs, target, **fit_params)
             undo.pop_all()
-        self.__dict__.pop("_disturbed", None)
+        for name in ("_disturbance", "_raw"):
+            self.__dict__.pop(name, None)
         return self
 
     def _snapshot(self):
@@ -325,11 +329,31 @@ class PatchNet(VersionedState, _Base):
 
     def _prepared(self, batch, training):
         """A batch of images made of tokens, disturbed where options say so and in training."""
-        disturbed = vars(self).get("_disturbed")
-        if disturbed is None:
+        disturbance = vars(self).get("_disturbance")
+        if disturbance is None:
             return batch
         images, target = batch
-        return disturbed(images, target, self.module_, self.criterion_, training), target
+        made = disturbance.made(images, target, self.module_, self.criterion_, training)
+        self._raw = images
+        return made, target
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        """Loss of a batch; in training, where `certified_radius` says so, of certified leads.
+
+        Parameters
+        ----------
+        y_pred : Tensor (n, n_outputs)
+        y_true : Tensor (n,)
+        X : Tensor (n, C, H, W)
+        training : bool
+
+        Returns
+        -------
+        loss : Tensor
+        """
+        if training and self.certified_radius and "_disturbance" in vars(self):
+            y_pred = self._disturbance.leads(self._raw, y_true, self.module_)
+        return super().get_loss(y_pred, y_true, X=X, training=training)
 
     def check_data(self, X, y=None):
         """Do nothing: `fit` has checked before skorch sees the data."""
@@ -338,7 +362,7 @@ class PatchNet(VersionedState, _Base):
         check_is_fitted(self)
         check_device(self.device)
         images = check_images(self, X, reset=False, image_shape=self.image_shape)
-        return super().predict_proba(_channels_first(images))
+        return super().predict_proba(channels_first(images))
 
     def __setstate__(self, state):
         device = state["device"]
@@ -350,7 +374,7 @@ class PatchNet(VersionedState, _Base):
                 self.module_.to(self.device)
 
 
-def _channels_first(images):
+def channels_first(images):
     """(n, H, W, C) to float32 (n, C, H, W), a view where the dtype allows."""
     with np.errstate(over="ignore"):
         single = images.astype(np.float32, copy=False)

@@ -115,6 +115,55 @@ class PatchResNet(nn.Module):
         return self.head(x)
 
 
+class AdditivePatchNet(nn.Module):
+    """Logits that are sums over blocks of patches, each block seen by itself.
+
+    So every block has a term of its own, and the certificate of a prediction needs no enumeration:
+    see :mod:`additive`.
+
+    Parameters
+    ----------
+    image_shape : tuple (H, W, C)
+    n_outputs : int
+    mean, std : sequence of float (C,)
+        Of the channels of the training images.
+    patch_size : tuple (ph, pw) or int
+    block : tuple (int, int) or int
+        Patches of a block along each side.
+    width : int
+        Of the two hidden layers.
+    """
+
+    def __init__(
+        self, image_shape, n_outputs, mean=(0.0,), std=(1.0,), patch_size=4, block=2, width=128
+    ):
+        super().__init__()
+        for name, values in (("mean", mean), ("std", std)):
+            column = torch.as_tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
+            self.register_buffer(name, column)
+        ph, pw = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
+        self.block = (block, block) if isinstance(block, int) else tuple(block)
+        size = ph * self.block[0], pw * self.block[1]
+        rows, cols = -(-image_shape[0] // size[0]), -(-image_shape[1] // size[1])
+        self.border = 0, cols * size[1] - image_shape[1], 0, rows * size[0] - image_shape[0]
+        self.stem = nn.Conv2d(image_shape[2], width, size, stride=size)
+        self.place = nn.Parameter(torch.zeros(width, rows, cols))
+        self.hidden = nn.Conv2d(width, width, 1)
+        blocks = rows * cols
+        self.out = nn.Parameter(torch.randn(blocks, width, n_outputs) / width**0.5)
+
+    def terms(self, images):
+        """Images (n, C, H, W) to the terms (n, blocks, n_outputs) of their blocks, row by row."""
+        images = functional.pad((images - self.mean) / self.std, self.border)
+        x = functional.relu(self.stem(images) + self.place)
+        x = functional.relu(self.hidden(x)).flatten(2).transpose(1, 2)
+        return torch.einsum("nbw,bwo->nbo", x, self.out)
+
+    def forward(self, images):
+        """Images (n, C, H, W) to logits or values (n, n_outputs)."""
+        return self.terms(images).sum(1)
+
+
 def _block(inputs, outputs):
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), _BatchNorm(outputs), nn.ReLU()
 

@@ -206,6 +206,7 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
         max_seconds=None,
         cells=False,
         previous=None,
+        method="enumeration",
     ):
         """Certified radius of the prediction of each image as a whole.
 
@@ -230,6 +231,9 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
         previous : Bunch or None, default=None
             What this method returned for the same X, norm and cells and the same fitted pipeline:
             its work is not done again.  Stickers begin anew.
+        method : {"enumeration", "additive"}, default="enumeration"
+            "additive", for L2 and additive networks, bounds all configurations at once, in
+            milliseconds and without a limit; what it finds is never exact.
 
         Returns
         -------
@@ -267,6 +271,7 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
             max_seconds=max_seconds,
             cells=cells,
             previous=previous,
+            method=method,
             verbose=bool(vocabulary.verbose),
         )
 

@@ -30,15 +30,22 @@ ROOMS = {  # module: what it may import of ours
     "preprocessing": {"_validation"},
     "loops": set(),
     "flip_training": {"flips", "surrogates"},
-    "disturbance": {"flip_training"},
+    "additive": {"engines"},
+    "disturbance": {"additive", "flip_training", "patches", "surrogates"},
     "nets": {"_validation", "disturbance", "loops", "networks"},
-    "classifier": {"nets"},
+    "classifier": {"_validation", "nets"},
     "tokenised": {"encoding", "surrogates"},
     "torch_modules": {"preprocessing", "tokenised", "tokenizer"},
     "prediction": {"engines", "voronoi"},
     "stickers": set(),
     "token_costs": {"encoding", "flips", "patches", "prediction", "voronoi"},
-    "image_certificates": {"prediction", "stickers", "token_costs"},
+    "image_certificates": {
+        "additive",
+        "disturbance",
+        "prediction",
+        "stickers",
+        "token_costs",
+    },
     "pipeline": {
         "classifier",
         "disturbance",
@@ -73,6 +80,7 @@ ENGINES = {  # the same for sklearn_patchcert.engines, which knows nothing outsi
     "cells": set(),
     "dense": set(),
     "enumeration": set(),
+    "knapsack": set(),
     "lanes": set(),
     "measure": set(),
     "small": {"lanes", "measure"},
@@ -82,7 +90,7 @@ ENGINES = {  # the same for sklearn_patchcert.engines, which knows nothing outsi
 TORCH_LAYER = {
     "patches", "voronoi", "surrogates", "losses", "networks", "kmeans", "exemplars", "denoising",
     "prototypes", "training", "encoding", "smoothing", "attacks", "flips", "flip_training",
-    "tokenised", "prediction", "stickers", "token_costs", "voting",
+    "tokenised", "prediction", "stickers", "token_costs", "voting", "additive",
 }  # fmt: skip
 
 
