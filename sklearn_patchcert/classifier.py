@@ -180,6 +180,8 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
         As in :class:`PatchNetClassifier`.
     torch_load_kwargs, augment, noise_std, flip_radius, flip_share, flip_kind : optional
         As in :class:`PatchNetClassifier`.
+    certified_radius : float, default=0.0
+        Must be 0: values have no leads.
     **kwargs : optional
         As in :class:`PatchNetClassifier`.
 

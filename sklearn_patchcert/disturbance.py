@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from sklearn.base import is_classifier
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_patchcert import surrogates
@@ -33,6 +34,8 @@ def check_options(net):
         value = getattr(net, name)
         if not 0 <= value <= most or math.isinf(value):
             raise ValueError(f"{name} must be in [0, {most}] and finite, got {value!r}.")
+    if net.certified_radius and not is_classifier(net):
+        raise ValueError(f"certified_radius is for classifiers; {type(net).__name__} must have 0.")
     if net.flip_kind not in FLIPS:
         raise ValueError(f"flip_kind must be one of {FLIPS}, got {net.flip_kind!r}.")
     if net.augment is not None and not callable(net.augment):

@@ -199,7 +199,8 @@ def certify_configurations(
         queues[row].close()
     if norm == "l2":
         radius, best = np.sqrt(radius), np.sqrt(best)
-    return radius * _DOWN, exact, looked, changing, best
+    down = 1.0 if norm == "l0" else _DOWN  # numbers of patches are exact
+    return radius * down, exact, looked, changing, best
 
 
 class _Queue:

@@ -9,7 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary
+from sklearn_patchcert import (
+    CertifiedPatchClassifier,
+    PatchNetClassifier,
+    PatchNetRegressor,
+    PatchVocabulary,
+)
 from sklearn_patchcert.additive import Blocks, additive_radius, dual_leads, exact_price
 from sklearn_patchcert.networks import AdditivePatchNet, PatchResNet
 
@@ -153,3 +158,5 @@ def test_bad_use(model, digits):
         plain.certify_prediction(X, method="additive")
     with pytest.raises(TypeError, match="not additive"):
         plain.set_params(clf__certified_radius=1.0).fit(X, y)
+    with pytest.raises(ValueError, match="certified_radius is for classifiers"):
+        PatchNetRegressor(certified_radius=1.0).fit(X, y)
