@@ -1,0 +1,336 @@
+"""Certified predictions of whole images, beside attacks, smoothing and the literature.
+
+    python benchmarks/whole_image.py [--images 1000] [--data mnist fashion_mnist cifar10]
+
+Shows, on the first test images, pixels in [0, 1] and L2 over the whole image, the part classified
+correctly with a certified radius of at least eps, for
+- prototypes: tokens that are whole images, trained for their certificates (two sizes of target);
+- 16 tokens of a few pixels with a residual network that sees flipped tokens in training: by the
+  smallest patch radius and by enumeration;
+- networks additive over blocks of patches, trained with noise and trained on the bound;
+- randomized smoothing of that residual network, and of a network without tokens that was trained
+  on the noise (probabilistic, alpha 0.001, n noisy copies).
+Upper bounds: what the attacks leave; of prototypes also the adversarial images of the certificate.
+Successes of any attack below a certified radius are counted.  Everything was chosen on the last
+10,000 training images of MNIST, none of which is trained on; one seed.
+
+Result: benchmarks/results/whole_image.json and whole_image_<data>.png.
+"""
+
+import argparse
+import time
+from functools import lru_cache, partial
+
+import joblib
+import numpy as np
+import torch
+from common import RESULTS, save, stages
+from sklearn.frozen import FrozenEstimator
+from sklearn.naive_bayes import CategoricalNB
+
+from sklearn_patchcert import (
+    CertifiedAccuracyDisplay,
+    CertifiedPatchClassifier,
+    PatchNetClassifier,
+    PatchVocabulary,
+    SmoothedClassifier,
+)
+from sklearn_patchcert.datasets import load_images
+from sklearn_patchcert.flip_training import random_affine
+from sklearn_patchcert.networks import AdditivePatchNet, PatchResNet
+from sklearn_patchcert.robustness import run_attack
+
+RADII = {
+    "mnist": (0.25, 0.5, 0.75, 1.0, 1.58),
+    "fashion_mnist": (0.25, 0.5, 0.75, 1.0, 1.58),
+    "cifar10": (36 / 255, 72 / 255, 108 / 255, 0.25, 0.5),
+}
+HELD_OUT = {"mnist": 10_000, "fashion_mnist": 10_000, "cifar10": 5_000}
+TARGETS = {"mnist": 2.0, "fashion_mnist": 2.0, "cifar10": 1.0}
+SIGMAS = {"mnist": (0.25, 0.5, 1.0), "fashion_mnist": (0.25, 0.5, 1.0), "cifar10": (0.12, 0.25)}
+PUBLISHED = {
+    "mnist": {
+        "smoothing, sigma .25 (Cohen et al. 2019)": (99.3, 98.5, 96.8, 93.1, 0.0, None),
+        "smoothing, sigma .5 (Cohen et al. 2019)": (99.2, 98.4, 96.9, 94.4, 89.9, None),
+        "SmoothAdv, sigma .5 (Salman et al. 2019)": (99.0, 98.4, 97.4, 95.7, 92.9, None),
+        "deterministic: Wong et al. 2018": (None, None, None, None, None, 44.5),
+        "deterministic: Lee et al. 2020": (None, None, None, None, None, 47.95),
+        "deterministic: GloRo (Leino et al. 2021)": (None, None, None, None, None, 51.9),
+        "deterministic: Singla and Feizi": (None, None, None, None, None, 69.8),
+    },
+    "cifar10": {
+        "smoothing, sigma .25 (Cohen et al. 2019), at .14": (74.8, 66.4, None, None, 60.0, 42.8),
+        "deterministic: LiResNet": (87.0, 78.1, 66.6, 53.5, None, None),
+    },
+}
+ATTACKS = {
+    "search over tokens": ("flips", {}),
+    "Auto-PGD, cross-entropy": ("apgd-ce", {"steps": 50}),
+    "Auto-PGD, cross-entropy, soft gradient": (
+        "apgd-ce", {"steps": 50, "gradient": "soft", "temperature": 0.1}),
+    "Auto-PGD, DLR": ("apgd-dlr", {"steps": 50}),
+    "Square, 300 queries": ("square", {"steps": 300}),
+}  # fmt: skip
+
+
+def prototypes(data, target, epochs):
+    """Tokens that are whole images; the second of them trained on shifted images, too."""
+    side = 32 if data == "cifar10" else 28
+    vocabulary = PatchVocabulary(
+        2000, side, strategy="supervised", target_radius=target, output="ids", max_iter=epochs,
+        subsample=None, random_state=0,
+    )  # fmt: skip
+    return CertifiedPatchClassifier(
+        [("vocab", vocabulary), ("clf", CategoricalNB(min_categories=2000))]
+    )
+
+
+def network(data, module, epochs, n_tokens, patch_size, **options):
+    """A network behind k-means tokens, trained with noise and shifted images."""
+    augment = partial(random_affine, degrees=10, translate=1.5, scale=0.08, shear=0.1)
+    colour = data == "cifar10"
+    net = PatchNetClassifier(
+        module, max_epochs=epochs, batch_size=500, noise_std=0.1 if colour else 0.3,
+        augment=augment if data == "mnist" else None, random_state=0, **options,
+    )  # fmt: skip
+    vocabulary = PatchVocabulary(n_tokens, patch_size, strategy="kmeans", random_state=0)
+    return CertifiedPatchClassifier([("vocab", vocabulary), ("clf", net)])
+
+
+def tokens(data, epochs):
+    size = {"module__width": 64, "module__depth": 2, "autocast": True}
+    radius = 0.2 if data == "cifar10" else 0.5
+    patch_size = 4 if data == "cifar10" else 5
+    return network(data, PatchResNet, epochs, 16, patch_size, flip_radius=radius, **size)
+
+
+def additive(data, epochs, radius):
+    return network(
+        data, AdditivePatchNet, epochs, 8, 4, module__block=2, certified_radius=radius
+    )  # fmt: skip
+
+
+def models(data, quick):
+    """Name to what is fitted, and the options of its certificate."""
+    epochs = 1 if quick else 12
+    bound = 0.25 if data == "cifar10" else 0.7
+    return {
+        "prototypes": (prototypes(data, None, 1 if quick else 10), {"cells": True}),
+        "prototypes, larger target": (
+            prototypes(data, TARGETS[data], 1 if quick else 10),
+            {"cells": True},
+        ),
+        "16 tokens, residual network": (tokens(data, epochs), {"max_configurations": 8000}),
+        "additive network": (additive(data, 1 if quick else 5, 0.0), {"method": "additive"}),
+        "additive network, trained on the bound": (
+            additive(data, 1 if quick else 4, bound),
+            {"method": "additive"},
+        ),
+    }
+
+
+def fitted(data, name, model, X, y, quick):
+    """A model and the seconds of its fit, kept between runs."""
+    path = RESULTS / f"whole_image.{data}.{name.replace(' ', '_')}.{quick}.partial.joblib"
+    if not path.exists():
+        start = time.perf_counter()
+        model.fit(X, y)
+        joblib.dump((model, time.perf_counter() - start), path)
+    return joblib.load(path)
+
+
+def certified(model, X, y, options):
+    """Radii of the images, and where the time went."""
+    spent, clock = [0.0], [0.0]
+    net = getattr(model[-1], "module_", None)
+    hooks = []
+    if net is not None:
+        hooks = [
+            net.register_forward_pre_hook(lambda *_: clock.__setitem__(0, time.perf_counter())),
+            net.register_forward_hook(
+                lambda *_: spent.__setitem__(0, spent[0] + time.perf_counter() - clock[0])
+            ),
+        ]
+    start = time.perf_counter()
+    found = model.certify_prediction(X, **options)
+    seconds = time.perf_counter() - start
+    for hook in hooks:
+        hook.remove()
+    change = (found.adversarial - X).astype(float).reshape(len(X), -1)
+    norms = np.linalg.norm(change, axis=1)
+    just_inside = X + (0.9999 * found.radius / norms)[:, None, None, None] * change.reshape(X.shape)
+    there = np.isfinite(norms)
+    changed = 0
+    if there.any():
+        changed = int((model.predict(just_inside[there]) != found.prediction[there]).sum())
+    return {
+        "prediction": found.prediction.tolist(),
+        "radius": found.radius.tolist(),
+        "adversarial_norm": np.where(there, norms, np.inf).tolist(),
+        "patch_radius": model.certify(X).reshape(len(X), -1).min(1).tolist(),
+        "exact": float(found.exact.mean()),
+        "limited": float(found.limited.mean()),
+        "configurations": float(found.n_configurations.mean()),
+        "changed_just_inside": changed,
+        "seconds_per_image": seconds / len(X),
+        "seconds_besides_the_network": (seconds - spent[0]) / spent[0] if spent[0] else None,
+    }
+
+
+def attacked(model, X, y, radii):
+    """Smallest norm of a successful perturbation of each image, over all attacks and radii."""
+    smallest = np.full(len(X), np.inf)
+    by_attack = {}
+    for name, (attack, extra) in ATTACKS.items():
+        mine = np.full(len(X), np.inf)
+        for eps in radii:
+            found = run_attack(model, X, y, attack, eps=eps, **extra)
+            mine = np.minimum(mine, np.where(found.success, found.norms, np.inf))
+        by_attack[name] = mine.tolist()
+        smallest = np.minimum(smallest, mine)
+    return {"norm": smallest.tolist(), "by_attack": by_attack}
+
+
+def smoothed(classifier, X, y, sigma, copies):
+    """Certified radii by randomized smoothing; -1 where it is wrong or abstains."""
+    model = SmoothedClassifier(FrozenEstimator(classifier), sigma, n=copies, random_state=0)
+    model.fit(X, y)
+    start = time.perf_counter()
+    classes, radius = model.certify(X)
+    seconds = (time.perf_counter() - start) / len(X)
+    return {
+        "radius": np.where(classes == y, radius, -1.0).tolist(),
+        "clean": float((model.predict(X) == y).mean()),
+        "seconds_per_image": seconds,
+    }
+
+
+def noisy_network(X, y, sigma, data, quick):
+    """The same residual network without tokens, trained on three noisy copies of each image."""
+    net = PatchNetClassifier(
+        PatchResNet, module__width=64, module__depth=2, max_epochs=1 if quick else 5,
+        batch_size=500, autocast=True, random_state=0, module__patch_size=4,
+    )  # fmt: skip
+    times = 1 if quick else 3
+    model = SmoothedClassifier(net, sigma, augment=True, random_state=0)
+    model.fit(np.concatenate([X] * times), np.concatenate([y] * times))
+    return model.estimator_
+
+
+def table_row(radius, clean, radii, **extra):
+    """Clean accuracy, certified accuracies and average radius; radius -1 where it is wrong."""
+    radius = np.asarray(radius)
+    return {
+        "clean": 100 * clean,
+        "certified": [100 * float((radius >= eps).mean()) for eps in radii],
+        "average_radius": float(np.maximum(radius, 0).mean()),
+        **extra,
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", nargs="+", default=["mnist", "fashion_mnist"], choices=RADII)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--copies", type=int, default=1000)
+    parser.add_argument("--quick", action="store_true", help="a few epochs and images only")
+    parser.add_argument("--validation", action="store_true", help="on held-out images")
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+
+    @lru_cache(1)
+    def pixels(name):
+        images = load_images(name)
+        X, X_test = ((part / 255).astype(np.float32) for part in (images.X_train, images.X_test))
+        last = len(X) - HELD_OUT[name]
+        test = (X_test, images.y_test)
+        if options.validation:
+            test = (X[last:], images.y_train[last:])
+        train = (X[:last], images.y_train[:last])
+        if options.quick:
+            train = tuple(part[:5000] for part in train)
+        shape = (-1, *X.shape[1:3], X.shape[3] if X.ndim == 4 else 1)
+        X_test = test[0][: options.images].reshape(shape)
+        return (train[0].reshape(shape), train[1]), (X_test, test[1][: options.images])
+
+    def run(data, name, what):
+        (X, y), (X_test, y_test) = pixels(data)
+        if name == "no tokens":
+            net = noisy_network(X, y, float(what), data, options.quick)
+            return smoothed(net, X_test, y_test, float(what), options.copies)
+        model, certificate = models(data, options.quick)[name]
+        model, fit_seconds = fitted(data, name, model, X, y, options.quick)
+        if what == "certificate":
+            return {**certified(model, X_test, y_test, certificate), "fit_seconds": fit_seconds}
+        if what == "attacks":
+            return attacked(model, X_test, y_test, RADII[data])
+        return smoothed(model, X_test, y_test, float(what), options.copies)
+
+    work = []
+    for data in options.data:
+        for name in models(data, options.quick):
+            work.append((data, name, "certificate"))
+            if "network" in name:
+                work.append((data, name, "attacks"))
+        work.append((data, "16 tokens, residual network", str(SIGMAS[data][0])))
+        work += [(data, "no tokens", str(sigma)) for sigma in SIGMAS[data]]
+    settings = {key: value for key, value in vars(options).items() if key != "data"}
+    results = {data: {"radii": RADII[data], "rows": {}} for data in options.data}
+    curves = {data: ({}, {}) for data in options.data}
+    for (data, name, what), found in stages("whole_image", settings, work, run):
+        y_test, radii = pixels(data)[1][1], RADII[data]
+        rows = results[data]["rows"]
+        if what == "certificate":
+            right = np.array(found["prediction"]) == y_test
+            radius = np.where(right, found["radius"], -1.0)
+            kept = ("exact", "limited", "configurations", "changed_just_inside", "fit_seconds",
+                    "seconds_per_image", "seconds_besides_the_network")  # fmt: skip
+            rows[name] = table_row(radius, right.mean(), radii, **{k: found[k] for k in kept})
+            upper = np.where(right, found["adversarial_norm"], 0.0)
+            curves[data][0][name], curves[data][1][name] = radius, upper
+            if name.startswith("16"):
+                patch = np.where(right, found["patch_radius"], -1.0)
+                rows["the same, smallest patch radius"] = table_row(patch, right.mean(), radii)
+        elif what == "attacks":
+            norm = np.asarray(found["norm"])
+            radius = curves[data][0][name]
+            rows[name]["successes_below_the_certified_radius"] = int((norm < radius).sum())
+            for attack, norms in found["by_attack"].items():
+                left = [
+                    100 * float(((radius >= 0) & (np.asarray(norms) > e)).mean()) for e in radii
+                ]
+                rows[name].setdefault("left_by", {})[attack] = left
+            curves[data][1][name] = np.minimum(curves[data][1][name], norm)
+        else:
+            label = f"smoothing of {name.replace('no', 'a residual network without')}, sigma {what}"
+            label = label.replace("16 tokens, residual network", "the 16 tokens' network")
+            rows[label] = table_row(
+                found["radius"], found["clean"], radii, smoothing=True,
+                seconds_per_image=found["seconds_per_image"],
+            )  # fmt: skip
+            curves[data][0][label] = np.array(found["radius"])
+    for data in options.data:
+        radii, uppers = curves[data]
+        for name, upper in uppers.items():
+            row, eps = results[data]["rows"][name], np.array(RADII[data])
+            row["upper"] = (100 * (upper[:, None] > eps).mean(0)).tolist()
+            row["lower_above_upper"] = int((radii[name] > upper * (1 + 1e-9)).sum())
+        shown = {n: r for n, r in radii.items() if n != "additive network"}
+        display = CertifiedAccuracyDisplay.from_results(
+            shown, {n: u for n, u in uppers.items() if n in shown}, units="L2, [0, 1] pixels"
+        )
+        display.ax_.legend(fontsize=6)
+        display.ax_.set_xlim(0, 1.2 * RADII[data][-1])
+        suffix = "_quick" if options.quick or options.validation else ""
+        display.figure_.savefig(RESULTS / f"whole_image_{data}{suffix}.png", dpi=150)
+        results[data]["published"] = PUBLISHED.get(data, {})
+    for data, found in results.items():
+        for name, row in found["rows"].items():
+            numbers = " ".join(f"{v:5.1f}" for v in row["certified"])
+            print(f"{data:14} {name:48} {row['clean']:5.1f} {numbers} {row['average_radius']:.3f}")
+    if not (options.quick or options.validation):
+        save("whole_image", {"settings": settings, "data": results})
+
+
+if __name__ == "__main__":
+    main()
