@@ -83,7 +83,7 @@ def measure(data, options, seed):
     X, y, X_val, y_val = data
     options = {"per_channel": "shared", **options}
     vocabulary = PatchVocabulary(N_TOKENS, 4, random_state=seed, **options)
-    net = PatchNetClassifier(max_epochs=2, random_state=seed, autocast=True)
+    net = PatchNetClassifier(max_epochs=2, random_state=seed, autocast="auto")
     model = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", net)]).fit(X, y)
     vocabulary = model["vocab"]
     ids = vocabulary.tokenize(X_val)

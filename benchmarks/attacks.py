@@ -63,7 +63,7 @@ def fitted(images, name, epochs):
         return joblib.load(path)
     scaler = ChannelStandardizer().fit(images.X_train[:50_000])
     X = scaler.transform(images.X_train[:50_000]).astype(np.float32)
-    model = PatchNetClassifier(max_epochs=epochs, random_state=0, autocast=True)
+    model = PatchNetClassifier(max_epochs=epochs, random_state=0, autocast="auto")
     if MODELS[name] is not None:
         vocabulary = PatchVocabulary(patch_size=4, random_state=0, **MODELS[name])
         model = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", model)])

@@ -72,7 +72,7 @@ def main():
         start = time.perf_counter()
         vocabulary.fit(X)
         seconds = time.perf_counter() - start
-        net = PatchNetClassifier(max_epochs=options.epochs, random_state=0, autocast=True)
+        net = PatchNetClassifier(max_epochs=options.epochs, random_state=0, autocast="auto")
         net.fit(vocabulary.transform(X), y)
         model = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", net)])
         return {

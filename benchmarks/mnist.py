@@ -34,7 +34,7 @@ POSTER_BASELINE = 98.48
 def run(data, strategy, seed, epochs):
     """Train the discrete model and the baseline of one seed; return their figures."""
     X, y, X_val, y_val, X_test, y_test = data
-    net = PatchNetClassifier(max_epochs=epochs, random_state=seed, autocast=True)
+    net = PatchNetClassifier(max_epochs=epochs, random_state=seed, autocast="auto")
     start = time.perf_counter()
     if strategy == "baseline":
         model = net.fit(X, y)

@@ -55,7 +55,7 @@ def main():
         X, y, X_val, y_val = data[name]
         settings = {"per_channel": name == "cifar10" and "shared", **CANDIDATES[index][1]}
         vocabulary = PatchVocabulary(patch_size=4, random_state=0, **settings)
-        net = PatchNetClassifier(max_epochs=options.epochs, random_state=0, autocast=True)
+        net = PatchNetClassifier(max_epochs=options.epochs, random_state=0, autocast="auto")
         model = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", net)]).fit(X, y)
         radii = model.certify(X_val)
         return {

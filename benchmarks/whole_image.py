@@ -100,7 +100,7 @@ def network(data, module, epochs, n_tokens, patch_size, **options):
 
 
 def tokens(data, epochs):
-    size = {"module__width": 64, "module__depth": 2, "autocast": True}
+    size = {"module__width": 64, "module__depth": 2, "autocast": "auto"}
     radius = 0.2 if data == "cifar10" else 0.5
     patch_size = 4 if data == "cifar10" else 5
     return network(data, PatchResNet, epochs, 16, patch_size, flip_radius=radius, **size)
@@ -214,7 +214,7 @@ def noisy_network(X, y, sigma, data, quick):
     """The same residual network without tokens, trained on three noisy copies of each image."""
     net = PatchNetClassifier(
         PatchResNet, module__width=64, module__depth=2, max_epochs=1 if quick else 5,
-        batch_size=500, autocast=True, random_state=0, module__patch_size=4,
+        batch_size=500, autocast="auto", random_state=0, module__patch_size=4,
     )  # fmt: skip
     times = 1 if quick else 3
     model = SmoothedClassifier(net, sigma, augment=True, random_state=0)

@@ -173,6 +173,25 @@ def check_device(device):
     return found
 
 
+def check_autocast(autocast, device):
+    """Turn True, False or "auto" into whether to compute in bfloat16 on a device.
+
+    "auto" says so where it is faster: a CPU without instructions for it is far slower in bfloat16.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    if autocast not in (True, False, "auto"):
+        raise ValueError(f'autocast must be True, False or "auto", got {autocast!r}.')
+    if autocast != "auto":
+        return bool(autocast)
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def random_seed(random_state):
     """Draw a seed from a scikit-learn `random_state`.
 

@@ -36,8 +36,9 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     batch_size : int, default=128
     image_shape : tuple (H, W) or (H, W, C), default=None
         Shape of images that come as rows; None as in :class:`PatchVocabulary`.
-    autocast : bool, default=False
-        Whether to train in bfloat16 where torch does so; predictions stay in float32.
+    autocast : bool or "auto", default=False
+        Whether to train in bfloat16 where torch does so; predictions stay in float32.  "auto":
+        where the device has instructions for it, without which it is much slower.
     augment : callable or None, default=None
         Images (n, C, H, W) to images, before they become tokens, such as
         ``partial(flip_training.random_affine, degrees=10, translate=2)``.

@@ -10,6 +10,7 @@ from sklearn.base import is_classifier
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_patchcert import surrogates
+from sklearn_patchcert._validation import check_autocast
 from sklearn_patchcert.additive import Blocks, dual_leads
 from sklearn_patchcert.flip_training import (
     FLIPS,
@@ -40,8 +41,9 @@ def check_options(net):
         raise ValueError(f"flip_kind must be one of {FLIPS}, got {net.flip_kind!r}.")
     if net.augment is not None and not callable(net.augment):
         raise ValueError(f"augment must be callable or None, got {net.augment!r}.")
-    names = ("augment", "noise_std", "flip_radius", "flip_share", "flip_kind", "autocast")
+    names = ("augment", "noise_std", "flip_radius", "flip_share", "flip_kind")
     options = {name: getattr(net, name) for name in names}
+    options["autocast"] = check_autocast(net.autocast, net.device)
     options["certified_radius"] = net.certified_radius
     active = net.augment, net.noise_std, net.flip_radius * net.flip_share, net.certified_radius
     return options if any(active) else None

@@ -17,6 +17,7 @@ from skorch.dataset import Dataset
 from sklearn_patchcert._validation import (
     VersionedState,
     all_or_nothing,
+    check_autocast,
     check_device,
     check_images,
     isolated_seed,
@@ -254,6 +255,7 @@ class PatchNet(VersionedState, _Base):
         if self.lr_schedule not in ("cosine", None):
             raise ValueError(f"lr_schedule must be 'cosine' or None, got {self.lr_schedule!r}.")
         device = check_device(self.device)
+        check_autocast(self.autocast, device)
         images = check_images(self, X, reset=start, image_shape=self.image_shape)
         check_consistent_length(images, y)
         if start:
@@ -309,7 +311,8 @@ class PatchNet(VersionedState, _Base):
         step : dict with "loss" and "y_pred"
         """
         kind, batch = torch.device(self.device).type, self._prepared(batch, True)
-        with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.autocast):
+        half = check_autocast(self.autocast, self.device)
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
             return super().train_step_single(batch, **fit_params)
 
     def validation_step(self, batch, **fit_params):

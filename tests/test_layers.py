@@ -31,7 +31,7 @@ ROOMS = {  # module: what it may import of ours
     "loops": set(),
     "flip_training": {"flips", "surrogates"},
     "additive": {"engines"},
-    "disturbance": {"additive", "flip_training", "patches", "surrogates"},
+    "disturbance": {"_validation", "additive", "flip_training", "patches", "surrogates"},
     "nets": {"_validation", "disturbance", "loops", "networks"},
     "classifier": {"_validation", "nets"},
     "tokenised": {"encoding", "surrogates"},

@@ -394,6 +394,15 @@ def test_autocast_trains_and_predicts_in_single_precision(few, kind):
     assert (raw.view(np.uint32) % 2**16 != 0).mean() > 0.9
 
 
+def test_autocast_is_left_to_the_device_or_refused(few):
+    X, y = few
+    fast = torch.cuda.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    net = make(autocast="auto").fit(X, y)
+    assert same_weights(net, make(autocast=bool(fast)).fit(X, y))
+    with pytest.raises(ValueError, match="autocast must be"):
+        make(autocast="fast").fit(X, y)
+
+
 def test_quiet_unless_asked(few, capsys):
     net = make().fit(*few)
     net.predict(few[0])
