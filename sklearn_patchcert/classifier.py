@@ -41,7 +41,7 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         where the device has instructions for it, without which it is much slower.
     augment : callable or None, default=None
         Images (n, C, H, W) to images, before they become tokens, such as
-        ``partial(flip_training.random_affine, degrees=10, translate=2)``.
+        ``partial(flip_training.random_crop, pixels=4, mirror=True)``.
     noise_std : float, default=0.0
         Largest standard deviation of Gaussian noise that comes before the tokens, in the units of
         what reaches the vocabulary; such noise draws flips of tokens by their price.

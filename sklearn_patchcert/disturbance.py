@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,6 +58,7 @@ class Disturbance:
     options : dict
         Of :func:`check_options`.
     source : pair (vocabulary, images) or None
+        None: there are no tokens, and the images are disturbed as they are.
     like : ndarray (n, H, W, C)
         The same images made of tokens.
     device : str
@@ -69,18 +71,25 @@ class Disturbance:
     Raises
     ------
     ValueError
-        If there is no source, or it is of other images.
+        If there is no source for options that need one, or it is of other images.
     TypeError
         If the vocabulary gives ids.
     """
 
     def __init__(self, options, source, like, device):
+        self.options, self.device = dict(options), device
+        self.radius = self.options.pop("certified_radius")
+        self.blocks: Any = None
+        self.code: Any = None
         if source is None:
-            raise ValueError(
-                "augment, noise_std, flip_radius and certified_radius look at images before they "
-                "become tokens: fit the network as the last step of a CertifiedPatchClassifier, "
-                "right behind the vocabulary, or pass source=(vocabulary, images)."
-            )
+            if self.radius or options["flip_radius"]:
+                raise ValueError(
+                    "flip_radius and certified_radius look at images before they become tokens: "
+                    "fit the network as the last step of a CertifiedPatchClassifier, right behind "
+                    "the vocabulary, or pass source=(vocabulary, images)."
+                )
+            self.images = like
+            return
         vocabulary, images = source
         if isinstance(vocabulary, FrozenEstimator):
             vocabulary = vocabulary.estimator
@@ -92,18 +101,19 @@ class Disturbance:
                 f"The images of source have the shape {self.images.shape}, those made of tokens "
                 f"{like.shape}: nothing may come between the vocabulary and the network."
             )
-        self.options, self.vocabulary, self.device = dict(options), vocabulary, device
-        self.radius = self.options.pop("certified_radius")
+        self.vocabulary = vocabulary
         self.code = {
             "tokens": torch.as_tensor(vocabulary.vocabulary_, dtype=torch.float32, device=device),
             "patch_size": vocabulary.patch_size_,
             "per_channel": bool(vocabulary.per_channel_),
         }
-        self.blocks = None
 
     def made(self, images, target, network, criterion, training):
-        """Images (n, C, H, W) made of tokens; in training disturbed ones."""
+        """Images (n, C, H, W) made of tokens, if there are any; in training disturbed ones."""
         options = self.options if training else {}
+        if self.code is None:
+            names = ("augment", "noise_std") if training else ()
+            return disturbed_images(images.to(self.device), **{k: options[k] for k in names})
         return training_images(
             images.to(self.device),
             target.to(self.device),

@@ -162,6 +162,39 @@ def random_affine(images, *, degrees=0.0, translate=0.0, scale=0.0, shear=0.0):
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
+def random_crop(images, *, pixels=4, mirror=False, fill=0.0):
+    """Shift every image by whole pixels of its own, and mirror half of them where `mirror` says so.
+
+    Parameters
+    ----------
+    images : Tensor (n, C, H, W)
+    pixels : int
+        Largest shift along each side.
+    mirror : bool
+    fill : float
+        Value of what comes in from outside.
+
+    Returns
+    -------
+    images : Tensor (n, C, H, W)
+    """
+    n, _, height, width = images.shape
+    device = images.device
+    padded = functional.pad(images, (pixels,) * 4, value=fill)
+    down, right = torch.randint(2 * pixels + 1, (2, n, 1), device=device)
+    rows, cols = (
+        down + torch.arange(height, device=device),
+        right + torch.arange(width, device=device),
+    )
+    if mirror:
+        flipped = torch.rand(n, 1, device=device) < 0.5
+        cols = torch.where(flipped, cols.flip(1), cols)
+    picked = padded.permute(0, 2, 3, 1)[
+        torch.arange(n, device=device)[:, None, None], rows[:, :, None], cols[:, None, :]
+    ]
+    return picked.permute(0, 3, 1, 2)
+
+
 def _gradient(network, criterion, images, target, autocast):
     training = network.training
     network.eval()

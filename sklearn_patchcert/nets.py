@@ -213,8 +213,9 @@ class PatchNet(VersionedState, _Base):
         X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
         y : array-like (n,) or, for regression, (n,) or (n, n_outputs)
         source : pair of a fitted PatchVocabulary and images, or None
-            Where X comes from, ``vocabulary.transform(images)``: what the options that disturb
-            images before they become tokens need.  The certified pipelines pass it.
+            Where X comes from, ``vocabulary.transform(images)``, so that training images can be
+            disturbed before they become tokens.  The certified pipelines pass it.  None: X are
+            plain images, which `augment` and `noise_std` disturb as they are.
         **fit_params
             Go to the module's forward.
 

@@ -115,6 +115,55 @@ class PatchResNet(nn.Module):
         return self.head(x)
 
 
+class ImageResNet(nn.Module):
+    """A residual network on pixels, small and strong, for images of about 28 or 32 pixels.
+
+    A convolution, three that double the channels and halve the sides, a residual block of two
+    convolutions behind the first and the last of these (the layout of the fast CIFAR-10 networks
+    of DAWNBench; residual blocks: He, Zhang, Ren, Sun, CVPR 2016).
+
+    Parameters
+    ----------
+    image_shape : tuple (H, W, C)
+    n_outputs : int
+    mean, std : sequence of float (C,)
+        Of the channels of the training images.
+    width : int
+        Channels of the first convolution; the last has eight times as many.
+    mirror : bool
+        Whether to predict the mean of the outputs for an image and for its mirror image.
+    """
+
+    def __init__(self, image_shape, n_outputs, mean=(0.0,), std=(1.0,), width=32, mirror=False):
+        super().__init__()
+        for name, values in (("mean", mean), ("std", std)):
+            column = torch.as_tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
+            self.register_buffer(name, column)
+        self.mirror = mirror
+        self.features = nn.Sequential(
+            *_block(image_shape[2], width),
+            *_block(width, 2 * width),
+            nn.MaxPool2d(2, ceil_mode=True),
+            _Residual(2 * width),
+            *_block(2 * width, 4 * width),
+            nn.MaxPool2d(2, ceil_mode=True),
+            *_block(4 * width, 8 * width),
+            nn.MaxPool2d(2, ceil_mode=True),
+            _Residual(8 * width),
+            nn.AdaptiveMaxPool2d(1),
+            nn.Flatten(),
+        )
+        self.head = nn.Linear(8 * width, n_outputs)
+
+    def forward(self, images):
+        """Images (n, C, H, W) to logits or values (n, n_outputs)."""
+        images = (images - self.mean) / self.std
+        logits = self.head(self.features(images))
+        if self.mirror and not self.training:
+            logits = (logits + self.head(self.features(images.flip(3)))) / 2
+        return logits
+
+
 class AdditivePatchNet(nn.Module):
     """Logits that are sums over blocks of patches, each block seen by itself.
 
@@ -166,6 +215,17 @@ class AdditivePatchNet(nn.Module):
 
 def _block(inputs, outputs):
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), _BatchNorm(outputs), nn.ReLU()
+
+
+class _Residual(nn.Module):
+    """Two convolutions beside nothing."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.inner = nn.Sequential(*_block(width, width), *_block(width, width))
+
+    def forward(self, x):
+        return x + self.inner(x)
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from sklearn_patchcert.classifier import PatchNetClassifier, PatchNetRegressor
-from sklearn_patchcert.disturbance import Source
+from sklearn_patchcert.disturbance import Source, check_options
 from sklearn_patchcert.image_certificates import certify_prediction
 from sklearn_patchcert.preprocessing import IDENTITY, then
 from sklearn_patchcert.torch_modules import as_torch_module
@@ -56,8 +56,14 @@ class _CertifiedPipeline(Pipeline):
         self
         """
         name, last = self.steps[-1]
-        if has_fit_parameter(last, "source") and not get_config()["enable_metadata_routing"]:
-            params.setdefault(f"{name}__source", Source(self, X))
+        if has_fit_parameter(last, "source"):
+            if not get_config()["enable_metadata_routing"]:
+                params.setdefault(f"{name}__source", Source(self, X))
+            elif check_options(last) is not None:
+                raise ValueError(
+                    f"The options of {name!r} that disturb images need to know those before the "
+                    "tokens, which metadata routing keeps from it: disable the routing."
+                )
         return super().fit(X, y, **params)
 
     def certify(self, X, norm="l2", *, return_witness=False):

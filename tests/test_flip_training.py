@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn import config_context
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import MinMaxScaler
@@ -16,8 +17,8 @@ from sklearn_patchcert import (
     PatchVocabulary,
     prediction,
 )
-from sklearn_patchcert.flip_training import random_affine, training_images
-from sklearn_patchcert.networks import PatchResNet
+from sklearn_patchcert.flip_training import random_affine, random_crop, training_images
+from sklearn_patchcert.networks import ImageResNet, PatchResNet
 from sklearn_patchcert.patches import images_to_patches
 
 DIGITS = load_digits()
@@ -179,7 +180,7 @@ def test_images_held_out_are_not_disturbed():
 
 def test_errors_say_what_to_do_and_leave_nothing_half_fitted():
     made = PatchVocabulary(8, random_state=0).fit_transform(X)
-    net = PatchNetClassifier(max_epochs=1, noise_std=1.0)
+    net = PatchNetClassifier(max_epochs=1, flip_radius=1.0)
     with pytest.raises(ValueError, match="last step of a CertifiedPatchClassifier"):
         net.fit(made, y)
     assert not hasattr(net, "classes_")
@@ -215,3 +216,46 @@ def test_affine_changes_are_none_at_zero_and_keep_constants():
     torch.manual_seed(0)
     moved = random_affine(images[:1].expand(4, -1, -1, -1), translate=2)
     assert not torch.allclose(moved[0], moved[1])  # each image in its own way
+
+
+def test_crops_are_windows_of_the_padded_image():
+    torch.manual_seed(0)
+    images = torch.rand(40, 2, 5, 6)
+    moved = random_crop(images, pixels=2, mirror=True, fill=-1.0)
+    padded = torch.nn.functional.pad(images, (2,) * 4, value=-1.0)
+    windows = padded.unfold(2, 5, 1).unfold(3, 6, 1).permute(0, 2, 3, 1, 4, 5)
+    windows = torch.cat([windows, windows.flip(5)], dim=1).flatten(1, 2)
+    found = (windows == moved[:, None]).flatten(2).all(2)
+    assert found.any(1).all()
+    assert len(set(found.int().argmax(1).tolist())) > 10
+    torch.testing.assert_close(random_crop(images, pixels=0), images)
+
+
+def test_plain_images_are_disturbed_as_they_are():
+    def darken(images):
+        return images * 0
+
+    net = PatchNetClassifier(max_epochs=1, augment=darken, random_state=0)
+    blank = PatchNetClassifier(max_epochs=1, random_state=0)
+    mean, std = X.mean(), X.std()
+    sizes = {"module__mean": [mean], "module__std": [std]}
+    net.set_params(**sizes).fit(X, y)
+    blank.set_params(**sizes).fit(X * 0, y)
+    for ours, theirs in zip(net.module_.parameters(), blank.module_.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_routing_that_hides_the_images_is_refused():
+    model = CertifiedPatchClassifier().set_params(clf__noise_std=1.0, vocab__n_tokens=4)
+    with config_context(enable_metadata_routing=True), pytest.raises(ValueError, match="routing"):
+        model.fit(X, y)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 7, 3), (28, 28, 1)])
+def test_the_residual_network_on_pixels_takes_any_image(shape, mirror):
+    channels = [0.0] * shape[2], [1.0] * shape[2]
+    net = ImageResNet(shape, 3, *channels, width=2, mirror=mirror).eval()
+    images = torch.randn(4, shape[2], *shape[:2])
+    assert net(images).shape == (4, 3)
+    assert torch.allclose(net(images), net(images.flip(3)), atol=1e-5) == (mirror or shape[1] == 1)

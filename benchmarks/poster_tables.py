@@ -1,0 +1,196 @@
+"""Both tables of the poster, reproduced for one data set, and what the poster does not show.
+
+    python benchmarks/poster_tables.py --dataset mnist|fashion_mnist|cifar10 [--seeds 3] [--quick]
+
+Shows, for an undefended network, a learned vocabulary, a denoised one and the vocabulary that we
+like best: accuracy, mean radius of a patch (L2), its sum over an image (a slack statistic, not a
+radius), accuracy under one step of projected gradient descent (SSPGD; through the straight-through
+and the soft gradient, the lower counts), and accuracy and average certified radius of randomized
+smoothing.  And what the poster lacks: the worst case over the attacks of this library, the search
+over tokens among them, on the first test images.  Units are standardised pixels, L2 over a whole
+image for attacks and smoothing.  Hyper-parameters were chosen by benchmarks/choices.py on images
+that are held out from training; the test set is used once per model.
+
+Every stage is written as it ends, models are kept, and a run that was stopped goes on.  `--quick`
+is a smoke test on scikit-learn's digits.  Result: benchmarks/results/poster_<data set>.json.
+"""
+
+import argparse
+import time
+from functools import lru_cache
+
+import joblib
+import numpy as np
+import torch
+from common import RESULTS, save, spread, stages
+from configurations import EPS, HELD_OUT, SIGMA, models, standardised
+from sklearn.frozen import FrozenEstimator
+
+from sklearn_patchcert import PatchNetClassifier, SmoothedClassifier
+from sklearn_patchcert.robustness import run_attack
+
+SOFT = [{"gradient": "soft", "temperature": t} for t in (0.5, 1.0, 4.0)]
+ATTACKS = {
+    "PGD, 40 steps": ("pgd", {"steps": 40}),
+    "Auto-PGD, cross-entropy": ("apgd-ce", {"steps": 40}),
+    "Auto-PGD, DLR": ("apgd-dlr", {"steps": 40}),
+    "Square, 300 queries": ("square", {"steps": 300}),
+    "Auto-PGD, cross-entropy, soft gradient": ("apgd-ce", {"steps": 40, **SOFT[1]}),
+    "transfer from the undefended network": ("apgd-ce", {"steps": 40}),
+    "search over tokens": ("flips", {}),
+}
+OF_TOKENS = ("soft", "transfer", "tokens")
+
+
+def estimate(dataset, chosen, data):
+    """Seconds that the training of one seed takes, from one step of each network."""
+    X, y = data["train"]
+    total = 0.0
+    for model in models(dataset, 0, chosen).values():
+        net = model if isinstance(model, PatchNetClassifier) else model[-1]
+        if not isinstance(net, PatchNetClassifier):
+            continue
+        epochs, size = net.max_epochs, min(len(X), 2 * net.batch_size)
+        probe = PatchNetClassifier(net.module, batch_size=net.batch_size, max_epochs=1)
+        probe.set_params(**{k: v for k, v in net.get_params().items() if k.startswith("module__")})
+        start = time.perf_counter()
+        probe.fit(X[:size], y[:size])
+        total += (time.perf_counter() - start) * epochs * len(X) / size
+    return total
+
+
+def fitted(dataset, name, seed, chosen, data):
+    """A model and the seconds of its fit, kept between runs."""
+    path = RESULTS / f"poster.{dataset}.{name}.{seed}.partial.joblib"
+    if not path.exists():
+        model = models(dataset, seed, chosen)[name]
+        start = time.perf_counter()
+        model.fit(*data["train"])
+        joblib.dump((model, time.perf_counter() - start), path)
+    return joblib.load(path)
+
+
+def clean(model, data):
+    """Accuracies and radii."""
+    found = {
+        f"{part}_accuracy": 100 * float(model.score(*data[part])) for part in ("validation", "test")
+    }
+    if hasattr(model, "certify"):
+        radii = model.certify(data["test"][0])
+        radii = radii.reshape(len(radii), -1)
+        found["mean_radius"] = float(radii.mean())
+        found["summed_radius"] = float(radii.sum(1).mean())
+        found["smallest_radius"] = float(radii.min(1).mean())
+    return found
+
+
+def one_step(model, X, y, eps):
+    """Accuracy that SSPGD leaves, by gradient, and the lowest."""
+    gradients = [{"gradient": "bpda"}, *(SOFT if hasattr(model, "certify") else [])]
+    left = {}
+    for options in gradients:
+        found = run_attack(model, X, y, "sspgd", eps=eps, **options)
+        label = " ".join(map(str, options.values()))
+        left[label] = 100 * float((found.correct & ~found.success).mean())
+    return {"left": left, "sspgd": min(left.values())}
+
+
+def worst(model, undefended, X, y, eps):
+    """Accuracy that all attacks together leave, and each."""
+    standing, left = model.predict(X) == y, {}
+    clean = 100 * float(standing.mean())
+    smallest = np.full(len(X), np.inf)
+    for name, (attack, options) in ATTACKS.items():
+        if not hasattr(model, "certify") and any(word in name for word in OF_TOKENS):
+            continue
+        extra = {"source": undefended} if name.startswith("transfer") else {}
+        found = run_attack(model, X, y, attack, eps=eps, **options, **extra)
+        left[name] = 100 * float((found.correct & ~found.success).mean())
+        standing &= ~found.success
+        smallest = np.minimum(smallest, np.where(found.success, found.norms, np.inf))
+    below = 0
+    if hasattr(model, "certify"):
+        below = int((smallest < model.certify(X).reshape(len(X), -1).min(1)).sum())
+    return {
+        "clean": clean,
+        "left": left,
+        "worst_case": 100 * float(standing.mean()),
+        "successes_below_the_certified_radius": below,
+    }
+
+
+def smoothing(model, X, y, sigma, copies):
+    """Accuracy and average certified radius of randomized smoothing, as it is trained."""
+    smoothed = SmoothedClassifier(FrozenEstimator(model), sigma, n=copies, random_state=0)
+    classes, radii = smoothed.fit(X, y).certify(X)
+    return {
+        "smoothing_accuracy": 100 * float((classes == y).mean()),
+        "smoothing_radius": float(np.where(classes == y, radii, 0).mean()),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default="mnist", choices=[*HELD_OUT])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=1000, help="attacked by the whole suite")
+    parser.add_argument("--smoothed", type=int, default=200, help="images that are smoothed")
+    parser.add_argument("--copies", type=int, default=1000)
+    parser.add_argument("--quick", action="store_true", help="a smoke test on digits")
+    options = parser.parse_args()
+    if options.quick:
+        options.dataset, options.seeds, options.images = "digits", 1, 30
+        options.smoothed, options.copies = 10, 100
+    dataset, eps, sigma = options.dataset, EPS[options.dataset], SIGMA[options.dataset]
+    data = lru_cache(1)(lambda: standardised(dataset))
+
+    def run(name, seed, what):
+        (X, y), chosen = data()["test"], None
+        if what == "fit":
+            model, seconds = fitted(dataset, name, seed, chosen, data())
+            return {"fit_seconds": seconds, **clean(model, data())}
+        model, _ = fitted(dataset, name, seed, chosen, data())
+        some = slice(options.images)
+        if what == "sspgd":
+            return one_step(model, X[:10_000:10] if len(X) > 2000 else X, y[: len(y) : 10]
+                            if len(y) > 2000 else y, eps)  # fmt: skip
+        if what == "attacks":
+            undefended, _ = fitted(dataset, "undefended", seed, chosen, data())
+            return worst(model, undefended, X[some], y[some], eps)
+        some = slice(options.smoothed)
+        return smoothing(model, X[some], y[some], sigma, options.copies)
+
+    torch.manual_seed(0)
+    names = [*models(dataset, 0, None)]
+    print(f"training takes about {estimate(dataset, None, data()) / 60:.0f} minutes a seed")
+    work = []
+    for seed in range(options.seeds):
+        for name in names:
+            work += [(name, seed, "fit"), (name, seed, "sspgd")]
+            work += [(name, seed, what) for what in ("attacks", "smoothing") if seed == 0]
+    rows = {name: {} for name in names}
+    settings = vars(options)
+    for (name, _, what), found in stages(f"poster_{dataset}", settings, work, run):
+        if what == "attacks":
+            rows[name]["attacks"] = found
+            continue
+        for key, value in found.items():
+            kept = rows[name].setdefault(key, [])
+            kept.append(value)
+    for name, row in rows.items():
+        for key, values in row.items():
+            if isinstance(values, list) and not isinstance(values[0], dict):
+                row[key] = spread(values)
+        cells = [
+            row[k]["mean"] if k in row else np.nan
+            for k in ("test_accuracy", "mean_radius", "summed_radius", "sspgd",
+                      "smoothing_accuracy", "smoothing_radius")
+        ]  # fmt: skip
+        print(f"{name:24}" + "".join(f"{c:9.2f}" for c in cells), row["attacks"]["worst_case"])
+    if not options.quick:
+        result = {"settings": settings, "eps": eps, "sigma": sigma, "rows": rows}
+        save(f"poster_{dataset}", result)
+
+
+if __name__ == "__main__":
+    main()
