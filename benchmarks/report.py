@@ -175,7 +175,46 @@ def attacks(result):
     return lines
 
 
+def whole_image(result):
+    """Certified accuracies of whole images, with the upper bounds of attacks, and smoothing's."""
+    lines = []
+    for data, found in result["data"].items():
+        radii = [f"{r:.2f}" for r in found["radii"]]
+        lines += [
+            f"| {data} | clean | {' | '.join(radii)} | average radius | s an image |",
+            "|---|---|" + "---|" * len(radii) + "---|---|",
+        ]
+        for name, row in found["rows"].items():
+            upper = row.get("upper", [None] * len(radii))
+            cells = [
+                f"{low:.1f}" + ("" if high is None or high < low + 0.05 else f" ≤ {high:.1f}")
+                for low, high in zip(row["certified"], upper, strict=True)
+            ]
+            seconds = row.get("seconds_per_image")
+            last = "" if seconds is None else f"{seconds:.2f}"
+            lines.append(
+                f"| {name} | {row['clean']:.1f} | {' | '.join(cells)} "
+                f"| {row['average_radius']:.2f} | {last} |"
+            )
+        for name, row in found["published"].items():
+            cells = ["" if value is None else f"{value:.1f}" for value in row]
+            lines.append(f"| *{name}* | {' | '.join(cells)} | | |")
+        lines.append("")
+    rows = [row for found in result["data"].values() for row in found["rows"].values()]
+    below = sum(row.get("successes_below_the_certified_radius", 0) for row in rows)
+    settings, machine = result["settings"], result["environment"]
+    lines += [
+        f"Certified accuracy in %, L2 in [0, 1] pixels, first {settings['images']:,} test images, "
+        "one seed; behind ≤ what the strongest attack leaves, where that is more. Smoothing is "
+        f"probabilistic (alpha 0.001, {settings['copies']:,} copies), the others are proofs. Rows "
+        f"in italics are published figures. Successes of attacks below a certified radius: {below}."
+        f" `python benchmarks/whole_image.py`, {machine['processor']}, torch {machine['torch']}.",
+    ]
+    return lines
+
+
 TABLES = {
+    "whole_image": whole_image,
     "mnist": mnist,
     "certify": certify,
     "soundness": soundness,
