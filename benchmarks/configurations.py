@@ -1,6 +1,6 @@
 """What the tables of the poster are made of: the data in its units, and the models.
 
-The figures of a model are those of the test set; everything here was chosen by benchmarks/choices.py
+The figures of a model are those of the test set; all of this was chosen by benchmarks/choices.py
 on images that are held out from training.
 """
 
