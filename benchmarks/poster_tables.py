@@ -21,7 +21,6 @@ from functools import lru_cache
 
 import joblib
 import numpy as np
-import torch
 from common import RESULTS, save, spread, stages
 from configurations import EPS, HELD_OUT, SIGMA, models, standardised
 from sklearn.frozen import FrozenEstimator
@@ -42,11 +41,11 @@ ATTACKS = {
 OF_TOKENS = ("soft", "transfer", "tokens")
 
 
-def estimate(dataset, chosen, data):
+def estimate(dataset, data):
     """Seconds that the training of one seed takes, from one step of each network."""
     X, y = data["train"]
     total = 0.0
-    for model in models(dataset, 0, chosen).values():
+    for model in models(dataset, 0).values():
         net = model if isinstance(model, PatchNetClassifier) else model[-1]
         if not isinstance(net, PatchNetClassifier):
             continue
@@ -59,11 +58,11 @@ def estimate(dataset, chosen, data):
     return total
 
 
-def fitted(dataset, name, seed, chosen, data):
+def fitted(dataset, name, seed, data):
     """A model and the seconds of its fit, kept between runs."""
     path = RESULTS / f"poster.{dataset}.{name}.{seed}.partial.joblib"
     if not path.exists():
-        model = models(dataset, seed, chosen)[name]
+        model = models(dataset, seed)[name]
         start = time.perf_counter()
         model.fit(*data["train"])
         joblib.dump((model, time.perf_counter() - start), path)
@@ -145,24 +144,20 @@ def main():
     data = lru_cache(1)(lambda: standardised(dataset))
 
     def run(name, seed, what):
-        (X, y), chosen = data()["test"], None
+        (X, y), most = data()["test"], options.images
+        model, seconds = fitted(dataset, name, seed, data())
         if what == "fit":
-            model, seconds = fitted(dataset, name, seed, chosen, data())
             return {"fit_seconds": seconds, **clean(model, data())}
-        model, _ = fitted(dataset, name, seed, chosen, data())
-        some = slice(options.images)
         if what == "sspgd":
-            return one_step(model, X[:10_000:10] if len(X) > 2000 else X, y[: len(y) : 10]
-                            if len(y) > 2000 else y, eps)  # fmt: skip
+            return one_step(model, X[: 5 * most], y[: 5 * most], eps)
         if what == "attacks":
-            undefended, _ = fitted(dataset, "undefended", seed, chosen, data())
-            return worst(model, undefended, X[some], y[some], eps)
+            undefended, _ = fitted(dataset, "undefended", seed, data())
+            return worst(model, undefended, X[:most], y[:most], eps)
         some = slice(options.smoothed)
         return smoothing(model, X[some], y[some], sigma, options.copies)
 
-    torch.manual_seed(0)
-    names = [*models(dataset, 0, None)]
-    print(f"training takes about {estimate(dataset, None, data()) / 60:.0f} minutes a seed")
+    names = [*models(dataset, 0)]
+    print(f"training takes about {estimate(dataset, data()) / 60:.0f} minutes a seed")
     work = []
     for seed in range(options.seeds):
         for name in names:
@@ -173,13 +168,11 @@ def main():
     for (name, _, what), found in stages(f"poster_{dataset}", settings, work, run):
         if what == "attacks":
             rows[name]["attacks"] = found
-            continue
-        for key, value in found.items():
-            kept = rows[name].setdefault(key, [])
-            kept.append(value)
+        for key, value in found.items() if what != "attacks" else ():
+            rows[name].setdefault(key, []).append(value)
     for name, row in rows.items():
         for key, values in row.items():
-            if isinstance(values, list) and not isinstance(values[0], dict):
+            if key not in ("attacks", "left"):
                 row[key] = spread(values)
         cells = [
             row[k]["mean"] if k in row else np.nan

@@ -285,7 +285,8 @@ def _cells(patches, tokens, weights, norm, device, engine):
     kinds, kind_of = np.unique(weights, axis=0, return_inverse=True)
     for kind, weight in enumerate(kinds):
         members = np.flatnonzero(kind_of.ravel() == kind) if len(kinds) > 1 else slice(None)
-        padding = np.asarray(patches[0, members][0], dtype=np.float64) * (weight == 0)
+        # +0.0 elsewhere, never -0.0: these bytes are a key
+        padding = np.where(weight == 0, np.asarray(patches[0, members][0], dtype=np.float64), 0.0)
         name = _engine_name(engine, device, len(kinds))
         cell = _prepare(tokens.tobytes(), weight.tobytes(), padding.tobytes(), norm, name, device)
         block = patches[:, members].reshape(-1, dim)

@@ -1,5 +1,6 @@
 """The engines agree to the last bit, whatever the tokens, the patches and the units."""
 
+import itertools
 import subprocess
 import sys
 
@@ -153,3 +154,12 @@ def test_a_second_process_need_not_compile(digits):
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
     assert found.stdout.strip() == "0"
+
+
+def test_tokens_are_prepared_once_whatever_the_sign_of_the_patches():
+    tokens = np.random.default_rng(5).normal(size=(7, 3))
+    voronoi.tokenize(np.ones((1, 1, 3)), tokens)
+    before = voronoi._prepare.cache_info().misses
+    for signs in itertools.product([-1.0, 0.0, 1.0], repeat=3):
+        voronoi.tokenize(np.reshape(signs, (1, 1, 3)), tokens)
+    assert voronoi._prepare.cache_info().misses == before
