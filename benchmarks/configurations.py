@@ -56,6 +56,14 @@ CHOSEN = {
         "learned": {"n_tokens": 16, "noise_std": 0.2},
         "denoised": {"n_tokens": 64, "strategy": "denoised"},
     },
+    "mnist": {
+        "learned": {"n_tokens": 20},
+        "denoised": {"n_tokens": 1024, "strategy": "denoised"},
+    },
+    "fashion_mnist": {  # MNIST's: nothing was chosen
+        "learned": {"n_tokens": 20},
+        "denoised": {"n_tokens": 1024, "strategy": "denoised"},
+    },
 }
 
 

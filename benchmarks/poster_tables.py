@@ -22,7 +22,7 @@ from functools import lru_cache
 import joblib
 import numpy as np
 from common import RESULTS, save, spread, stages
-from configurations import EPS, HELD_OUT, SIGMA, models, standardised
+from configurations import EPS, HELD_OUT, POSTER, SIGMA, models, standardised
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_patchcert import PatchNetClassifier, SmoothedClassifier
@@ -182,6 +182,7 @@ def main():
         print(f"{name:24}" + "".join(f"{c:9.2f}" for c in cells), row["attacks"]["worst_case"])
     if not options.quick:
         result = {"settings": settings, "eps": eps, "sigma": sigma, "rows": rows}
+        result["poster"] = POSTER.get(dataset, {})
         save(f"poster_{dataset}", result)
 
 

@@ -213,7 +213,47 @@ def whole_image(result):
     return lines
 
 
+def poster(result):
+    """The poster's columns, its own rows in italics, and the worst case of all attacks."""
+    lines = [
+        "| model | accuracy % | patch radius | sum (no radius) | SSPGD % | worst attack % "
+        "| smoothing % | smoothing's radius |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    columns = ("test_accuracy", "mean_radius", "summed_radius", "sspgd")
+    for name, row in result["rows"].items():
+        cells = [_cell(row.get(key)) for key in columns]
+        cells.append(f"{row['attacks']['worst_case']:.1f}")
+        cells += [_cell(row.get(key)) for key in ("smoothing_accuracy", "smoothing_radius")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+        if name in result["poster"]:
+            accuracy, patch, total, smooth, radius, step = result["poster"][name]
+            shown = [accuracy, patch, total, step, None, smooth, radius]
+            cells = ["" if value is None else f"{value:.2f}" for value in shown]
+            lines.append(f"| *the poster's* | {' | '.join(cells)} |")
+    settings, machine = result["settings"], result["environment"]
+    below = sum(
+        row["attacks"]["successes_below_the_certified_radius"] for row in result["rows"].values()
+    )
+    seeds = settings["seeds"]
+    lines += [
+        "",
+        f"{settings['dataset']}, test set, standardised pixels, "
+        + ("one seed" if seeds == 1 else f"mean ± standard deviation over {seeds} seeds")
+        + f"; SSPGD (the lower of straight-through and soft gradient) and all attacks at L2 "
+        f"{result['eps']:g}, on {5 * settings['images']:,} and {settings['images']:,} images; "
+        f"smoothing at sigma {result['sigma']:g} on {settings['smoothed']} images, "
+        f"{settings['copies']:,} copies, of networks that were not trained for it. Successes below "
+        f"the certified radius: {below}. `python benchmarks/poster_tables.py --dataset "
+        f"{settings['dataset']}`, {machine['processor']}, torch {machine['torch']}.",
+    ]
+    return lines
+
+
 TABLES = {
+    "poster_mnist": poster,
+    "poster_fashion_mnist": poster,
+    "poster_cifar10": poster,
     "whole_image": whole_image,
     "mnist": mnist,
     "certify": certify,
@@ -225,7 +265,10 @@ TABLES = {
 
 
 def _cell(value, digits=2):
-    return "" if value is None else f"{value['mean']:.{digits}f} ± {value['std']:.{digits}f}"
+    if value is None:
+        return ""
+    mean = f"{value['mean']:.{digits}f}"
+    return mean if len(value["values"]) == 1 else f"{mean} ± {value['std']:.{digits}f}"
 
 
 def filled(text):

@@ -1,6 +1,7 @@
 """Certified predictions of whole images, beside attacks, smoothing and the literature.
 
     python benchmarks/whole_image.py [--images 1000] [--data mnist fashion_mnist cifar10]
+                                     [--models NAME ...]
 
 Shows, on the first test images, pixels in [0, 1] and L2 over the whole image, the part classified
 correctly with a certified radius of at least eps, for
@@ -8,29 +9,34 @@ correctly with a certified radius of at least eps, for
   and with a larger target and (but CIFAR-10) images shifted by a pixel each way;
 - 16 tokens of a few pixels with a residual network that sees flipped tokens in training: by the
   smallest patch radius and by enumeration;
+- a committee of two sets of prototypes and that network, which vote;
 - networks additive over blocks of patches, trained with noise and trained on the bound;
 - randomized smoothing of that residual network, and of a network without tokens that was trained
   on the noise (probabilistic, alpha 0.001, n noisy copies).
 Upper bounds: what the attacks leave; of prototypes also the adversarial images of the certificate.
-Successes of any attack below a certified radius are counted.  Everything was chosen on the last
+Successes of any attack below a certified radius are counted.  `--models` measures some rows only
+and leaves the others, and the pictures, as they are.  Everything was chosen on the last
 10,000 training images of MNIST, none of which is trained on; one seed.
 
 Result: benchmarks/results/whole_image.json and whole_image_<data>.png.
 """
 
 import argparse
+import json
+import os
 import time
 from functools import lru_cache, partial
 
 import joblib
 import numpy as np
 import torch
-from common import RESULTS, save, stages
+from common import RESULTS, environment, save, stages
 from sklearn.frozen import FrozenEstimator
 from sklearn.naive_bayes import CategoricalNB
 
 from sklearn_patchcert import (
     CertifiedAccuracyDisplay,
+    CertifiedCommittee,
     CertifiedPatchClassifier,
     PatchNetClassifier,
     PatchVocabulary,
@@ -128,15 +134,35 @@ def models(data, quick):
             prototypes(data, TARGETS[data], 1 if quick else 6),
             {"cells": True},
         ),
+        "prototypes, smaller target": (
+            prototypes(data, 0.4 * TARGETS[data], 1 if quick else 5),
+            {"cells": True},
+        ),
+        COMMITTEE: (None, {"cells": True, "max_configurations": 8000}),
     }
+
+
+COMMITTEE = "committee of prototypes and network"
+MEMBERS = ("prototypes", "prototypes, smaller target", "16 tokens, residual network")
+
+
+def committee(data, X, y, quick):
+    """Three of the models, already fitted, that vote; and the seconds of their fits."""
+    found = [fitted(data, name, models(data, quick)[name][0], X, y, quick) for name in MEMBERS]
+    members = [
+        (name, FrozenEstimator(model)) for name, (model, _) in zip(MEMBERS, found, strict=True)
+    ]
+    return CertifiedCommittee(members).fit(X, y), sum(seconds for _, seconds in found)
 
 
 def fitted(data, name, model, X, y, quick):
     """A model and the seconds of its fit, kept between runs."""
+    if name == COMMITTEE:
+        return committee(data, X, y, quick)
     path = RESULTS / f"whole_image.{data}.{name.replace(' ', '_')}.{quick}.partial.joblib"
     if not path.exists():
         start = time.perf_counter()
-        if name == "prototypes, larger target" and data != "cifar10":
+        if name.startswith("prototypes,") and data != "cifar10":
             X = np.concatenate([np.roll(X, shift, (1, 2)) for shift in SHIFTS])
             y = np.tile(y, len(SHIFTS))
         model.fit(X, y)
@@ -147,7 +173,8 @@ def fitted(data, name, model, X, y, quick):
 def certified(model, X, y, options):
     """Radii of the images, and where the time went."""
     spent, clock = [0.0], [0.0]
-    net = getattr(model[-1], "module_", None)
+    alone = hasattr(model, "certify")
+    net = getattr(model[-1], "module_", None) if alone else None
     hooks = []
     if net is not None:
         hooks = [
@@ -172,7 +199,7 @@ def certified(model, X, y, options):
         "prediction": found.prediction.tolist(),
         "radius": found.radius.tolist(),
         "adversarial_norm": np.where(there, norms, np.inf).tolist(),
-        "patch_radius": model.certify(X).reshape(len(X), -1).min(1).tolist(),
+        "patch_radius": model.certify(X).reshape(len(X), -1).min(1).tolist() if alone else None,
         "exact": float(found.exact.mean()),
         "limited": float(found.limited.mean()),
         "configurations": float(found.n_configurations.mean()),
@@ -239,9 +266,10 @@ def main():
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--copies", type=int, default=1000)
     parser.add_argument("--quick", action="store_true", help="a few epochs and images only")
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="measure these rows only")
     parser.add_argument("--validation", action="store_true", help="on held-out images")
     options = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
 
     @lru_cache(1)
     def pixels(name):
@@ -273,13 +301,15 @@ def main():
 
     work = []
     for data in options.data:
-        for name in models(data, options.quick):
+        for name in options.models or models(data, options.quick):
             work.append((data, name, "certificate"))
-            if "network" in name:
+            if "network" in name and name != COMMITTEE:
                 work.append((data, name, "attacks"))
+        if options.models:
+            continue
         work.append((data, "16 tokens, residual network", str(SIGMAS[data][0])))
         work += [(data, "no tokens", str(sigma)) for sigma in SIGMAS[data]]
-    settings = {key: value for key, value in vars(options).items() if key != "data"}
+    settings = {key: value for key, value in vars(options).items() if key not in ("data", "models")}
     results = {data: {"radii": RADII[data], "rows": {}} for data in options.data}
     curves = {data: ({}, {}) for data in options.data}
     for (data, name, what), found in stages("whole_image", settings, work, run):
@@ -293,7 +323,7 @@ def main():
             rows[name] = table_row(radius, right.mean(), radii, **{k: found[k] for k in kept})
             upper = np.where(right, found["adversarial_norm"], 0.0)
             curves[data][0][name], curves[data][1][name] = radius, upper
-            if "additive" in name:  # its network is asked once, for a table
+            if "additive" in name or name == COMMITTEE:  # its network is asked once, for a table
                 del rows[name]["seconds_besides_the_network"]
             if name.startswith("16"):
                 patch = np.where(right, found["patch_radius"], -1.0)
@@ -328,15 +358,23 @@ def main():
         )
         display.ax_.legend(fontsize=6)
         display.ax_.set_xlim(0, 1.2 * RADII[data][-1])
-        suffix = "_quick" if options.quick or options.validation else ""
+        suffix = "_quick" if options.quick or options.validation or options.models else ""
         display.figure_.savefig(RESULTS / f"whole_image_{data}{suffix}.png", dpi=150)
         results[data]["published"] = PUBLISHED.get(data, {})
     for data, found in results.items():
         for name, row in found["rows"].items():
             numbers = " ".join(f"{v:5.1f}" for v in row["certified"])
             print(f"{data:14} {name:48} {row['clean']:5.1f} {numbers} {row['average_radius']:.3f}")
-    if not (options.quick or options.validation):
-        save("whole_image", {"settings": settings, "data": results})
+    if options.quick or options.validation:
+        return
+    if options.models:
+        kept = json.loads((RESULTS / "whole_image.json").read_text())
+        for data, found in results.items():
+            for row in found["rows"].values():
+                row["environment"] = environment()
+            found["rows"] = {**kept["data"].get(data, found)["rows"], **found["rows"]}
+        results = {**kept["data"], **results}
+    save("whole_image", {"settings": settings, "data": results})
 
 
 if __name__ == "__main__":
