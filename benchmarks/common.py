@@ -39,9 +39,9 @@ def spread(values):
 
 
 def save(name, result):
-    """Write results/<name>.json with the environment, and say where."""
+    """Write results/<name>.json with the environment, unless it brings one, and say where."""
     path = RESULTS / f"{name}.json"
-    _write(path, {**result, "environment": environment()})
+    _write(path, {"environment": environment(), **result})
     print(f"wrote {path}")
 
 

@@ -373,8 +373,9 @@ def main():
             for row in found["rows"].values():
                 row["environment"] = environment()
             found["rows"] = {**kept["data"].get(data, found)["rows"], **found["rows"]}
-        results = {**kept["data"], **results}
-    save("whole_image", {"settings": settings, "data": results})
+        settings, results = kept["settings"], {**kept["data"], **results}
+    made = {"environment": kept["environment"]} if options.models else {}
+    save("whole_image", {"settings": settings, "data": results, **made})
 
 
 if __name__ == "__main__":
