@@ -16,9 +16,11 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from sklearn_patchcert import voronoi
-from sklearn_patchcert.engines import enumeration
+from sklearn_patchcert.engines import enumeration, measure
+from sklearn_patchcert.engines.dense import largest_motion
 
 _DOWN = 1 - 1e-12  # for the rounding of sums and roots
+_TABLE, _TABLES = 1024, 8  # tokens of which, and weights for which, all distances are kept
 
 
 def wall_costs(
@@ -54,38 +56,59 @@ def wall_costs(
     voronoi.check_norm(norm)
     n, positions, dim = patches.shape
     weights = np.ones((positions, dim)) if weights is None else np.abs(weights)
-    tokens = np.asarray(tokens, dtype=np.float64)
+    tokens = np.ascontiguousarray(tokens, dtype=np.float64)
     own = voronoi.tokenize(patches, tokens, weights=weights)
     gamma, tiny = (dim + 8) * 2.0**-52, np.finfo(np.float64).tiny
-    dual = {"l2": "euclidean", "linf": "cityblock", "l1": "chebyshev"}[norm]
     n_walls = min(n_walls, len(tokens))
     costs = np.zeros((n, positions, len(tokens)))
+    sizes, distances = _DualNorms(tokens, norm), _DualNorms(tokens, "l2")
     for p in range(positions):
         squares = _squares(patches[:, p], tokens)
         ranks = np.argpartition(squares, n_walls - 1, axis=1)[:, :n_walls]
-        motion = np.linalg.norm(weights[p]) if norm == "linf" else weights[p].max()
-        scaled = weights[p] * tokens
+        motion, movable = largest_motion(weights[p], norm), tokens[:, weights[p] > 0]
         for rank in range(n_walls + 1):  # the own token, and then the nearest, this one again
             near = own[:, p] if rank == 0 else ranks[:, rank - 1]
             some, rows = np.unique(near, return_inverse=True)
-            size = cdist(scaled[some], scaled, dual)[rows]
+            size = sizes(weights[p], some)[rows]
             nearest = np.take_along_axis(squares, near[:, None], 1)
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                move = motion * np.abs(squares - nearest) / (2 * size)
+                move = motion * (np.abs(squares - nearest) / (2 * size))
                 blur = 0.0 if noise is None else 2 * noise[:, p, None] + noise_growth * move
                 left = squares - nearest - 4 * gamma * (squares + nearest + (move + blur) ** 2)
                 left -= 8 * dim * tiny
                 if noise is not None:
-                    apart = cdist(tokens[some], tokens)[rows]
+                    apart = distances(np.ones(dim), some)[rows]
                     left -= 2 * apart * blur * (1 + gamma)
                 found = left / (2 * size) * (1 - 4 * gamma)
             # Tokens that differ where nothing moves have no wall between them: the own one stays.
-            found = np.where(size > 0, found, np.inf if rank == 0 else 0)
-            costs[:, p] = np.maximum(costs[:, p], found)
+            same = size <= 2 * dim * tiny
+            if same.sum() > n:  # not only each token and itself: underflow, or really the same
+                same &= np.array([(movable[a] == movable).all(1) for a in some])[rows]
+            found = np.where(same, np.inf if rank == 0 else 0, found)
+            costs[:, p] = np.fmax(costs[:, p], found)  # 0 where the bound is beyond all numbers
             if n_walls == 1:
                 break
         costs[np.arange(n), p, own[:, p]] = 0
     return costs
+
+
+class _DualNorms:
+    """|w (a - b)|_* of some tokens and all, the difference first: near ones lose no digits."""
+
+    def __init__(self, tokens, norm):
+        self.tokens = tokens
+        self.norm = {"l2": measure.L2, "linf": measure.LINF, "l1": measure.L1}[norm]
+        self.tables: dict = {}  # most positions have the same weights
+
+    def __call__(self, weights, some):
+        weights, n = np.ascontiguousarray(weights), len(self.tokens)
+        key = weights.tobytes()
+        if n > _TABLE or (len(self.tables) == _TABLES and key not in self.tables):
+            return measure.dual_norms(self.tokens, weights, some, self.norm)
+        if key not in self.tables:
+            every = np.arange(n)
+            self.tables[key] = measure.dual_norms(self.tokens, weights, every, self.norm)
+        return self.tables[key][some]
 
 
 def _squares(patches, tokens):

@@ -50,13 +50,12 @@ def dual_norm(tokens, weights, a, b, norm):
 
 
 @njit(cache=True, nogil=True)
-def dual_norms(tokens, weights, norm):
-    """|w (a - b)|_* of all pairs of tokens (n_tokens, n_tokens)."""
-    n = tokens.shape[0]
-    table = np.empty((n, n))
-    for a in range(n):
-        for b in range(n):
-            table[a, b] = dual_norm(tokens, weights, a, b, norm)
+def dual_norms(tokens, weights, some, norm):
+    """|w (a - b)|_* of some tokens (m,) and all: (m, n_tokens)."""
+    table = np.empty((len(some), tokens.shape[0]))
+    for row, a in enumerate(some):
+        for b in range(tokens.shape[0]):
+            table[row, b] = dual_norm(tokens, weights, a, b, norm)
     return table
 
 

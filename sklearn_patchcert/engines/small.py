@@ -87,7 +87,8 @@ def prepare(exact, unit_tokens, unit_weights):
         largest[a] = 1 / size.min() if size.min() > 1e-10 else np.inf
         inverse[a, :n] = 1 / np.maximum(size, 1e-10)
     blocks = np.ascontiguousarray(blocks.reshape(-1, BLOCK, wide).transpose(0, 2, 1))
-    return Tables(blocks.ravel(), half, inverse.ravel(), largest, dual_norms(tokens, weights, norm))
+    sizes = dual_norms(tokens, weights, np.arange(n), norm)
+    return Tables(blocks.ravel(), half, inverse.ravel(), largest, sizes)
 
 
 @njit(cache=True, nogil=True)
