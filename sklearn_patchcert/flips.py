@@ -18,7 +18,7 @@ from sklearn_patchcert.engines import cells
 _INSIDE = 1e-5  # how far beyond a wall to go, relative to the step
 
 
-def steps_into_cells(patches, tokens, targets, *, weights=None, sweeps=3000):
+def steps_into_cells(patches, tokens, targets, *, weights=None, sweeps=3000, sound=False):
     """Shortest L2 steps of patches into the cells of other tokens.
 
     Parameters
@@ -30,13 +30,16 @@ def steps_into_cells(patches, tokens, targets, *, weights=None, sweeps=3000):
         How far a patch moves where the user's input moves by one.
     sweeps : int
         Of the solver; more bring it nearer to the shortest step.
+    sound : bool
+        Whether the lower bounds are of all steps after which the tokeniser, as it rounds, answers
+        the targets.
 
     Returns
     -------
     steps : ndarray (m, dim)
         In the user's units, as far as the wall.
     lower : ndarray (m,)
-        Lower bounds of the norms of all steps that lead there, but for rounding.
+        Lower bounds of the norms of all steps that lead there; but for rounding, unless `sound`.
     """
     patches = np.ascontiguousarray(patches, dtype=np.float64)
     tokens = np.ascontiguousarray(tokens, dtype=np.float64)
@@ -44,7 +47,7 @@ def steps_into_cells(patches, tokens, targets, *, weights=None, sweeps=3000):
     steps, lower = np.empty_like(patches), np.empty(len(patches))
     targets = np.ascontiguousarray(targets, dtype=np.int64)
     reach = float(np.abs(tokens).max()) or 1.0
-    cells.project(patches, tokens, weights, targets, sweeps, 1e-9 * reach, steps, lower)
+    cells.project(patches, tokens, weights, targets, sweeps, 1e-9 * reach, sound, steps, lower)
     return steps, lower
 
 

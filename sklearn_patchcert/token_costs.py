@@ -8,7 +8,6 @@ from sklearn_patchcert import encoding, flips, prediction, voronoi
 from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_to_images
 
 _WALLS = 8  # to how many tokens walls are measured: more help little
-_SLACK = 1e-6
 
 
 class TokenCosts:
@@ -76,10 +75,9 @@ class TokenCosts:
                 if key not in self._cells:
                     patch, weights = self.patches[row, key[1]][None], self.weights[key[1]][None]
                     _, lower = flips.steps_into_cells(
-                        patch, tokens, ids[at[p]][None], weights=weights, sweeps=60
-                    )
-                    reach = float(np.abs(tokens).max()) + float(np.abs(patch).max())
-                    self._cells[key] = max(0.0, float(lower[0]) * (1 - _SLACK) - _SLACK * reach)
+                        patch, tokens, ids[at[p]][None], weights=weights, sweeps=60, sound=True
+                    )  # fmt: skip
+                    self._cells[key] = float(lower[0])
                 total += self._cells[key] ** 2
         return float(np.sqrt(total))
 
