@@ -281,7 +281,7 @@ def _cells(patches, tokens, weights, norm, device, engine):
     if not n:
         return
     _check_size(patches, "images")
-    weights = np.ones((positions, dim)) if weights is None else weights
+    weights = np.ones((positions, dim)) if weights is None else np.abs(weights)
     kinds, kind_of = np.unique(weights, axis=0, return_inverse=True)
     for kind, weight in enumerate(kinds):
         members = np.flatnonzero(kind_of.ravel() == kind) if len(kinds) > 1 else slice(None)

@@ -235,6 +235,19 @@ def test_padding_is_out_of_reach(engine, seed, norm):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_the_sign_of_a_weight_does_not_matter(engine):
+    patches, tokens, rng = draw(3)
+    patches[..., 4] = 0
+    weights = np.array([[2.0, 1, 0.5, 3, 0]])
+    found = voronoi.certify(patches, tokens, weights=weights, engine=engine)
+    signs = rng.choice([-1.0, 1.0], size=weights.shape)
+    for one, other in zip(
+        found, voronoi.certify(patches, tokens, weights=signs * weights, engine=engine), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("size", [1.0, 1e8, 1e30, 1e149])
 def test_an_infinite_radius_is_infinite(engine, size):
     tokens = np.array([[0.5, 3.0], [0.5, -1.0]])  # apart in the padding only
