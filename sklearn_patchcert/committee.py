@@ -87,11 +87,12 @@ class CertifiedCommittee(VotingClassifier):
         check_is_fitted(self)
         if "previous" in options:
             raise TypeError("A committee has no previous: certify its members by themselves.")
-        X = np.asarray(X)
-        for name, member in zip(self.named_estimators, self.estimators_, strict=True):
+        names = [name for name, member in self.estimators if member != "drop"]
+        for name, member in zip(names, self.estimators_, strict=True):
             if not hasattr(member, "certify_prediction"):
                 raise TypeError(f"{name!r} has no certify_prediction: {member!r}.")
         found = [member.certify_prediction(X, **options) for member in self.estimators_]
+        frame, X = X, np.asarray(X)
         votes = np.stack([one.prediction for one in found])
         winners, radius = committee_radius(
             votes, np.stack([one.radius for one in found]), len(self.classes_)
@@ -111,7 +112,10 @@ class CertifiedCommittee(VotingClassifier):
                 continue
             moved = one.adversarial[rows]
             norms = np.linalg.norm((moved - X[rows]).reshape(len(rows), -1), axis=1)
-            better = self.predict(moved) != result.prediction[rows]
+            named = moved.copy()
+            if hasattr(frame, "columns"):
+                named = type(frame)(named, columns=frame.columns)
+            better = self.predict(named) != result.prediction[rows]
             better &= norms < result.upper[rows]
             result.upper[rows[better]] = norms[better]
             result.adversarial[rows[better]] = moved[better]

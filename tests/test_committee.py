@@ -102,3 +102,12 @@ def test_bad_members(digits):
     whole = CertifiedCommittee([("a", member(4))]).fit(X, y)
     with pytest.raises(TypeError, match="previous"):
         whole.certify_prediction(X, previous=None)
+
+
+def test_a_member_that_is_dropped(digits):
+    X, y = digits[0][:200], digits[1][:200]
+    model = CertifiedCommittee([("a", member(4)), ("b", "drop")]).fit(X, y)
+    found = model.certify_prediction(X[:5])
+    np.testing.assert_array_equal(
+        found.radius, model.estimators_[0].certify_prediction(X[:5]).radius
+    )
