@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
+import joblib
 import numpy as np
 from sklearn.pipeline import Pipeline
-from sklearn.utils import Bunch
+from sklearn.utils import Bunch, _safe_indexing
 from tqdm.auto import tqdm
 
-from sklearn_patchcert import prediction, stickers
+from sklearn_patchcert import encoding, prediction, stickers
 from sklearn_patchcert.additive import additive_radius
 from sklearn_patchcert.disturbance import blocks_of
 from sklearn_patchcert.token_costs import TokenCosts
@@ -35,7 +38,7 @@ def certify_prediction(
     Parameters
     ----------
     pipeline : fitted CertifiedPatchClassifier
-    X : ndarray (n, n_features), (n, H, W) or (n, H, W, C)
+    X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
     scaled : callable, X -> (Z, dict)
         The images as the vocabulary sees them, and scale, error and error_growth as
         :func:`encoding.certify` takes them.
@@ -47,7 +50,6 @@ def certify_prediction(
     -------
     result : Bunch
     """
-    X = np.asarray(X)
     before, vocabulary = pipeline._split()
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {NORMS} for a whole image, got {norm!r}.")
@@ -60,9 +62,11 @@ def certify_prediction(
         raise ValueError(f'method must be "enumeration" or "additive", got {method!r}.')
     if method == "additive" and norm != "l2":
         raise ValueError(f'method="additive" is for norm="l2", got {norm!r}.')
-    answers = _answers(pipeline, before, vocabulary)
-    predicted = pipeline.predict(X)
+    frame = X if hasattr(X, "columns") else np.asarray(X)
+    X = np.asarray(frame)
+    predicted = pipeline.predict(frame.copy())  # a step may work in place
     n = len(X)
+    key = joblib.hash((X, norm, bool(cells), *vocabulary._code().values()))
     result = Bunch(
         prediction=predicted,
         radius=np.zeros(n),
@@ -71,11 +75,12 @@ def certify_prediction(
         adversarial=np.full(X.shape, np.nan),
         limited=np.ones(n, dtype=bool),
         upper=np.full(n, np.inf),
+        key=key,
     )
     if previous is not None:
-        if len(previous.radius) != n or (previous.prediction != predicted).any():
-            raise ValueError("previous is not of these images and this pipeline.")
-        result = Bunch(**{name: np.array(value) for name, value in previous.items()})
+        if previous.get("key") != key or (previous.prediction != predicted).any():
+            raise ValueError("previous is not of these X, norm and cells, and this pipeline.")
+        result = copy.deepcopy(previous)
     table = _Table(pipeline, vocabulary) if method == "additive" else None
     left = np.flatnonzero(result.limited)
     for part in tqdm(
@@ -86,18 +91,21 @@ def certify_prediction(
         disable=not verbose,
     ):
         if len(part):
-            Z, options = scaled(X[part])
+            Z, options = scaled(_safe_indexing(frame, part))
             costs = TokenCosts(vocabulary._check(Z), vocabulary, options, norm)
             if table is not None:
-                result.radius[part] = table.radii(costs, predicted[part])
+                found = table.radii(costs, predicted[part])
+                result.radius[part] = np.maximum(result.radius[part], found)
                 continue
+            answers = _answers(pipeline, vocabulary, costs, np.shape(Z)[1:])
             _certify(
-                result, part, costs, answers, X, max_configurations, max_seconds, cells, pipeline
-            )
+                result, part, costs, answers, frame, max_configurations, max_seconds, cells,
+                pipeline,
+            )  # fmt: skip
     return result
 
 
-def _certify(result, part, costs, answers, X, most, seconds, cells, pipeline):
+def _certify(result, part, costs, answers, frame, most, seconds, cells, pipeline):
     """Fill the result for the images `part`."""
     predicted = result.prediction[part]
 
@@ -119,7 +127,9 @@ def _certify(result, part, costs, answers, X, most, seconds, cells, pipeline):
             refine=costs.cell if cells else None,
         )
     radius, exact, looked, changing, upper = found
-    result.radius[part], result.n_configurations[part] = radius, looked
+    # What another method has shown of them stays true.
+    result.radius[part] = np.maximum(result.radius[part], radius)
+    result.n_configurations[part] = looked
     result.upper[part] = upper
     result.limited[part] = ~exact & ~np.isinf(radius)
     result.exact[part] = exact
@@ -130,8 +140,12 @@ def _certify(result, part, costs, answers, X, most, seconds, cells, pipeline):
     result.exact[part[new[doubtful]]] = False
     if costs.norm == "l2":
         for row in new[~doubtful]:
-            moved = costs.moved(X[part[row] : part[row] + 1], row, changing[row])
-            if pipeline.predict(moved)[0] != predicted[row]:
+            image = _safe_indexing(frame, part[row : row + 1])
+            moved = costs.moved(np.asarray(image), row, changing[row])
+            named = moved.copy()
+            if hasattr(image, "columns"):
+                named = type(image)(named, columns=image.columns)
+            if pipeline.predict(named)[0] != predicted[row]:
                 result.adversarial[part[row]] = moved[0]
 
 
@@ -152,12 +166,20 @@ def _stickers(costs, changes, most):
     return radius, exact, looked, changing, np.where(exact, radius, np.inf)
 
 
-def _answers(pipeline, before, vocabulary):
-    """Function of configurations (m, positions): their classes, and which are beyond doubt."""
-    rest, last = Pipeline(pipeline.steps[len(before) + 1 :]), pipeline.steps[-1][1]
+def _answers(pipeline, vocabulary, costs, layout):
+    """Function of configurations (m, positions): their classes, and which are beyond doubt.
+
+    `layout` is the shape in which the vocabulary is given an image, and gives it on.
+    """
+    own = [getattr(step, "estimator", step) is vocabulary for _, step in pipeline.steps]
+    rest, last = Pipeline(pipeline.steps[own.index(True) + 1 :]), pipeline.steps[-1][1]
 
     def answers(ids):
-        images = ids if vocabulary.output == "ids" else vocabulary.inverse_transform(ids)
+        images = ids
+        if vocabulary.output == "images":
+            maps = ids.reshape(-1, *costs.grid[1:4])
+            made = encoding.decode(maps, image_shape=costs.shape, **vocabulary._code())
+            images = made.reshape(len(ids), *layout)
         if not hasattr(last, "module_"):
             return rest.predict(images), np.ones(len(ids), dtype=bool)
         with np.errstate(divide="ignore"):

@@ -128,7 +128,7 @@ def _scaled(steps, vocabulary, X):
             "A vocabulary behind a scaling step must know its image_shape to certify: pass "
             "image_shape to from_tokens."
         )
-    affine, Z = IDENTITY, X.copy() if hasattr(X, "copy") else X  # a step may work in place
+    affine, Z = IDENTITY, X.copy() if hasattr(X, "copy") else np.array(X)  # some work in place
     for step in steps:
         Z = step.transform(Z)
         affine = then(affine, step, shape, np.asarray(Z).dtype)
@@ -250,8 +250,8 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
             looked at; ``adversarial``, of the shape of X: for L2 an image with another class, as
             near as the cells of that configuration let it be, NaN where none was found;
             ``limited`` (n,): whether more configurations may enlarge the radius; ``upper`` (n,):
-            the cost of the cheapest configuration found that has another class, inf where none
-            was.
+            the cost of the cheapest configuration found that has another class or is too near to
+            a tie to tell, inf where none was; ``key``: of X, norm, cells and the tokens.
 
         Raises
         ------

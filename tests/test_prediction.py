@@ -1,13 +1,16 @@
 """Certificates of predictions: equal to brute force, and below every attack."""
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import RidgeClassifier
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.naive_bayes import CategoricalNB
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from sklearn_patchcert import (
     CertifiedPatchClassifier,
@@ -84,6 +87,35 @@ def test_wall_costs_are_the_walls_and_sound(norm, scale):
         )
         moved = patches + weights * np.nan_to_num(steps) * (1 - 1e-9)
         assert not ((voronoi.tokenize(moved, tokens) == b) & (ids != b)).any()
+
+
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(voronoi.NORMS),
+    st.integers(1, 4),
+    st.sampled_from([1e-6, 1e-10, 1e-13]),
+    st.sampled_from([1.0, 1e8, 1e-150, 1e-200]),
+)
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_wall_costs_are_below_the_rational_truth(seed, norm, dim, apart, unit):
+    rng = np.random.default_rng(seed)
+    tokens, weights = rng.normal(size=(4, dim)), unit * rng.uniform(0.1, 3, size=(1, dim))
+    tokens[1] = tokens[0] * (1 + apart)
+    patches = tokens[rng.integers(4, size=(5, 1))] + apart * rng.normal(size=(5, 1, dim))
+    costs = wall_costs(patches, tokens, norm, weights=weights)
+    own = voronoi.tokenize(patches, tokens)
+    a_b = [[Fraction(v) for v in token] for token in tokens.tolist()]
+    w = [Fraction(v) for v in weights[0].tolist()]
+    for row, a in enumerate(own[:, 0]):
+        x = [Fraction(v) for v in patches[row, 0].tolist()]
+        squares = [sum((p - q) ** 2 for p, q in zip(x, t, strict=True)) for t in a_b]
+        for b in set(range(4)) - {int(a)}:
+            normal = [abs(s * (p - q)) for s, p, q in zip(w, a_b[a], a_b[b], strict=True)]
+            gap, cost = squares[b] - squares[a], Fraction(float(costs[row, 0, b]))
+            if norm == "l2":
+                assert (2 * cost) ** 2 * sum(n * n for n in normal) <= gap**2
+            else:
+                assert 2 * cost * (sum(normal) if norm == "linf" else max(normal)) <= gap
 
 
 def pipeline(digits, *before, clf=None, **options):
@@ -180,6 +212,85 @@ def test_tokens_by_channel_and_padding():
         size = np.minimum(found.radius, 10) * (1 - 1e-9)
         moved = X[:20] + size[:, None, None, None] * delta
         np.testing.assert_array_equal(model.predict(moved), found.prediction)
+
+
+@pytest.mark.parametrize("apart", [1e-3, 1e-11, 1e-13, 1e-14, 4e-16])
+def test_cells_of_tokens_that_nearly_coincide_are_priced_as_the_tokeniser_rounds(apart):
+    tokens = [[0.0, 0.0], [4.0, 0.0], [4.0, apart]]
+    vocabulary = PatchVocabulary.from_tokens(tokens, patch_size=(1, 2), image_shape=(1, 2))
+    vocabulary.set_params(output="ids")
+    ids = np.array([[0], [1], [2]])
+    second = CategoricalNB(min_categories=3, alpha=1e-9).fit(ids, [0, 1, 0])
+    model = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", second)])
+    X = np.array([[1.0, 1.0]])
+    radius = model.certify_prediction(X, cells=True).radius[0]
+    assert radius >= 1 - 1e-9  # the wall of the second token, at least
+    moved = np.stack([np.full(5001, 2 + 1e-9), np.linspace(0, 1, 5001)], axis=1)
+    changed = model.predict(moved) != 0
+    assert radius <= np.linalg.norm(moved - X, axis=1)[changed].min()
+
+
+@pytest.mark.parametrize("output", ["images", "ids"])
+def test_steps_that_pass_all_through_or_work_in_place(digits, output):
+    X = digits[0][800:812]
+    plain = pipeline(digits, output=output)
+    found = plain.certify_prediction(X)
+    steps = [("none", "passthrough"), *plain.steps]
+    again = CertifiedPatchClassifier(steps).certify_prediction(X)
+    np.testing.assert_array_equal(again.radius, found.radius)
+    scaled = [
+        pipeline(digits, StandardScaler(copy=copy), output=output).certify_prediction(X)
+        for copy in (True, False)
+    ]
+    np.testing.assert_array_equal(scaled[0].radius, scaled[1].radius)
+    np.testing.assert_array_equal(X, digits[0][800:812])
+
+
+def test_one_pixel_a_token_as_ids_behind_nothing():
+    # Ids that look like images must not be tokenised once more.
+    vocabulary = PatchVocabulary.from_tokens([[0.0], [5.0]], patch_size=1, image_shape=(1, 2))
+    vocabulary.set_params(output="ids")
+    last = CategoricalNB(min_categories=2).fit([[0, 0], [1, 0], [0, 1], [1, 1]], [0, 1, 0, 1])
+    steps = [("none", "passthrough"), ("vocab", vocabulary), ("clf", last)]
+    found = CertifiedPatchClassifier(steps).certify_prediction(np.array([[1.0, 1.0], [4.0, 0.0]]))
+    np.testing.assert_allclose(found.radius, 1.5, rtol=1e-9)
+    assert found.exact.all()
+
+
+def test_rows_and_frames_as_in_predict(digits):
+    X, y = digits[0][:300], digits[1][:300]
+    names = [f"p{i}" for i in range(64)]
+    frame = pd.DataFrame(X, columns=names)
+    tokens = PatchVocabulary(4, 4, strategy="kmeans", random_state=0).fit(X).vocabulary_
+    vocabulary = PatchVocabulary.from_tokens(tokens, patch_size=4, image_shape=(8, 8))
+    last = RidgeClassifier().fit(vocabulary.transform(X), y)
+    own = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", last)])
+    np.testing.assert_array_equal(own.certify_prediction(X[:5]).prediction, own.predict(X[:5]))
+    steps = [
+        ("scale", StandardScaler()),
+        ("vocab", PatchVocabulary(4, strategy="kmeans")),
+        *own.steps[1:],
+    ]
+    model = CertifiedPatchClassifier(steps).fit(frame, y)
+    found = model.certify_prediction(frame[:5])
+    assert (found.radius > 0).all()
+    with pytest.raises(ValueError, match="feature names"):
+        model.certify_prediction(frame[:5][names[::-1]])
+
+
+def test_previous_of_something_else_is_refused(digits):
+    model, X = pipeline(digits), digits[0][800:806]
+    found = model.certify_prediction(X, max_configurations=5)
+    more = model.certify_prediction(X, previous=found)
+    np.testing.assert_array_equal(more.radius, model.certify_prediction(X).radius)
+    for options in ({"norm": "linf"}, {"norm": "l0"}, {"cells": True}):
+        with pytest.raises(ValueError, match="previous"):
+            model.certify_prediction(X, previous=found, **options)
+    with pytest.raises(ValueError, match="previous"):
+        model.certify_prediction(X * (1 + 1e-9), previous=found)
+    model["vocab"].vocabulary_ = model["vocab"].vocabulary_ * (1 + 1e-9)
+    with pytest.raises(ValueError, match="previous"):
+        model.certify_prediction(X, previous=found)
 
 
 def test_scorers(digits):
