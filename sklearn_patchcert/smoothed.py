@@ -27,6 +27,7 @@ from sklearn_patchcert.smoothing import (
 )
 
 _IMAGES_AT_ONCE = 16
+_ROUNDED = 0.01  # of sigma, that rounding a noisy copy may change at most
 
 
 class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
@@ -189,6 +190,11 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
             ABSTAIN where no radius can be certified.
         radii : ndarray of float64 (n_images,)
             L2 over the whole image, in units of X; each holds with probability 1 - alpha.
+
+        Raises
+        ------
+        ValueError
+            If the noise is too small for float32 to add it to X.
         """
         chosen = self._counts(X, self.n0, stage=0).argmax(1)
         counts = self._counts(X, self.n, stage=1)[np.arange(len(chosen)), chosen]
@@ -208,6 +214,12 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
     def _counts(self, X, n, stage):
         check_is_fitted(self)
         images = _checked(X).astype(np.float32)
+        largest = float(np.abs(images).max())
+        if largest * np.finfo(np.float32).eps > _ROUNDED * self.sigma:
+            raise ValueError(
+                f"sigma={self.sigma:g} is lost beside values of {largest:g} in float32, in which "
+                "noise is added: take the mean from X, or use a larger sigma."
+            )
         total = len(images)
         labels = np.asarray(self.classes_)
 

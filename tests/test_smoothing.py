@@ -115,6 +115,9 @@ def test_bad_input():
         smoothed().predict(np.full((2, 3), np.nan))
     with pytest.raises(ValueError, match="sigma"):
         smoothed(sigma=0.0)
+    far = np.full((2, 3), 1e8)  # where float32 counts by eights
+    with pytest.raises(ValueError, match="is lost"):
+        smoothed().certify(far)
 
 
 EXPECTED = {

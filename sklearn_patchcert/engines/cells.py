@@ -112,9 +112,10 @@ def project(X, tokens, weights, targets, sweeps, tolerance, sound, steps, lower)
         for j in range(dim):
             total, part = 0.0, 0.0
             for c in range(n):
-                normal = multipliers[c] * weights[i, j] * (tokens[c, j] - tokens[b, j])
-                total += normal
-                part += abs(normal)
+                if multipliers[c] > 0.0:
+                    normal = multipliers[c] * weights[i, j] * (tokens[c, j] - tokens[b, j])
+                    total += normal
+                    part += abs(normal)
             size += total * total
             error += part * (2 * abs(total) + part * (n + 4) * 2.0**-52)
             steps[i, j] = step[j]
