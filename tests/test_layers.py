@@ -86,6 +86,8 @@ ROOMS = {  # module: what it may import of ours
     },
     "descriptions": {"_validation", "archive", "known_classes", "values"},
     "persistence": {"_version", "archive", "descriptions"},
+    "image_files": {"archive"},
+    "cli": {"_version", "archive", "image_files", "persistence"},
     "datasets": set(),
     "model_selection": set(),
     "plotting": set(),
