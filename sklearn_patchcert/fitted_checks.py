@@ -143,9 +143,11 @@ def check_pipeline(pipeline):
     require(all(type(name) is str and "__" not in name for name in names), "names of steps")
     require(0 < len(names) == len(set(names)), "steps must have names of their own")
     size, vocabulary = None, None
-    for _, step in pipeline.steps:
-        if step is None or step == "passthrough":
+    for name, step in pipeline.steps:
+        if step is None or (isinstance(step, str) and step == "passthrough"):
             continue
+        method = "fit" if name == names[-1] else "transform"
+        require(hasattr(step, method), f"step {name!r:.40} has no {method}")
         step = step.estimator if isinstance(step, FrozenEstimator) else step
         takes = getattr(step, "n_features_in_", None)
         require(None in (size, takes) or takes == size, "a step takes other features")
@@ -188,6 +190,10 @@ def check_committee(committee):
 def check_smoothed(smoothed):
     same = np.array_equal(smoothed.estimator_.classes_, smoothed.classes_)
     require(same and -1 not in smoothed.classes_.tolist(), "classes_ are not the estimator's")
+
+
+def check_frozen(frozen):
+    require(hasattr(frozen.estimator, "fit"), "what is frozen is no estimator")
 
 
 def check_encoder(encoder):

@@ -216,7 +216,7 @@ def known_classes():
             _FEATURES,
             checks.check_smoothed,
         ),
-        Known(FrozenEstimator, {}),
+        Known(FrozenEstimator, {}, {}, checks.check_frozen),
         Known(
             StandardScaler,
             {**scaled, "mean_": vector, "var_": vector, "scale_": vector},

@@ -375,6 +375,19 @@ HOSTILE = {  # what it is: (the bytes, what the error says)
         ),
         "names of their own",
     ),
+    "step that is no estimator": (
+        lambda: repacked(
+            lambda c, a: c["model"]["params"]["steps"][1]["tuple"].__setitem__(1, "rm -rf")
+        ),
+        "step 'vocab' has no transform",
+    ),
+    "frozen number": (
+        lambda: repacked(
+            lambda c, a: c.update(model={"class": "FrozenEstimator", "params": {"estimator": 5},
+                                         "fitted": {}})
+        ),
+        "what is frozen is no estimator",
+    ),
     # Tokens, weights and scales that cannot be.
     "token is NaN": (lambda: array_changed("vocabulary_", set_one(0, 0, np.nan)), "vocabulary_ is"),
     "token is inf": (lambda: array_changed("vocabulary_", set_one(0, 0, np.inf)), "vocabulary_ is"),
