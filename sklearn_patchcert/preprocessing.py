@@ -191,6 +191,7 @@ def _scale_shift(step, image_shape):
             "ChannelStandardizer). Put the step after the vocabulary, or apply it before and "
             "certify in its units."
         )
-    shift = -np.asarray(centre) / scale
-    scale = 1 / np.asarray(scale)
+    # Of float32 data scikit-learn keeps float32 parameters, but the step may meet float64.
+    scale = np.asarray(scale, dtype=np.float64)
+    shift, scale = -np.asarray(centre, dtype=np.float64) / scale, 1 / scale
     return (v.reshape(image_shape) if v.ndim else v for v in (scale, shift))

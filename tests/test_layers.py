@@ -68,6 +68,27 @@ ROOMS = {  # module: what it may import of ours
         "surrogates",
         "torch_modules",
     },
+    "archive": set(),
+    "values": set(),
+    "net_states": {"_validation", "disturbance"},
+    "fitted_checks": {"classifier", "networks", "patches", "tokenizer", "vocabulary"},
+    "known_classes": {
+        "classifier",
+        "committee",
+        "denoising",
+        "fitted_checks",
+        "flip_training",
+        "net_states",
+        "networks",
+        "pipeline",
+        "preprocessing",
+        "smoothed",
+        "vocabulary",
+    },
+    "descriptions": {"_validation", "archive", "known_classes", "values"},
+    "persistence": {"_version", "archive", "descriptions"},
+    "image_files": {"archive"},
+    "cli": {"_version", "archive", "image_files", "persistence"},
     "datasets": set(),
     "model_selection": set(),
     "plotting": set(),
@@ -91,7 +112,7 @@ ENGINES = {  # the same for sklearn_patchcert.engines, which knows nothing outsi
 TORCH_LAYER = {
     "patches", "voronoi", "surrogates", "losses", "networks", "kmeans", "exemplars", "denoising",
     "prototypes", "training", "encoding", "smoothing", "attacks", "flips", "flip_training",
-    "tokenised", "prediction", "stickers", "token_costs", "voting", "additive",
+    "tokenised", "prediction", "stickers", "token_costs", "voting", "additive", "archive", "values",
 }  # fmt: skip
 
 
@@ -158,10 +179,10 @@ def test_the_reader_of_imports_sees_them():
     assert imports("kmeans") == ({"__future__", "numpy", "torch"}, {"voronoi"})
 
 
-def test_importing_pulls_in_neither_matplotlib_nor_torchvision():
+def test_importing_pulls_in_neither_matplotlib_nor_torchvision_nor_safetensors():
     code = (
         "import sys, sklearn_patchcert, sklearn_patchcert.datasets; "
-        "print([m for m in ('matplotlib', 'torchvision') if m in sys.modules])"
+        "print([m for m in ('matplotlib', 'torchvision', 'safetensors') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -16,6 +16,7 @@ from sklearn.preprocessing import (
 )
 
 from sklearn_patchcert import CertifiedPatchClassifier, ChannelStandardizer, PatchVocabulary
+from sklearn_patchcert.patches import images_to_patches, patches_to_images
 from sklearn_patchcert.voronoi import NORMS
 
 
@@ -201,6 +202,23 @@ def test_certify_leaves_its_input_alone_and_does_not_depend_on_copy(digits, make
     np.testing.assert_array_equal(X, before)
     model["scale"].set_params(copy=True)
     np.testing.assert_array_equal(model.certify(X), radii)
+
+
+@pytest.mark.parametrize(
+    "scaler", [MaxAbsScaler(), MinMaxScaler(), RobustScaler(), StandardScaler()]
+)
+def test_a_step_fitted_in_float32_is_sound_in_float64(scaler):
+    rng = np.random.default_rng(0)
+    X = (rng.random((60, 64)) * rng.uniform(0.5, 3, 64)).astype(np.float32)
+    vocabulary = PatchVocabulary(8, 4, strategy="kmeans", random_state=0)
+    model = CertifiedPatchClassifier([("scale", scaler), ("vocab", vocabulary)]).fit(X)
+    images = rng.random((50, 64)) * 2
+    radii, witness = model.certify(images, return_witness=True)
+    steps = images_to_patches(witness.perturbation.reshape(-1, 8, 8, 1), (4, 4))
+    steps *= (radii / np.linalg.norm(steps[..., 0, :], axis=-1))[..., None, None]
+    moved = images + (1 - 1e-9) * patches_to_images(steps, (8, 8, 1), (4, 4)).reshape(-1, 64)
+    ids, after = (model[-1].tokenize(model[:1].transform(Z)) for Z in (images, moved))
+    assert (after == ids).all()
 
 
 @pytest.mark.parametrize("per_channel", [True, "shared"])

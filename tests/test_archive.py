@@ -1,0 +1,132 @@
+"""The file format: every bit counts, the same content is the same bytes, and no half files."""
+
+import io
+import os
+import random
+import stat
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sklearn_patchcert import archive
+from sklearn_patchcert.archive import ModelFileError
+
+CONTENT = {"model": {"name": "μ", "numbers": [1, -0.5, 1e300, None, True]}}
+ARRAYS = {
+    "weights": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "counts": np.array([3, 1], dtype=np.int64),
+    "scalar": np.array(2.5),
+    "empty": np.zeros((0, 4)),
+    "flags": np.array([True, False]),
+}
+DATA = archive.pack(CONTENT, ARRAYS)
+
+
+def test_what_is_packed_comes_back():
+    content, arrays = archive.unpack(DATA)
+    assert content == {**CONTENT, "format": "sklearn_patchcert", "format_version": 1}
+    assert arrays.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        assert arrays[name].dtype == array.dtype
+        assert arrays[name].shape == array.shape
+        np.testing.assert_array_equal(arrays[name], array)
+
+
+def test_the_same_content_is_the_same_bytes():
+    shuffled = dict(random.Random(0).sample(list(ARRAYS.items()), len(ARRAYS)))
+    assert archive.pack(CONTENT, shuffled) == DATA
+
+
+def test_others_read_it_as_a_zip_archive():
+    with zipfile.ZipFile(io.BytesIO(DATA)) as file:
+        assert file.testzip() is None
+        assert file.namelist() == ["manifest.json", "arrays.safetensors", "SHA256SUMS"]
+        assert b"sha256" not in file.read("manifest.json")
+
+
+def test_every_single_bit_counts():
+    for index in range(8 * len(DATA)):
+        flipped = bytearray(DATA)
+        flipped[index // 8] ^= 1 << index % 8
+        with pytest.raises(ModelFileError):
+            archive.unpack(bytes(flipped))
+
+
+def test_every_truncation_is_found():
+    for size in range(len(DATA)):
+        with pytest.raises(ModelFileError):
+            archive.unpack(DATA[:size])
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=300)
+def test_damage_of_any_kind_is_found(data):
+    damaged = bytearray(DATA)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(damaged) - 1))
+        end = data.draw(st.integers(at, min(at + 40, len(damaged))))
+        damaged[at:end] = data.draw(st.binary(max_size=40))
+        if not damaged:
+            break
+    if damaged != DATA:
+        with pytest.raises(ModelFileError):
+            archive.unpack(bytes(damaged))
+
+
+@given(st.binary(max_size=400))
+def test_foreign_bytes_are_refused(data):
+    for foreign in (data, b"PK\3\4" + data):
+        with pytest.raises(ModelFileError):
+            archive.unpack(foreign)
+
+
+def test_a_large_file_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "large"
+    with open(path, "wb") as stream:
+        stream.truncate(2**40)  # a hole: no such disk is needed
+    with pytest.raises(ModelFileError, match=f"has {2**40} bytes, more than max_bytes={2**30}"):
+        archive.read(path)
+    with pytest.raises(ModelFileError, match="more than max_bytes=3"):
+        archive.read(path, max_bytes=3)
+
+
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(ModelFileError, match="is no regular file"):
+            archive.read(path)
+    with pytest.raises(FileNotFoundError):
+        archive.read(tmp_path / "nothing")
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "model"
+    path.write_bytes(b"before")
+
+    def interrupted():
+        with archive.replacing(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_bytes() == b"before"
+    with archive.replacing(path) as temporary:
+        temporary.write_bytes(b"after")
+        assert path.read_bytes() == b"before"
+    assert path.read_bytes() == b"after"
+    assert os.listdir(tmp_path) == ["model"]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask  # as any file that one writes
+
+
+def test_too_large_a_model_is_not_packed(monkeypatch):
+    monkeypatch.setattr(archive, "_MANIFEST_BYTES", 50)
+    with pytest.raises(ValueError, match="too large for a file"):
+        archive.pack(CONTENT, ARRAYS)
+    with pytest.raises(ModelFileError, match="more than 50"):
+        archive.unpack(DATA)
