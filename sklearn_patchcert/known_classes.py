@@ -25,7 +25,7 @@ from sklearn_patchcert.fitted_checks import (
     maybe,
     sizes,
 )
-from sklearn_patchcert.flip_training import random_affine
+from sklearn_patchcert.flip_training import random_affine, random_crop
 from sklearn_patchcert.net_states import net_state, restore_net
 from sklearn_patchcert.pipeline import CertifiedPatchClassifier, CertifiedPatchRegressor
 from sklearn_patchcert.preprocessing import ChannelStandardizer
@@ -111,7 +111,7 @@ _NET_OPTIONS: dict[str, Any] = {
     "choices": {
         "module": {
             name: getattr(networks, name)
-            for name in ("PatchConvNet", "PatchResNet", "AdditivePatchNet")
+            for name in ("PatchConvNet", "PatchResNet", "ImageResNet", "AdditivePatchNet")
         },
         "criterion": {
             name: getattr(torch.nn, name)
@@ -127,7 +127,7 @@ _NET_OPTIONS: dict[str, Any] = {
                 "NAdam", "RAdam", "RMSprop", "SGD",
             )
         },
-        "augment": {"random_affine": random_affine},
+        "augment": {"random_affine": random_affine, "random_crop": random_crop},
     },
     "droppable": (
         "augment", "train_split", "callbacks", "iterator_train", "iterator_valid", "dataset",

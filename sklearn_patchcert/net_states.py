@@ -83,9 +83,10 @@ def check_net(net):
         value = getattr(net, name)
         if type(value) not in (int, bool) or value < least:
             raise ValueError(f"{name} must be an integer from {least} on, got {value!r:.40}")
-    for name in ("autocast", "warm_start"):
-        if type(getattr(net, name)) is not bool:
-            raise ValueError(f"{name} must be True or False")
+    if type(net.warm_start) is not bool or not (
+        type(net.autocast) is bool or net.autocast == "auto"
+    ):
+        raise ValueError("warm_start or autocast is unknown")
     if type(net.lr) not in (int, float) or not net.lr >= 0:
         raise ValueError(f"lr must be a positive number, got {net.lr!r:.40}")
     if net.predict_nonlinearity not in ("auto", None) or net.lr_schedule not in ("cosine", None):

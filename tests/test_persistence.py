@@ -39,8 +39,8 @@ from sklearn_patchcert import (
     save,
 )
 from sklearn_patchcert.denoising import denoise
-from sklearn_patchcert.flip_training import random_affine
-from sklearn_patchcert.networks import AdditivePatchNet, PatchResNet
+from sklearn_patchcert.flip_training import random_affine, random_crop
+from sklearn_patchcert.networks import AdditivePatchNet, ImageResNet, PatchResNet
 
 N = 200
 
@@ -127,6 +127,13 @@ CASES = {  # name: (model, how X and y are brought)
     ),
     "residual": (
         classifier(net=network(module=PatchResNet, module__width=4, module__hidden=8)), None, None,
+    ),
+    "residual on pixels": (
+        classifier(
+            net=network(module=ImageResNet, module__width=2, module__mirror=True, autocast="auto",
+                        augment=functools.partial(random_crop, pixels=1, mirror=True)),
+        ),
+        None, None,
     ),
     "additive": (
         classifier(
