@@ -13,7 +13,7 @@ import torch
 
 from sklearn_patchcert import voronoi
 from sklearn_patchcert.attacks import _gradient, losses_of
-from sklearn_patchcert.engines import cells
+from sklearn_patchcert import engines
 
 _INSIDE = 1e-5  # how far beyond a wall to go, relative to the step
 
@@ -44,7 +44,7 @@ def steps_into_cells(patches, tokens, targets, *, weights=None, sweeps=3000):
     steps, lower = np.empty_like(patches), np.empty(len(patches))
     targets = np.ascontiguousarray(targets, dtype=np.int64)
     reach = float(np.abs(tokens).max()) or 1.0
-    cells.project(patches, tokens, weights, targets, sweeps, 1e-9 * reach, steps, lower)
+    engines.cells.project(patches, tokens, weights, targets, sweeps, 1e-9 * reach, steps, lower)
     return steps, lower
 
 

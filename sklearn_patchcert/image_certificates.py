@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
@@ -10,11 +12,13 @@ from tqdm.auto import tqdm
 from sklearn_patchcert import prediction, stickers
 from sklearn_patchcert.additive import additive_radius
 from sklearn_patchcert.disturbance import blocks_of
+from sklearn_patchcert.parallel import over_parts
 from sklearn_patchcert.token_costs import TokenCosts
 
 NORMS = ("l2", "linf", "l0", "sticker")
 _MARGIN = 1e-3  # of the logits: what is nearer to a tie may change with the batch or the device
-_AT_ONCE = 64  # images
+_AT_ONCE, _PARTS = 64, 16  # images at once, at most; parts of few images, for several jobs
+_KEPT = ("prediction", "n_configurations", "upper", "adversarial")
 
 
 def certify_prediction(
@@ -60,9 +64,7 @@ def certify_prediction(
         raise ValueError(f'method must be "enumeration" or "additive", got {method!r}.')
     if method == "additive" and norm != "l2":
         raise ValueError(f'method="additive" is for norm="l2", got {norm!r}.')
-    answers = _answers(pipeline, before, vocabulary)
-    predicted = pipeline.predict(X)
-    n = len(X)
+    predicted, n = pipeline.predict(X), len(X)
     result = Bunch(
         prediction=predicted,
         radius=np.zeros(n),
@@ -77,62 +79,73 @@ def certify_prediction(
             raise ValueError("previous is not of these images and this pipeline.")
         result = Bunch(**{name: np.array(value) for name, value in previous.items()})
     table = _Table(pipeline, vocabulary) if method == "additive" else None
+    limits = max_configurations, max_seconds, cells
     left = np.flatnonzero(result.limited)
-    for part in tqdm(
-        np.split(left, range(_AT_ONCE, len(left), _AT_ONCE)),
-        desc="certifying",
-        unit_scale=_AT_ONCE,
-        unit="image",
-        disable=not verbose,
-    ):
-        if len(part):
-            Z, options = scaled(X[part])
-            costs = TokenCosts(vocabulary._check(Z), vocabulary, options, norm)
-            if table is not None:
-                result.radius[part] = table.radii(costs, predicted[part])
-                continue
-            _certify(
-                result, part, costs, answers, X, max_configurations, max_seconds, cells, pipeline
-            )
+    size = max(1, min(_AT_ONCE, -(-len(left) // _PARTS)))
+    parts = [left[at : at + size] for at in range(0, len(left), size)]
+
+    def work():
+        for part in parts:
+            before = {name: result[name][part] for name in _KEPT}
+            yield pipeline, scaled, table, norm, limits, X[part], before
+
+    bar = tqdm(desc="certifying", total=len(left), unit="image", disable=not verbose)
+    with bar, closing(over_parts(_certified, work(), vocabulary.n_jobs)) as pieces:
+        for part, found in zip(parts, pieces, strict=True):
+            for name, values in found.items():
+                result[name][part] = values
+            bar.update(len(part))
     return result
 
 
-def _certify(result, part, costs, answers, X, most, seconds, cells, pipeline):
-    """Fill the result for the images `part`."""
-    predicted = result.prediction[part]
+def _certified(pipeline, scaled, table, norm, limits, X, before):
+    """What becomes of the fields of the result for some images, a dict of arrays (n, ...)."""
+    steps, vocabulary = pipeline._split()
+    Z, options = scaled(X)
+    costs = TokenCosts(vocabulary._check(Z), vocabulary, options, norm)
+    predicted = before["prediction"]
+    if table is not None:
+        return {"radius": table.radii(costs, predicted)}
+    most, seconds, cells = limits
+    answers = _answers(pipeline, steps, vocabulary)
 
     def changes(rows, ids):
         found, sure = answers(ids)
         return (found != predicted[rows]) | ~sure
 
-    if costs.norm == "sticker":
+    if norm == "sticker":
         found = _stickers(costs, changes, most)
     else:
         found = prediction.certify_configurations(
             changes,
             costs.walls(),
-            costs.norm,
+            norm,
             max_configurations=most,
             max_seconds=np.inf if seconds is None else seconds,
-            looked=result.n_configurations[part],
-            known=result.upper[part],
+            looked=before["n_configurations"],
+            known=before["upper"],
             refine=costs.cell if cells else None,
         )
     radius, exact, looked, changing, upper = found
-    result.radius[part], result.n_configurations[part] = radius, looked
-    result.upper[part] = upper
-    result.limited[part] = ~exact & ~np.isinf(radius)
-    result.exact[part] = exact
+    result = {
+        "radius": radius,
+        "n_configurations": looked,
+        "upper": upper,
+        "limited": ~exact & ~np.isinf(radius),
+        "exact": exact.copy(),
+        "adversarial": before["adversarial"].copy(),
+    }
     new = np.flatnonzero((changing != costs.own).any(1) & np.isfinite(upper))
     if not len(new):
-        return
+        return result
     doubtful = answers(changing[new])[0] == predicted[new]  # only too near to a tie
-    result.exact[part[new[doubtful]]] = False
-    if costs.norm == "l2":
+    result["exact"][new[doubtful]] = False
+    if norm == "l2":
         for row in new[~doubtful]:
-            moved = costs.moved(X[part[row] : part[row] + 1], row, changing[row])
+            moved = costs.moved(X[row : row + 1], row, changing[row])
             if pipeline.predict(moved)[0] != predicted[row]:
-                result.adversarial[part[row]] = moved[0]
+                result["adversarial"][row] = moved[0]
+    return result
 
 
 def _stickers(costs, changes, most):

@@ -25,7 +25,8 @@ ROOMS = {  # module: what it may import of ours
     "prototypes": {"kmeans", "surrogates"},
     "training": {"exemplars", "kmeans", "losses", "prototypes", "surrogates", "voronoi"},
     "encoding": {"patches", "voronoi"},
-    "tokenizer": {"_validation", "encoding", "kmeans", "patches", "voronoi"},
+    "parallel": set(),
+    "tokenizer": {"_validation", "encoding", "kmeans", "parallel", "patches", "voronoi"},
     "vocabulary": {"_validation", "denoising", "encoding", "patches", "tokenizer", "training"},
     "preprocessing": {"_validation"},
     "loops": set(),
@@ -42,6 +43,7 @@ ROOMS = {  # module: what it may import of ours
     "image_certificates": {
         "additive",
         "disturbance",
+        "parallel",
         "prediction",
         "stickers",
         "token_costs",
@@ -55,7 +57,7 @@ ROOMS = {  # module: what it may import of ours
         "vocabulary",
     },
     "smoothing": set(),
-    "smoothed": {"_validation", "smoothing"},
+    "smoothed": {"_validation", "parallel", "smoothing"},
     "attacks": set(),
     "flips": {"attacks", "engines", "voronoi"},
     "robustness": {
