@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -84,13 +85,10 @@ def certify_prediction(
     size = max(1, min(_AT_ONCE, -(-len(left) // _PARTS)))
     parts = [left[at : at + size] for at in range(0, len(left), size)]
 
-    def work():
-        for part in parts:
-            before = {name: result[name][part] for name in _KEPT}
-            yield pipeline, scaled, table, norm, limits, X[part], before
-
+    work = ((X[part], {name: result[name][part] for name in _KEPT}) for part in parts)
+    certify = partial(_certified, pipeline, scaled, table, norm, limits)
     bar = tqdm(desc="certifying", total=len(left), unit="image", disable=not verbose)
-    with bar, closing(over_parts(_certified, work(), vocabulary.n_jobs)) as pieces:
+    with bar, closing(over_parts(certify, work, vocabulary.n_jobs)) as pieces:
         for part, found in zip(parts, pieces, strict=True):
             for name, values in found.items():
                 result[name][part] = values

@@ -9,9 +9,9 @@ from sklearn.utils.parallel import Parallel, delayed
 def over_parts(function, parts, n_jobs=None):
     """Yield what a function makes of each of the parts, in their order.
 
-    Threads do it unless the user's ``joblib.parallel_config`` says otherwise, so the function and
-    the parts must be such that they can be pickled.  What a function computes in parallel itself is
-    not divided further.
+    Threads do it unless ``joblib.parallel_config`` says otherwise, so the function, with all that it
+    is bound to, and the parts must be such that cloudpickle can send them.  What the function does
+    in parallel itself is not divided any further.
 
     Parameters
     ----------
@@ -30,9 +30,24 @@ def over_parts(function, parts, n_jobs=None):
             yield function(*part)
         return
     run = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
-    yield from run(delayed(_undivided)(function, *part) for part in parts)
+    work = _Undivided(function)
+    yield from run(delayed(_call)(work, *part) for part in parts)
 
 
-def _undivided(function, *part):
-    with parallel_config(backend="sequential"):
-        return function(*part)
+class _Undivided:
+    """A function whose own parallel work is done one after the other."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __sizeof__(self):
+        """Enough for joblib to send it to a Dask worker once, not with every part."""
+        return 2**20
+
+    def __call__(self, *part):
+        with parallel_config(backend="sequential"):
+            return self.function(*part)
+
+
+def _call(function, *part):
+    return function(*part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
@@ -215,15 +216,15 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
 
         parts = list(gen_batches(total, max(1, max(_COPIES_AT_ONCE, self.batch_size) // n)))
         settings = (labels, n, self.sigma, self.seed_, stage, self.batch_size)
-        work = ((self.estimator_, images[part], part.start, *settings) for part in parts)
+        count = partial(_counted, self.estimator_, *settings)
         label = ("choosing a class", "counting")[stage]
-        found = over_parts(_counted, work, self.n_jobs)
+        found = over_parts(count, [(images[part], part.start) for part in parts], self.n_jobs)
         bar = tqdm(total=total * n, unit="copy", desc=label, disable=not self.verbose)
         with bar, closing(found):
             return np.concatenate([_ticked(counts, bar) for counts in found])
 
 
-def _counted(estimator, images, start, labels, n, sigma, seed, stage, batch_size):
+def _counted(estimator, labels, n, sigma, seed, stage, batch_size, images, start):
     """Counts of the classes for the copies of some images, `start` the index of the first."""
     return class_counts(
         lambda copies: np.searchsorted(labels, estimator.predict(copies)),
