@@ -11,9 +11,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sklearn_patchcert import voronoi
+from sklearn_patchcert import engines, voronoi
 from sklearn_patchcert.attacks import _gradient, losses_of
-from sklearn_patchcert import engines
 
 _INSIDE = 1e-5  # how far beyond a wall to go, relative to the step
 

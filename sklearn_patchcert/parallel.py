@@ -9,9 +9,9 @@ from sklearn.utils.parallel import Parallel, delayed
 def over_parts(function, parts, n_jobs=None):
     """Yield what a function makes of each of the parts, in their order.
 
-    Threads do it unless ``joblib.parallel_config`` says otherwise, so the function, with all that it
-    is bound to, and the parts must be such that cloudpickle can send them.  What the function does
-    in parallel itself is not divided any further.
+    Threads do it unless ``joblib.parallel_config`` says otherwise, so the function, with all that
+    it is bound to, and the parts must be such that cloudpickle can send them.  What the function
+    does in parallel itself is not divided any further.
 
     Parameters
     ----------

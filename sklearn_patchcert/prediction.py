@@ -15,8 +15,7 @@ import time
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from sklearn_patchcert import voronoi
-from sklearn_patchcert import engines
+from sklearn_patchcert import engines, voronoi
 
 _DOWN = 1 - 1e-12  # for the rounding of sums and roots
 
