@@ -29,9 +29,16 @@ def over_parts(function, parts, n_jobs=None):
         for part in parts:
             yield function(*part)
         return
-    run = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
+    run = _Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
     work = _Undivided(function)
     yield from run(delayed(_call)(work, *part) for part in parts)
+
+
+class _Parallel(Parallel):
+    """That says nothing of work done in vain where somebody presses Ctrl-C."""
+
+    def _warn_exit_early(self):  # a filter of warnings would not do: threads share the filters
+        pass
 
 
 class _Undivided:
