@@ -28,6 +28,7 @@ __all__ = [
     "_check_feature_names_in",
     "_fit_context",
     "all_or_nothing",
+    "as_before",
     "check_device",
     "check_image_shape",
     "check_images",
@@ -237,18 +238,26 @@ class VersionedState:
         super().__setstate__(state)  # type: ignore[misc]  # BaseEstimator's
 
 
+@contextlib.contextmanager
+def as_before(*objects):
+    """Put the attributes of some objects back where the block fails or is interrupted."""
+    kept = [dict(vars(one)) for one in objects]
+    try:
+        yield
+    except BaseException:
+        for one, before in zip(objects, kept, strict=True):
+            vars(one).clear()
+            vars(one).update(before)
+        raise
+
+
 def all_or_nothing(method):
-    """Leave an estimator as it was where a method that fits it fails."""
+    """Leave an estimator as it was where a method that fits it fails or is interrupted."""
 
     @functools.wraps(method)
     def wrapper(self, *args, **kwargs):
-        before = dict(vars(self))
-        try:
+        with as_before(self):
             return method(self, *args, **kwargs)
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
 
     return wrapper
 

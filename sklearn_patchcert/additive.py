@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sklearn_patchcert.engines import knapsack
+from sklearn_patchcert import engines
 
 MOST_CHOICES = 2**17
 
@@ -101,7 +101,7 @@ def additive_radius(table, prices, label, least=0.0):
     others = np.delete(np.arange(table.shape[2]), label)
     gaps = np.ascontiguousarray((table[:, :, label, None] - table[:, :, others]).transpose(2, 1, 0))
     order = np.argsort(prices, axis=1, kind="stable")
-    found = knapsack.price_of_change(gaps.astype(np.float64), prices, order, least)
+    found = engines.knapsack.price_of_change(gaps.astype(np.float64), prices, order, least)
     return float(np.sqrt(found)) * (1 - 1e-9)
 
 

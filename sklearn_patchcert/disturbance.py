@@ -151,11 +151,18 @@ def blocks_of(network, vocabulary):
     ------
     TypeError
         If the network is not additive.
+    ValueError
+        If its patches are not those of the vocabulary: a patch would be in two blocks.
     """
-    if not hasattr(network, "terms"):
+    if not all(hasattr(network, name) for name in ("terms", "block", "patch_size")):
         raise TypeError(
             f"{type(network).__name__} is not additive: use networks.AdditivePatchNet, or a module "
-            "with `terms` and `block`."
+            "with `terms`, `block` and `patch_size`."
+        )
+    if tuple(network.patch_size) != tuple(vocabulary.patch_size_):
+        raise ValueError(
+            f"The network adds up patches of {tuple(network.patch_size)} pixels, the vocabulary has"
+            f" patches of {vocabulary.patch_size_}: leave module__patch_size to the pipeline."
         )
     grid = grid_shape(vocabulary.image_shape_, vocabulary.patch_size_)
     groups = vocabulary.image_shape_[2] if vocabulary.per_channel_ else 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from sklearn_patchcert import voronoi
 from sklearn_patchcert.kmeans import distinct_patches
@@ -14,7 +15,14 @@ _CANDIDATES = 500_000
 
 
 def exemplar_tokens(
-    patches, n_tokens, min_distance=None, *, tokens=None, generator=None, device="cpu"
+    patches,
+    n_tokens,
+    min_distance=None,
+    *,
+    tokens=None,
+    generator=None,
+    device="cpu",
+    progress=False,
 ):
     """Some of the patches, no two of them nearer than a distance.
 
@@ -34,6 +42,8 @@ def exemplar_tokens(
         Tokens to start with, which stay.
     generator : torch.Generator or None
     device : str or torch.device
+    progress : bool
+        Whether to show a bar.
 
     Returns
     -------
@@ -51,7 +61,7 @@ def exemplar_tokens(
         return _net(candidates, n_tokens, 0.0, start, device)[0]
     low, high = 0.0, float(np.linalg.norm(np.ptp(candidates, axis=0))) * 1.01
     found = _net(candidates, n_tokens, high, start, device)[0]
-    for _ in range(_HALVINGS):
+    for _ in tqdm(range(_HALVINGS), desc="distance", disable=not progress):
         middle = (low + high) / 2
         net, complete = _net(candidates, n_tokens, middle, start, device)
         if complete:

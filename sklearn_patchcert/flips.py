@@ -11,9 +11,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sklearn_patchcert import voronoi
+from sklearn_patchcert import engines, voronoi
 from sklearn_patchcert.attacks import _gradient, losses_of
-from sklearn_patchcert.engines import cells
 
 _INSIDE = 1e-5  # how far beyond a wall to go, relative to the step
 
@@ -47,7 +46,8 @@ def steps_into_cells(patches, tokens, targets, *, weights=None, sweeps=3000, sou
     steps, lower = np.empty_like(patches), np.empty(len(patches))
     targets = np.ascontiguousarray(targets, dtype=np.int64)
     reach = float(np.abs(tokens).max()) or 1.0
-    cells.project(patches, tokens, weights, targets, sweeps, 1e-9 * reach, sound, steps, lower)
+    solver = engines.cells.project
+    solver(patches, tokens, weights, targets, sweeps, 1e-9 * reach, sound, steps, lower)
     return steps, lower
 
 

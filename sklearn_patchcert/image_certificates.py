@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from contextlib import closing
+from functools import partial
 
 import joblib
 import numpy as np
@@ -13,11 +15,13 @@ from tqdm.auto import tqdm
 from sklearn_patchcert import encoding, prediction, stickers
 from sklearn_patchcert.additive import additive_radius
 from sklearn_patchcert.disturbance import blocks_of
+from sklearn_patchcert.parallel import over_parts
 from sklearn_patchcert.token_costs import TokenCosts
 
 NORMS = ("l2", "linf", "l0", "sticker")
 _MARGIN = 1e-3  # of the logits: what is nearer to a tie may change with the batch or the device
-_AT_ONCE = 64  # images
+_AT_ONCE, _PARTS = 64, 16  # images at once, at most; parts of few images, for several jobs
+_KEPT = ("prediction", "radius", "n_configurations", "upper", "adversarial")
 
 
 def certify_prediction(
@@ -64,8 +68,7 @@ def certify_prediction(
         raise ValueError(f'method="additive" is for norm="l2", got {norm!r}.')
     frame = X if hasattr(X, "columns") else np.asarray(X)
     X = np.asarray(frame)
-    predicted = pipeline.predict(frame.copy())  # a step may work in place
-    n = len(X)
+    predicted, n = pipeline.predict(frame.copy()), len(X)  # a step may work in place
     key = joblib.hash((X, norm, bool(cells), *vocabulary._code().values()))
     result = Bunch(
         prediction=predicted,
@@ -82,71 +85,77 @@ def certify_prediction(
             raise ValueError("previous is not of these X, norm and cells, and this pipeline.")
         result = copy.deepcopy(previous)
     table = _Table(pipeline, vocabulary) if method == "additive" else None
+    limits = max_configurations, max_seconds, cells
     left = np.flatnonzero(result.limited)
-    for part in tqdm(
-        np.split(left, range(_AT_ONCE, len(left), _AT_ONCE)),
-        desc="certifying",
-        unit_scale=_AT_ONCE,
-        unit="image",
-        disable=not verbose,
-    ):
-        if len(part):
-            Z, options = scaled(_safe_indexing(frame, part))
-            costs = TokenCosts(vocabulary._check(Z), vocabulary, options, norm)
-            if table is not None:
-                found = table.radii(costs, predicted[part])
-                result.radius[part] = np.maximum(result.radius[part], found)
-                continue
-            answers = _answers(pipeline, vocabulary, costs, np.shape(Z)[1:])
-            _certify(
-                result, part, costs, answers, frame, max_configurations, max_seconds, cells,
-                pipeline,
-            )  # fmt: skip
+    size = max(1, min(_AT_ONCE, -(-len(left) // _PARTS)))
+    parts = [left[at : at + size] for at in range(0, len(left), size)]
+
+    work = (
+        (_safe_indexing(frame, part), {name: result[name][part] for name in _KEPT})
+        for part in parts
+    )
+    certify = partial(_certified, pipeline, scaled, table, norm, limits)
+    bar = tqdm(desc="certifying", total=len(left), unit="image", disable=not verbose)
+    with bar, closing(over_parts(certify, work, vocabulary.n_jobs)) as pieces:
+        for part, found in zip(parts, pieces, strict=True):
+            for name, values in found.items():
+                result[name][part] = values
+            bar.update(len(part))
     return result
 
 
-def _certify(result, part, costs, answers, frame, most, seconds, cells, pipeline):
-    """Fill the result for the images `part`."""
-    predicted = result.prediction[part]
+def _certified(pipeline, scaled, table, norm, limits, frame, before):
+    """What becomes of the fields of the result for some images, a dict of arrays (n, ...)."""
+    _, vocabulary = pipeline._split()
+    Z, options = scaled(frame)
+    costs = TokenCosts(vocabulary._check(Z), vocabulary, options, norm)
+    predicted = before["prediction"]
+    if table is not None:
+        return {"radius": np.maximum(before["radius"], table.radii(costs, predicted))}
+    most, seconds, cells = limits
+    answers = _answers(pipeline, vocabulary, costs, np.shape(Z)[1:])
 
     def changes(rows, ids):
         found, sure = answers(ids)
         return (found != predicted[rows]) | ~sure
 
-    if costs.norm == "sticker":
+    if norm == "sticker":
         found = _stickers(costs, changes, most)
     else:
         found = prediction.certify_configurations(
             changes,
             costs.walls(),
-            costs.norm,
+            norm,
             max_configurations=most,
             max_seconds=np.inf if seconds is None else seconds,
-            looked=result.n_configurations[part],
-            known=result.upper[part],
+            looked=before["n_configurations"],
+            known=before["upper"],
             refine=costs.cell if cells else None,
         )
     radius, exact, looked, changing, upper = found
-    # What another method has shown of them stays true.
-    result.radius[part] = np.maximum(result.radius[part], radius)
-    result.n_configurations[part] = looked
-    result.upper[part] = upper
-    result.limited[part] = ~exact & ~np.isinf(radius)
-    result.exact[part] = exact
+    result = {
+        "radius": np.maximum(before["radius"], radius),  # what another method has shown stays true
+        "n_configurations": looked,
+        "upper": upper,
+        "limited": ~exact & ~np.isinf(radius),
+        "exact": exact.copy(),
+        "adversarial": before["adversarial"].copy(),
+    }
     new = np.flatnonzero((changing != costs.own).any(1) & np.isfinite(upper))
     if not len(new):
-        return
+        return result
     doubtful = answers(changing[new])[0] == predicted[new]  # only too near to a tie
-    result.exact[part[new[doubtful]]] = False
-    if costs.norm == "l2":
+    result["exact"][new[doubtful]] = False
+    if norm == "l2":
         for row in new[~doubtful]:
-            image = _safe_indexing(frame, part[row : row + 1])
+            image = _safe_indexing(frame, [row])
             moved = costs.moved(np.asarray(image), row, changing[row])
             named = moved.copy()
             if hasattr(image, "columns"):
                 named = type(image)(named, columns=image.columns)
             if pipeline.predict(named)[0] != predicted[row]:
-                result.adversarial[part[row]] = moved[0]
+                result["adversarial"][row] = moved[0]
+    return result
 
 
 def _stickers(costs, changes, most):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from sklearn_patchcert import voronoi
 
@@ -11,7 +12,15 @@ _SEED_SAMPLE = 2**14
 
 
 def kmeans_tokens(
-    patches, n_tokens, *, counts=None, max_iter=100, tol=1e-4, generator=None, device="cpu"
+    patches,
+    n_tokens,
+    *,
+    counts=None,
+    max_iter=100,
+    tol=1e-4,
+    generator=None,
+    device="cpu",
+    progress=False,
 ):
     """Tokens by k-means: k-means++ seeds (Arthur, Vassilvitskii, SODA 2007), then Lloyd's steps.
 
@@ -29,6 +38,8 @@ def kmeans_tokens(
         Stop when a step lowers the error by less than this part of it.
     generator : torch.Generator or None
     device : str or torch.device
+    progress : bool
+        Whether to show a bar.
 
     Returns
     -------
@@ -44,7 +55,7 @@ def kmeans_tokens(
     centre = distinct.mean(0)
     data, history = distinct - centre, []
     tokens = _kmeans_plus_plus(data, weights, n_tokens, generator)
-    for _ in range(max_iter):
+    for _ in tqdm(range(max_iter), desc="k-means", unit="step", disable=not progress):
         ids = voronoi.tokenize(data[:, None], tokens, device=device)[:, 0]
         errors = weights * np.square(data - tokens[ids]).sum(1)
         history.append(float(errors.sum() / weights.sum()))

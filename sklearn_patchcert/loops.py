@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, ProgressBar
 
 
 class BatchIterator:
@@ -64,3 +64,19 @@ class CosineDecay(Callback):
         for group in net.optimizer_.param_groups:
             group["lr"] = group["initial_lr"] * (0.5 + 0.5 * math.cos(math.pi * done))
         self.step_ += 1
+
+
+class EpochBar(ProgressBar):
+    """skorch's bar over the batches of an epoch, where the network is verbose."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        if net.verbose:
+            super().on_epoch_begin(net, **kwargs)
+
+    def on_batch_end(self, net, **kwargs):
+        if net.verbose:
+            super().on_batch_end(net, **kwargs)
+
+    def on_epoch_end(self, net, **kwargs):
+        if net.verbose:
+            super().on_epoch_end(net, **kwargs)

@@ -24,7 +24,7 @@ from sklearn_patchcert._validation import (
     random_seed,
 )
 from sklearn_patchcert.disturbance import Disturbance, check_options
-from sklearn_patchcert.loops import BatchIterator, CosineDecay
+from sklearn_patchcert.loops import BatchIterator, CosineDecay, EpochBar
 from sklearn_patchcert.networks import PatchConvNet
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class PatchNet(VersionedState, _Base):
     history_: Any = None
     initialized_ = False
     virtual_params_: dict = {}
+
+    _interrupted = False
 
     _default_criterion: type[torch.nn.Module]
 
@@ -173,6 +175,7 @@ class PatchNet(VersionedState, _Base):
             ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
             ("valid_loss", PassthroughScoring(name="valid_loss")),
             ("lr_decay", CosineDecay()),
+            ("progress_bar", EpochBar()),
             ("print_log", PrintLog()),
         ]
 
@@ -207,6 +210,9 @@ class PatchNet(VersionedState, _Base):
     @all_or_nothing
     def fit(self, X, y, *, source=None, **fit_params):
         """Train the network from the start, or go on where `warm_start` says so.
+
+        Ctrl-C raises KeyboardInterrupt and leaves the network as it was before; what earlier calls
+        of :meth:`partial_fit` have trained stays.
 
         Parameters
         ----------
@@ -281,10 +287,20 @@ class PatchNet(VersionedState, _Base):
             else:
                 undo.callback(self._restore, *self._snapshot())
             super().partial_fit(inputs, target, **fit_params)
+            if self._interrupted:
+                raise KeyboardInterrupt
             undo.pop_all()
         for name in ("_disturbance", "_raw"):
             self.__dict__.pop(name, None)
         return self
+
+    def fit_loop(self, *args, **kwargs):
+        """Train for some epochs, as skorch does, and take note where that is interrupted."""
+        try:
+            return super().fit_loop(*args, **kwargs)
+        except KeyboardInterrupt:  # skorch would return the network as if it were trained
+            self._interrupted = True
+            raise
 
     def _snapshot(self):
         """What training changes in place."""

@@ -191,6 +191,7 @@ class AdditivePatchNet(nn.Module):
             column = torch.as_tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
             self.register_buffer(name, column)
         ph, pw = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
+        self.patch_size = ph, pw
         self.block = (block, block) if isinstance(block, int) else tuple(block)
         size = ph * self.block[0], pw * self.block[1]
         rows, cols = -(-image_shape[0] // size[0]), -(-image_shape[1] // size[1])

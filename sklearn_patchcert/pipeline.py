@@ -10,6 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from sklearn_patchcert._validation import as_before
 from sklearn_patchcert.classifier import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.disturbance import Source, check_options
 from sklearn_patchcert.image_certificates import certify_prediction
@@ -43,6 +44,8 @@ class _CertifiedPipeline(Pipeline):
     def fit(self, X, y=None, **params):
         """Fit the steps, one after the other.
 
+        Where one of them fails, or Ctrl-C comes, all are left as they were before.
+
         Parameters
         ----------
         X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
@@ -64,7 +67,14 @@ class _CertifiedPipeline(Pipeline):
                     f"The options of {name!r} that disturb images need to know those before the "
                     "tokens, which metadata routing keeps from it: disable the routing."
                 )
-        return super().fit(X, y, **params)
+        parts = [part for part in self.get_params().values() if hasattr(part, "fit")]
+        steps = list(self.steps)
+        try:
+            with as_before(*parts):
+                return super().fit(X, y, **params)
+        except BaseException:
+            self.steps[:] = steps
+            raise
 
     def certify(self, X, norm="l2", *, return_witness=False):
         """Radius inside which every patch keeps its token, and so the prediction stays.

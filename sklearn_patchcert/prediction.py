@@ -15,8 +15,7 @@ import time
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from sklearn_patchcert import voronoi
-from sklearn_patchcert.engines import enumeration, measure
+from sklearn_patchcert import engines, voronoi
 from sklearn_patchcert.engines.dense import largest_motion
 
 _DOWN = 1 - 1e-12  # for the rounding of sums and roots
@@ -97,6 +96,7 @@ class _DualNorms:
 
     def __init__(self, tokens, norm):
         self.tokens = tokens
+        measure = engines.measure
         self.norm = {"l2": measure.L2, "linf": measure.LINF, "l1": measure.L1}[norm]
         self.tables: dict = {}  # most positions have the same weights
 
@@ -104,10 +104,10 @@ class _DualNorms:
         weights, n = np.ascontiguousarray(weights), len(self.tokens)
         key = weights.tobytes()
         if n > _TABLE or (len(self.tables) == _TABLES and key not in self.tables):
-            return measure.dual_norms(self.tokens, weights, some, self.norm)
+            return engines.measure.dual_norms(self.tokens, weights, some, self.norm)
         if key not in self.tables:
             every = np.arange(n)
-            self.tables[key] = measure.dual_norms(self.tokens, weights, every, self.norm)
+            self.tables[key] = engines.measure.dual_norms(self.tokens, weights, every, self.norm)
         return self.tables[key][some]
 
 
@@ -241,21 +241,21 @@ class _Queue:
         self.prices, self.tokens = prices[self.first], order[self.first]
         self.largest, self.most = norm == "linf", int(most) + 1
         self.room = 0
-        self.state: tuple = enumeration.start(0)
+        self.state: tuple = engines.enumeration.start(0)
 
     def _ahead(self, count):
         """Have `count` configurations in order, or all; the cost of the next, and how many."""
         if count > self.room:
             self.room = min(max(256, 4 * count), self.most)
-            self.state = enumeration.start(self.room)
-        following = enumeration.cheapest(self.prices, count, self.largest, self.state)
+            self.state = engines.enumeration.start(self.room)
+        following = engines.enumeration.cheapest(self.prices, count, self.largest, self.state)
         return following, int(self.state[0][2])
 
     def take(self, begin, end):
         """Configurations (m, positions) from `begin` to `end`, or to the last."""
         _, count = self._ahead(min(end, self.most - 1))
         end = max(begin, min(end, self.most - 1, count))
-        return enumeration.configurations(begin, end, self.tokens, self.first, self.state)
+        return engines.enumeration.configurations(begin, end, self.tokens, self.first, self.state)
 
     def cost(self, at):
         """Cost of the configuration `at`; inf where there are fewer."""
@@ -264,4 +264,4 @@ class _Queue:
 
     def close(self):
         """Free the memory."""
-        self.room, self.state = 0, enumeration.start(0)
+        self.room, self.state = 0, engines.enumeration.start(0)

@@ -25,6 +25,7 @@ def robustness_report(
     sigma=None,
     n=1000,
     random_state=0,
+    verbose=False,
 ):
     """Accuracy of a fitted classifier under every attack, its certificates, and sanity checks.
 
@@ -46,6 +47,8 @@ def robustness_report(
         Of randomized smoothing, with `n` copies of each image; None leaves it out.
     n : int
     random_state : int
+    verbose : bool
+        Whether to show progress bars.
 
     Returns
     -------
@@ -66,7 +69,7 @@ def robustness_report(
                   for name in _GRADIENTS]  # fmt: skip
         if norm == "l2" and bounds is None:
             suite.append(("flips", {}))
-    found = worst_case(estimator, X, y, suite, eps=eps, **options)
+    found = worst_case(estimator, X, y, suite, eps=eps, verbose=verbose, **options)
     rows = {"clean": found.correct}
     rows |= {name: found.correct & ~success for name, success in found.success.items()}
     rows["worst case"] = found.robust
@@ -75,7 +78,11 @@ def robustness_report(
         rows["certified: smallest patch radius"] = found.correct & (smallest > eps)
     if sigma is not None and norm == "l2":
         smoothed = SmoothedClassifier(
-            FrozenEstimator(estimator), sigma=sigma, n=n, random_state=random_state
+            FrozenEstimator(estimator),
+            sigma=sigma,
+            n=n,
+            random_state=random_state,
+            verbose=int(verbose),
         ).fit(X, y)
         classes, radii = smoothed.certify(X)
         rows[f"smoothed, sigma {sigma:g}"] = classes == y

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
+from tqdm.auto import tqdm
 
 from sklearn_patchcert import attacks, flips, surrogates
 from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_to_images
@@ -45,6 +46,7 @@ def run_attack(
     source=None,
     random_state=0,
     batch_size=500,
+    verbose=False,
     **options,
 ):
     """Attack a fitted classifier, and let it judge the result.
@@ -69,6 +71,8 @@ def run_attack(
         Attack this one instead and only judge by `estimator`: a transfer attack.
     random_state : int
     batch_size : int
+    verbose : bool
+        Whether to show a progress bar.
     **options
         Go to the attack, as `steps` or `restarts`.
 
@@ -100,9 +104,12 @@ def run_attack(
             generator=generator, **options,
         )  # fmt: skip
     todo = np.flatnonzero(correct)
-    for start in range(0, len(todo), batch_size):
-        part = todo[start : start + batch_size]
-        made[part] = run(images[part], labels[part])
+    name = attack if isinstance(attack, str) else "attack"
+    with tqdm(desc=name, total=len(todo), unit="image", disable=not verbose) as bar:
+        for start in range(0, len(todo), batch_size):
+            part = todo[start : start + batch_size]
+            made[part] = run(images[part], labels[part])
+            bar.update(len(part))
     return _judged(estimator, X, y, made.reshape(X.shape), eps, norm, correct)
 
 
@@ -303,7 +310,9 @@ def reproject(estimator, X, adversarial):
     return tokens.moved(images, _ids_of(tokens, far)).reshape(X.shape)
 
 
-def worst_case(estimator, X, y, attack_list, *, eps, norm="l2", random_state=0, **shared):
+def worst_case(
+    estimator, X, y, attack_list, *, eps, norm="l2", random_state=0, verbose=False, **shared
+):
     """Run several attacks; an image stands only if it withstands all of them.
 
     Parameters
@@ -312,6 +321,8 @@ def worst_case(estimator, X, y, attack_list, *, eps, norm="l2", random_state=0, 
         As for :func:`run_attack`.
     attack_list : sequence of str or (str, dict)
         Attacks, with options for each.
+    verbose : bool
+        Whether to show a progress bar for each attack.
     **shared
         Options for all.
 
@@ -327,7 +338,7 @@ def worst_case(estimator, X, y, attack_list, *, eps, norm="l2", random_state=0, 
         name, options = (entry, {}) if isinstance(entry, str) else entry
         label = " ".join([name, *(f"{k}={v}" for k, v in options.items() if k != "source")])
         found = run_attack(
-            estimator, X, y, name, eps=eps, norm=norm, random_state=random_state,
+            estimator, X, y, name, eps=eps, norm=norm, random_state=random_state, verbose=verbose,
             **{**_known(name, shared), **options},
         )  # fmt: skip
         correct = found.correct

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from functools import partial
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils import gen_batches
-from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_array, check_is_fitted
 from tqdm.auto import tqdm
 
@@ -18,6 +20,7 @@ from sklearn_patchcert._validation import (
     _fit_context,
     random_seed,
 )
+from sklearn_patchcert.parallel import over_parts
 from sklearn_patchcert.smoothing import (
     ABSTAIN,
     certified_radius,
@@ -26,7 +29,7 @@ from sklearn_patchcert.smoothing import (
     lower_bound,
 )
 
-_IMAGES_AT_ONCE = 16
+_COPIES_AT_ONCE = 16_000
 _ROUNDED = 0.01  # of sigma, that rounding a noisy copy may change at most
 
 
@@ -223,30 +226,34 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
         total = len(images)
         labels = np.asarray(self.classes_)
 
-        def predict(copies):
-            return np.searchsorted(labels, self.estimator_.predict(copies))
-
+        parts = list(gen_batches(total, max(1, max(_COPIES_AT_ONCE, self.batch_size) // n)))
+        settings = (labels, n, self.sigma, self.seed_, stage, self.batch_size)
+        count = partial(_counted, self.estimator_, *settings)
         label = ("choosing a class", "counting")[stage]
-        with tqdm(total=total * n, unit="copy", desc=label, disable=not self.verbose) as bar:
+        found = over_parts(count, [(images[part], part.start) for part in parts], self.n_jobs)
+        bar = tqdm(total=total * n, unit="copy", desc=label, disable=not self.verbose)
+        with bar, closing(found):
+            return np.concatenate([_ticked(counts, bar) for counts in found])
 
-            def count(part):
-                return class_counts(
-                    predict,
-                    images[part],
-                    n,
-                    self.sigma,
-                    n_classes=len(labels),
-                    seed=self.seed_,
-                    stage=stage,
-                    indices=range(part.start, part.stop),
-                    batch_size=self.batch_size,
-                    tick=bar.update,
-                )
 
-            found = Parallel(n_jobs=self.n_jobs, prefer="threads")(
-                delayed(count)(part) for part in gen_batches(total, _IMAGES_AT_ONCE)
-            )
-        return np.concatenate(found)
+def _counted(estimator, labels, n, sigma, seed, stage, batch_size, images, start):
+    """Counts of the classes for the copies of some images, `start` the index of the first."""
+    return class_counts(
+        lambda copies: np.searchsorted(labels, estimator.predict(copies)),
+        images,
+        n,
+        sigma,
+        n_classes=len(labels),
+        seed=seed,
+        stage=stage,
+        indices=range(start, start + len(images)),
+        batch_size=batch_size,
+    )
+
+
+def _ticked(counts, bar):
+    bar.update(counts.sum())
+    return counts
 
 
 def _checked(X):

@@ -91,7 +91,7 @@ def noisy_copies(image, n, sigma, seed, index, stage, batch_size):
         yield noise
 
 
-def class_counts(predict, images, n, sigma, *, n_classes, seed, stage, indices, batch_size, tick):
+def class_counts(predict, images, n, sigma, *, n_classes, seed, stage, indices, batch_size):
     """How often each class is the answer for noisy copies of images.
 
     Parameters
@@ -107,8 +107,6 @@ def class_counts(predict, images, n, sigma, *, n_classes, seed, stage, indices, 
         Of the images, for their noise.
     batch_size : int
         Images that `predict` is given at once, at least; copies of several images go together.
-    tick : callable
-        Called with the number of copies that are done.
 
     Returns
     -------
@@ -124,7 +122,6 @@ def class_counts(predict, images, n, sigma, *, n_classes, seed, stage, indices, 
         if size:
             answers = np.asarray(predict(np.concatenate(waiting)))
             np.add.at(counts, (np.concatenate(owners), answers), 1)
-            tick(size)
         waiting, owners, size = [], [], 0
 
     for k, (image, index) in enumerate(zip(images, indices, strict=True)):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Bunch, _safe_indexing, gen_batches
-from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
@@ -27,6 +27,7 @@ from sklearn_patchcert._validation import (
     shape_of,
 )
 from sklearn_patchcert.kmeans import distinct_tokens
+from sklearn_patchcert.parallel import over_parts
 from sklearn_patchcert.patches import grid_shape
 
 _VALUES_AT_ONCE = 2**20
@@ -297,17 +298,15 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
     def _over_batches(self, X, compute, before=None):
         """Arrays that compute(images) makes of a bounded number of images at once, put together."""
         check_is_fitted(self, "vocabulary_")
-        device = check_device(self.device)
 
         def checked(batch):
             batch, description = (batch, {}) if before is None else before(batch)
-            return compute(self._check(batch), device=device, **description)
+            return compute(self._check(batch), device=check_device(self.device), **description)
 
         batches, n = _batches(X)
-        run = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
-        pieces = run(delayed(checked)(batch) for batch in batches)
+        pieces = over_parts(checked, batches, self.n_jobs)
         bar = tqdm(desc=type(self).__name__, total=n, unit="image", disable=not self.verbose)
-        with bar:
+        with bar, closing(pieces):
             return _gather(pieces, n, bar)
 
     def _map(self, values):
@@ -333,7 +332,7 @@ def count_groups(image_shape, per_channel):
 
 
 def _batches(X):
-    """Batches of X, no two held at once, and the number of images where that is known.
+    """Batches of X as 1-tuples, few held at once, and the number of images where that is known.
 
     An iterator is one of batches already, which are cut where they are large.
     """
@@ -343,11 +342,13 @@ def _batches(X):
         raise TypeError("Sparse data was passed, but images are dense: use X.toarray().")
     shape = shape_of(X)
     if len(shape) < 2 or 0 in shape:
-        return [X], None  # which the check will refuse
+        return [(X,)], None  # which the check will refuse
     if not hasattr(X, "__getitem__"):
         X = np.asarray(X)
     size = max(1, _VALUES_AT_ONCE // math.prod(shape[1:]))
-    return (_safe_indexing(X, part) for part in gen_batches(shape[0], size)), shape[0]
+    if shape[0] <= size:
+        return [(X,)], shape[0]
+    return ((_safe_indexing(X, part),) for part in gen_batches(shape[0], size)), shape[0]
 
 
 def _gather(pieces, n, bar):

@@ -32,6 +32,7 @@ def fit_tokens(
     labels=None,
     target_radius=None,
     noise_std=0.0,
+    progress=False,
     **options,
 ):
     """Start a vocabulary, or go on with one, by a strategy.
@@ -58,6 +59,8 @@ def fit_tokens(
         Of "supervised", in the units of the patches; see :func:`prototypes.train_prototypes`.
     noise_std : float
         Of "learned", in the units of the patches.
+    progress : bool
+        Whether to show bars.
     **options
         Go to :func:`learn_tokens`.
 
@@ -82,7 +85,13 @@ def fit_tokens(
         distance = None if min_distance is None else min_distance / float(unit)
         known = tokens
         tokens = exemplar_tokens(
-            flat, n_tokens, distance, tokens=known, generator=generator, device=device
+            flat,
+            n_tokens,
+            distance,
+            tokens=known,
+            generator=generator,
+            device=device,
+            progress=progress,
         )
         counts = None if known is None else np.pad(counts, (0, len(tokens) - len(known)))
         history = [_error(flat, tokens, device)]
@@ -92,7 +101,7 @@ def fit_tokens(
         spread = float(flat.std(dtype=np.float64)) or 1.0
         scale = patches.dtype.type(spread)
         target = None if target_radius is None else target_radius / float(unit) / spread
-        names = ("max_iter", "batch_size", "learning_rate", "progress")
+        names = ("max_iter", "batch_size", "learning_rate")
         tokens, history = train_prototypes(
             flat / scale,
             labels,
@@ -101,6 +110,7 @@ def fit_tokens(
             target=target,
             generator=generator,
             device=device,
+            progress=progress,
             **{name: options[name] for name in names if name in options},
         )
         tokens, history = tokens * scale, [loss**2 * spread**2 for loss in history]
@@ -111,7 +121,7 @@ def fit_tokens(
             seen = np.concatenate([tokens, flat])
             weights = np.concatenate([counts, np.ones(len(flat))])
         tokens, history = kmeans_tokens(
-            seen, n_tokens, counts=weights, generator=generator, device=device
+            seen, n_tokens, counts=weights, generator=generator, device=device, progress=progress
         )
         counts = None
     elif strategy == "kmeans":
@@ -129,6 +139,7 @@ def fit_tokens(
             noise_std=noise_std / float(unit) / spread,
             generator=generator,
             device=device,
+            progress=progress,
             **options,
         )
         tokens, history = tokens * scale + centre, [loss * spread**2 for loss in history]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 
 from sklearn_patchcert import (
     CertifiedPatchClassifier,
@@ -158,5 +159,8 @@ def test_bad_use(model, digits):
         plain.certify_prediction(X, method="additive")
     with pytest.raises(TypeError, match="not additive"):
         plain.set_params(clf__certified_radius=1.0).fit(X, y)
+    other = clone(model).set_params(clf__module__patch_size=4, clf__max_epochs=1).fit(X, y)
+    with pytest.raises(ValueError, match="leave module__patch_size to the pipeline"):
+        other.certify_prediction(X, method="additive")
     with pytest.raises(ValueError, match="certified_radius is for classifiers"):
         PatchNetRegressor(certified_radius=1.0).fit(X, y)

@@ -195,6 +195,12 @@ def test_another_version_says_so(digits, monkeypatch):
         pickle.loads(data)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
+def test_from_tokens_of_any_dtype(dtype):
+    vocabulary = PatchVocabulary.from_tokens(np.array([[0], [1]], dtype), patch_size=1)
+    np.testing.assert_array_equal(vocabulary.tokenize([[[0.1, 0.7]]]), [[[0, 1]]])
+
+
 def test_from_tokens_merges_copies_and_takes_any_size():
     tokens = [[0.0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0], [1, 0, 0, 1]]
     vocabulary = PatchVocabulary.from_tokens(tokens, patch_size=2)

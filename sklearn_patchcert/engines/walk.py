@@ -11,17 +11,16 @@ import math
 
 import numpy as np
 
-from sklearn_patchcert.engines import measure, small, tree
 from sklearn_patchcert.engines.dense import largest_motion
-from sklearn_patchcert.engines.measure import L1, L2, LINF
 
 _SMALL_VOCABULARY = 512
-_NORMS = {"l2": L2, "linf": LINF, "l1": L1}
 
 
 def prepare(tokens, weights, norm, device, small_vocabulary=_SMALL_VOCABULARY):
     """What the searches below need of the tokens (n_tokens, dim) and weights (dim,)."""
-    kind = _NORMS[norm]
+    from sklearn_patchcert.engines import measure, small, tree  # numba: only where it is used
+
+    kind = {"l2": measure.L2, "linf": measure.LINF, "l1": measure.L1}[norm]
     ones = np.ones_like(weights)
     exact = np.ascontiguousarray(tokens), weights, ones, kind, largest_motion(weights, norm)
     # Units in which float32 can bound distances: the mean is 0, the furthest token within 1.

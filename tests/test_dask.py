@@ -1,0 +1,103 @@
+"""On a cluster of two workers everything is as it is at home, to the last bit."""
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
+
+from sklearn_patchcert import (
+    CertifiedPatchClassifier,
+    PatchNetClassifier,
+    PatchVocabulary,
+    SmoothedClassifier,
+    smoothed,
+    tokenizer,
+)
+from sklearn_patchcert.outofcore import certify_to
+from sklearn_patchcert.scorers import patch_certificate
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Of a cluster of two processes; one is enough for all tests, since it takes seconds."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def searched(X, y):
+    model = CertifiedPatchClassifier(
+        [
+            ("vocab", PatchVocabulary(patch_size=4, random_state=0)),
+            ("clf", PatchNetClassifier(max_epochs=1, random_state=0)),
+        ]
+    )
+    search = GridSearchCV(
+        model,
+        {"vocab__n_tokens": [4, 6]},
+        cv=2,
+        scoring={"accuracy": "accuracy", "radius": patch_certificate},
+        refit="accuracy",
+        error_score="raise",
+    )
+    return search.fit(X, y)
+
+
+def test_the_same_bits_as_at_home(client, digits, monkeypatch, tmp_path):
+    import dask.array as da
+
+    monkeypatch.setattr(tokenizer, "_VALUES_AT_ONCE", 64 * 50)  # several parts of little data
+    monkeypatch.setattr(smoothed, "_COPIES_AT_ONCE", 200)
+    X, y = digits[0][:240].astype(np.float32), digits[1][:240]
+    np.save(tmp_path / "images.npy", X)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    model = searched(X, y).best_estimator_
+    smooth = SmoothedClassifier(FrozenEstimator(model), 1.0, n=100, batch_size=100, random_state=0)
+
+    def search():
+        found = searched(X, y)
+        scores = {k: v for k, v in found.cv_results_.items() if "test" in k}
+        best = found.best_estimator_
+        return {**scores, "tokens": best[0].vocabulary_, "proba": best.predict_proba(X)}
+
+    def out_of_core(name, images):
+        def run():
+            return {"radii": certify_to(model, images, tmp_path / name, chunk_size=120)}
+
+        return run
+
+    work = {
+        "search": search,
+        "certify": lambda: {"radii": model.certify(mapped), "batches": model.certify(iter([X, X]))},
+        "transform": lambda: {"images": model[0].transform(X)},
+        "enumeration": lambda: model.certify_prediction(X[:12], max_configurations=60),
+        "stickers": lambda: model.certify_prediction(X[:4], norm="sticker", max_configurations=60),
+        "smoothing": lambda: dict(enumerate(smooth.fit(X, y).certify(X[:12]))),
+        "Dask arrays": out_of_core("dask.npy", da.from_array(X, chunks=(60, 64))),
+    }
+    workers: set = set()
+    for name, do in work.items():
+        expected = do()
+        if name == "Dask arrays":
+            (tmp_path / "dask.npy").unlink()
+        with (
+            distributed.get_task_stream(client) as tasks,
+            joblib.parallel_config(backend="dask"),
+        ):
+            found = do()
+        for key, values in expected.items():
+            np.testing.assert_array_equal(np.asarray(found[key]), np.asarray(values), err_msg=name)
+        assert tasks.data, f"{name}: nothing reached the cluster"
+        workers |= {task["worker"] for task in tasks.data}
+    assert len(workers) == 2
+
+    bad = np.where(np.arange(240)[:, None] == 100, np.nan, X)
+    with joblib.parallel_config(backend="dask"), pytest.raises(ValueError, match="NaN"):
+        model.certify(bad)

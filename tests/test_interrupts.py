@@ -1,0 +1,236 @@
+"""Ctrl-C, wherever it comes, is an error that leaves everything as it was; and bars on request."""
+
+import pickle
+import signal
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import RidgeClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+from tqdm.auto import tqdm
+
+from sklearn_patchcert import (
+    CertifiedPatchClassifier,
+    PatchNetClassifier,
+    PatchVocabulary,
+    SmoothedClassifier,
+    losses,
+)
+from sklearn_patchcert.robustness import worst_case
+
+
+class CtrlC(Callback):
+    """Presses Ctrl-C in a batch of each fit as long as it is armed."""
+
+    armed = False
+
+    def on_train_begin(self, net, **kwargs):
+        self.batches_ = 0
+
+    def on_batch_end(self, net, **kwargs):
+        self.batches_ += 1
+        if CtrlC.armed and self.batches_ == 3:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture
+def ctrl_c(monkeypatch):
+    """A function that arms the callback."""
+
+    def arm(armed=True):
+        monkeypatch.setattr(CtrlC, "armed", armed)
+
+    return arm
+
+
+@pytest.fixture(scope="module")
+def data(digits):
+    X, y = digits
+    return X[:300].astype(np.float32), y[:300]
+
+
+def network(**options):
+    options = {"max_epochs": 2, "random_state": 0, "callbacks": [CtrlC()], **options}
+    return PatchNetClassifier(**options)
+
+
+def pipeline(**options):
+    vocabulary = PatchVocabulary(6, 4, strategy="kmeans", random_state=0)
+    return CertifiedPatchClassifier([("vocab", vocabulary), ("clf", network())], **options)
+
+
+def pressed(batch):
+    signal.raise_signal(signal.SIGINT)
+    return losses.reconstruction_loss(batch.reconstruction, batch.patches)
+
+
+# ---------------------------------------------------------------------------- fit
+
+
+@pytest.mark.parametrize("strategy", ["learned", "kmeans", "denoised", "supervised"])
+def test_a_vocabulary_is_what_it_was(data, monkeypatch, strategy):
+    X, y = data
+    options = {"random_state": 0, "strategy": strategy, "max_iter": 2}
+    fresh, fitted = PatchVocabulary(12, 8, **options), PatchVocabulary(12, 8, **options).fit(X, y)
+    states = [pickle.dumps(fresh), pickle.dumps(fitted)]
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "sklearn_patchcert.training.distinct_tokens",
+            lambda tokens: signal.raise_signal(signal.SIGINT),
+        )
+        for vocabulary in (fresh, fitted):
+            with pytest.raises(KeyboardInterrupt):
+                vocabulary.fit(X[100:], y[100:])
+        if strategy != "supervised":
+            with pytest.raises(KeyboardInterrupt):
+                fitted.partial_fit(X[100:])
+    assert [pickle.dumps(fresh), pickle.dumps(fitted)] == states
+    np.testing.assert_array_equal(fresh.fit(X, y).vocabulary_, fitted.vocabulary_)
+
+
+def test_a_vocabulary_in_the_middle_of_its_training(data):
+    vocabulary = PatchVocabulary(6, 4, loss=pressed, random_state=0)
+    with pytest.raises(KeyboardInterrupt):
+        vocabulary.fit(data[0])
+    with pytest.raises(NotFittedError):
+        vocabulary.certify(data[0])
+
+
+def test_a_network_is_what_it_was(data, ctrl_c):
+    X, y = data
+    ctrl_c()
+    net = network()
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(X, y)
+    with pytest.raises(NotFittedError):
+        net.predict(X)
+    ctrl_c(False)
+    before = net.fit(X, y).predict_proba(X)
+    ctrl_c()
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(X[100:], y[100:])
+    np.testing.assert_array_equal(net.predict_proba(X), before)
+    assert len(net.history_) == 2
+
+
+@pytest.mark.parametrize("how", ["partial_fit", "warm_start"])
+def test_what_was_trained_before_stays_and_goes_on_as_if_nothing_had_been(data, ctrl_c, how):
+    X, y = data
+    stopped, other = (network(warm_start=how == "warm_start").fit(X, y) for _ in range(2))
+    before = stopped.predict_proba(X)
+
+    def train(net):
+        return net.partial_fit(X, y) if how == "partial_fit" else net.fit(X, y)
+
+    ctrl_c()
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped)
+    np.testing.assert_array_equal(stopped.predict_proba(X), before)
+    ctrl_c(False)
+    for net in (stopped, other):
+        train(net)
+    np.testing.assert_array_equal(stopped.predict_proba(X), other.predict_proba(X))
+    assert stopped.history_[:, "train_loss"] == other.history_[:, "train_loss"]
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_a_pipeline_does_not_mix_an_old_step_with_a_new_one(data, ctrl_c, tmp_path, memory):
+    X, y = data
+    model = pipeline(memory=str(tmp_path) if memory else None)
+    ctrl_c()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, y)
+    with pytest.raises(NotFittedError):
+        model[0].certify(X)
+    ctrl_c(False)
+    model.fit(X, y)
+    before = model.predict_proba(X), model.certify(X), model[0]
+    ctrl_c()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(-X[100:], y[100:])
+    assert model[0] is before[2]
+    np.testing.assert_array_equal(model.predict_proba(X), before[0])
+    np.testing.assert_array_equal(model.certify(X), before[1])
+
+
+def test_errors_do_not_mix_steps_either(data):
+    X, y = data
+    steps = [("scale", StandardScaler()), ("vocab", PatchVocabulary(6, 4, random_state=0))]
+    model = CertifiedPatchClassifier([*steps, ("clf", RidgeClassifier())]).fit(X, y)
+    before = model.certify(X)
+    with pytest.raises(ValueError, match="inconsistent"):
+        model.fit(5 * X[:100], y[:50])
+    np.testing.assert_array_equal(model.certify(X), before)
+
+
+def test_a_search_ends(data, ctrl_c):
+    """And does not score a network that was not trained to the end."""
+    search = GridSearchCV(pipeline(), {"vocab__n_tokens": [4, 6]}, cv=2)
+    ctrl_c()
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(*data)
+    assert not hasattr(search, "best_estimator_")
+
+
+# ---------------------------------------------------------------------------- after fit
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_certificates_can_be_interrupted(data, monkeypatch, n_jobs):
+    X, y = data
+    model = CertifiedPatchClassifier(
+        [("vocab", PatchVocabulary(6, 4, random_state=0)), ("clf", RidgeClassifier())]
+    ).fit(X, y)
+    smoothed = SmoothedClassifier(model, sigma=1.0, n=100, random_state=0).fit(X, y)
+    monkeypatch.setattr("sklearn_patchcert.tokenizer._VALUES_AT_ONCE", 64 * 50)
+    monkeypatch.setattr("sklearn_patchcert.smoothed._COPIES_AT_ONCE", 200)
+    smoothed.set_params(batch_size=200)
+    work = [
+        lambda: model.certify(X),
+        lambda: model.certify_prediction(X[:8], max_configurations=50).radius,
+        lambda: smoothed.certify(X[:8])[1],
+    ]
+    expected = [do() for do in work]
+    model.set_params(vocab__n_jobs=n_jobs)
+    smoothed.set_params(n_jobs=n_jobs)
+    smoothed.estimator_.set_params(vocab__n_jobs=n_jobs)
+    for do, radii in zip(work, expected, strict=True):
+        with monkeypatch.context() as patch:
+            patch.setattr(tqdm, "update", lambda self, n: signal.raise_signal(signal.SIGINT))
+            with pytest.raises(KeyboardInterrupt):
+                do()
+        np.testing.assert_array_equal(do(), radii)
+
+
+def test_bars_are_shown_where_they_are_asked_for(data, capsys):
+    X, y = data
+    model = CertifiedPatchClassifier(
+        [("vocab", PatchVocabulary(6, 4, random_state=0)), ("clf", network(max_epochs=1))]
+    ).fit(X, y)
+    smoothed = SmoothedClassifier(model, sigma=1.0, n=50, random_state=0).fit(X, y)
+
+    def shown(verbose):
+        model.set_params(vocab__verbose=verbose, clf__verbose=verbose)
+        work = {
+            "k-means": lambda: model.fit(X, y),
+            "3/3": lambda: model.fit(X, y),  # batches of the network's epoch
+            "PatchVocabulary": lambda: model.certify(X[:5]),
+            "certifying": lambda: model.certify_prediction(X[:5], max_configurations=20),
+            "counting": lambda: smoothed.set_params(verbose=verbose).certify(X[:5]),
+            "sspgd": lambda: worst_case(model, X, y, ["sspgd"], eps=1.0, verbose=bool(verbose)),
+        }
+        for name, do in work.items():
+            capsys.readouterr()
+            do()
+            yield name, capsys.readouterr()
+
+    for _, printed in shown(0):
+        assert printed.out == printed.err == ""
+    for name, printed in shown(1):
+        assert name in printed.err
+    for strategy, name in {"denoised": "distance", "supervised": "vocabulary"}.items():
+        PatchVocabulary(12, 8, strategy=strategy, max_iter=1, verbose=1, random_state=0).fit(X, y)
+        assert name in capsys.readouterr().err
