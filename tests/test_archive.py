@@ -62,7 +62,7 @@ def test_every_truncation_is_found():
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_damage_of_any_kind_is_found(data):
     damaged = bytearray(DATA)
     for _ in range(data.draw(st.integers(1, 4))):

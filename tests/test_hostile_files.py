@@ -580,7 +580,7 @@ JSON = st.recursive(
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_any_change_of_the_description_gives_a_model_or_the_error(data):
     """With right checksums: whatever stands in a place, load knows what to do with it."""
     content, arrays = archive.unpack(whole())
