@@ -52,8 +52,8 @@ def run_attack(
     Parameters
     ----------
     estimator : fitted classifier
-        What has a gradient, see :func:`as_torch_module`, or, for "noise" and "square", anything
-        with a `predict_proba`.
+        What has a gradient, see :func:`torch_modules.as_torch_module`, or, for "noise" and
+        "square", anything with a `predict_proba`.
     X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
     y : array-like (n,)
     attack : str or callable
@@ -61,8 +61,9 @@ def run_attack(
     eps : float
         Norm of the perturbation of an image, in units of X.
     norm : {"l2", "linf"}
-    gradient, temperature
-        Of :func:`as_torch_module`.
+    gradient : {"bpda", "soft", "none"}
+    temperature : float
+        Of :func:`torch_modules.as_torch_module`.
     bounds : tuple (low, high) or None
         Of valid values of X.
     source : fitted classifier or None
@@ -77,6 +78,17 @@ def run_attack(
     result : Bunch
         ``adversarial``, of the shape of X, float32; ``success`` (n,): misclassified, and within eps
         as measured in float64; ``norms`` (n,); ``correct`` (n,): classified correctly before.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchNetClassifier
+    >>> from sklearn_patchcert.robustness import run_attack
+    >>> X, y = load_digits(return_X_y=True)
+    >>> net = PatchNetClassifier(max_epochs=2, random_state=0).fit(X[:500], y[:500])
+    >>> found = run_attack(net, X[500:550], y[500:550], "pgd", eps=4.0, steps=10)
+    >>> bool(found.success.any()), bool((found.norms <= 4.0).all())
+    (True, True)
     """
     check_is_fitted(estimator)
     attacked = estimator if source is None else source
@@ -295,6 +307,24 @@ def reproject(estimator, X, adversarial):
     -------
     smaller : ndarray, the shape of X, float32
         Of the same tokens; its L2 perturbation is at most as large, but for rounding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import CertifiedPatchClassifier
+    >>> from sklearn_patchcert.robustness import reproject
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = CertifiedPatchClassifier().set_params(
+    ...     vocab__n_tokens=8, vocab__strategy="kmeans", clf__max_epochs=1
+    ... )
+    >>> _ = model.fit(X[:200], y[:200])
+    >>> far = X[:5] + np.random.default_rng(0).normal(scale=3.0, size=(5, 64))
+    >>> near = reproject(model, X[:5], far)  # of the same tokens
+    >>> bool((model["vocab"].tokenize(near) == model["vocab"].tokenize(far)).all())
+    True
+    >>> bool((np.linalg.norm(near - X[:5], axis=1) < np.linalg.norm(far - X[:5], axis=1)).all())
+    True
     """
     X, adversarial = np.asarray(X), np.asarray(adversarial)
     shape = _image_shape(estimator, X)
@@ -308,10 +338,12 @@ def worst_case(estimator, X, y, attack_list, *, eps, norm="l2", random_state=0, 
 
     Parameters
     ----------
-    estimator, X, y, eps, norm, random_state
+    estimator, X, y
         As for :func:`run_attack`.
     attack_list : sequence of str or (str, dict)
         Attacks, with options for each.
+    eps, norm, random_state
+        As for :func:`run_attack`.
     **shared
         Options for all.
 
@@ -320,6 +352,18 @@ def worst_case(estimator, X, y, attack_list, *, eps, norm="l2", random_state=0, 
     result : Bunch
         ``success`` dict of name to (n,), ``correct`` (n,), ``robust`` (n,), ``norms`` (n,): the
         smallest norm of a successful attack, inf where there is none, 0 where none was needed.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchNetClassifier
+    >>> from sklearn_patchcert.robustness import worst_case
+    >>> X, y = load_digits(return_X_y=True)
+    >>> net = PatchNetClassifier(max_epochs=2, random_state=0).fit(X[:500], y[:500])
+    >>> attacks = ["noise", ("pgd", {"steps": 10})]
+    >>> found = worst_case(net, X[500:550], y[500:550], attacks, eps=4.0)
+    >>> bool((found.robust == found.correct & (found.norms > 4.0)).all())
+    True
     """
     success, correct = {}, None
     smallest: Any = np.inf
