@@ -1,8 +1,10 @@
-"""A vocabulary trained for a loss of one's own: tokens that keep the brightness of a patch.
+"""A loss of your own
+==================
 
-A loss is a function of a `losses.Batch`: it sees patches, what the tokens make of them, and, by
+Tokens that keep the brightness of an image.  A loss is a function of a
+:class:`~sklearn_patchcert.losses.Batch`: it sees patches, what the tokens make of them, and, by
 `batch.images`, whole images.  It takes the place of the reconstruction error; the other options of
-`PatchVocabulary` are added to it.
+:class:`~sklearn_patchcert.PatchVocabulary` are added to it. ::
 
     python examples/own_loss.py
 """
@@ -24,7 +26,7 @@ def brightness(batch):
 data = load_images("digits")
 errors = {}
 for name, loss in {"reconstruction": None, "brightness": brightness}.items():
-    vocabulary = PatchVocabulary(16, patch_size=4, loss=loss, max_iter=40, random_state=0)
+    vocabulary = PatchVocabulary(16, patch_size=4, loss=loss, max_iter=15, random_state=0)
     vocabulary.fit(data.X_train)
     made = vocabulary.transform(data.X_test)
     errors[name] = float(np.abs(made.mean((1, 2)) - data.X_test.mean((1, 2))).mean())

@@ -147,6 +147,7 @@ class CertificateDisplay:
         ax=None,
         figure=None,
         cmap="viridis",
+        vmax=None,
         alpha=0.6,
         bins=30,
     ):
@@ -166,6 +167,8 @@ class CertificateDisplay:
             Where to make the axes.  None makes a new one.
         cmap : str or matplotlib Colormap
             Of the radii.
+        vmax : float, default=None
+            Radius at which the colours end.  None: the largest finite one.
         alpha : float, default=0.6
             Opacity of the map in "overlay".
         bins : int, default=30
@@ -189,13 +192,14 @@ class CertificateDisplay:
             unknown = set(columns) - set(_TITLES)
             if unknown or not len(columns):
                 raise ValueError(f"columns must be some of {tuple(_TITLES)}, got {columns!r}.")
-            n, size = len(self.images), (2.5 * len(columns), 0.4 + 2.2 * len(self.images))
+            n, (height, width) = len(self.images), self.images.shape[1:3]
+            size = 2.5 * len(columns), 0.4 + 2.2 * n * min(max(height / width, 0.25), 4.0)
             axes = _axes(ax, figure, n, len(columns), size)
-            self._draw_maps(axes, list(columns), cmap, alpha)
+            self._draw_maps(axes, list(columns), cmap, vmax, alpha)
         self.axes_, self.ax_, self.figure_ = axes, axes[0, 0], axes[0, 0].get_figure(root=False)
         return self
 
-    def _draw_maps(self, axes, columns, cmap, alpha):
+    def _draw_maps(self, axes, columns, cmap, vmax, alpha):
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
 
@@ -203,7 +207,9 @@ class CertificateDisplay:
         (height, width), (ph, pw) = self.images.shape[1:3], self.patch_size
         extent = (-0.5, radii.shape[2] * pw - 0.5, radii.shape[1] * ph - 0.5, -0.5)
         span = float(np.min(self.images)), float(np.max(self.images))
-        style = {"cmap": cmap, "norm": Normalize(0.0, _largest(radii)), "extent": extent}
+        largest = _largest(radii)
+        norm = Normalize(0.0, largest if vmax is None else vmax)
+        style = {"cmap": cmap, "norm": norm, "extent": extent}
         for row, image, made, radius in zip(
             axes, self.images, self.discretised, radii, strict=True
         ):
@@ -222,7 +228,8 @@ class CertificateDisplay:
         coloured = [at for at, column in enumerate(columns) if column in ("map", "overlay")]
         if coloured:
             self.colorbar_ = axes[0, 0].figure.colorbar(
-                ScalarMappable(style["norm"], cmap),
+                ScalarMappable(norm, cmap),
+                extend="max" if norm.vmax < largest else "neither",
                 ax=list(axes[:, coloured].ravel()),
                 label=self._radius_of("a patch"),
             )

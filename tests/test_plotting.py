@@ -343,6 +343,15 @@ def test_an_overlay_is_the_map_over_the_image(gray):
     np.testing.assert_allclose(first, 0.3 + 0.7 * gray[0] / gray[:2].max())
 
 
+def test_colours_may_end_below_the_largest_radius(gray):
+    model = vocabulary().fit(gray)
+    display = CertificateDisplay.from_estimator(model, gray[:2], vmax=0.5)
+    render(display)
+    assert display.axes_[1, 2].get_images()[0].get_clim() == (0, 0.5)
+    assert display.colorbar_.extend == "max"
+    assert CertificateDisplay.from_estimator(model, gray[:2]).colorbar_.extend == "neither"
+
+
 def test_without_a_map_there_is_no_colour_bar(gray):
     model = vocabulary().fit(gray)
     display = CertificateDisplay.from_estimator(model, gray[:2], columns=["image"])
