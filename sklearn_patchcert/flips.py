@@ -3,7 +3,7 @@
 An L2 attacker of a discrete model reaches exactly the configurations of tokens whose cells lie
 near enough: the squared distances of the patches to the cells of their new tokens add up, and
 nothing else counts.  So the attack chooses tokens, not pixels, and moves each flipped patch by the
-shortest step into its new cell (:mod:`engines.cells`), all others not at all.
+shortest step into its new cell, all others not at all.
 """
 
 from __future__ import annotations

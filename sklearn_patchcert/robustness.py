@@ -340,8 +340,8 @@ def worst_case(estimator, X, y, attack_list, *, eps, norm="l2", random_state=0, 
     ----------
     estimator, X, y
         As for :func:`run_attack`.
-    attack_list : sequence of str or (str, dict)
-        Attacks, with options for each.
+    attack_list : sequence of str, callable, (str, dict) or (callable, dict)
+        Attacks as :func:`run_attack` knows them, with options for each.
     eps, norm, random_state
         As for :func:`run_attack`.
     **shared
@@ -368,8 +368,9 @@ def worst_case(estimator, X, y, attack_list, *, eps, norm="l2", random_state=0, 
     success, correct = {}, None
     smallest: Any = np.inf
     for entry in attack_list:
-        name, options = (entry, {}) if isinstance(entry, str) else entry
-        label = " ".join([name, *(f"{k}={v}" for k, v in options.items() if k != "source")])
+        name, options = entry if isinstance(entry, tuple | list) else (entry, {})
+        label = name if isinstance(name, str) else getattr(name, "__name__", repr(name))
+        label = " ".join([label, *(f"{k}={v}" for k, v in options.items() if k != "source")])
         found = run_attack(
             estimator, X, y, name, eps=eps, norm=norm, random_state=random_state,
             **{**_known(name, shared), **options},
@@ -390,7 +391,8 @@ def _known(name, options):
     if name == "flips":
         taken = {"greedy", "exact", "after"}
     else:
-        taken = set(inspect.signature(ATTACKS[name]).parameters) if isinstance(name, str) else set()
+        function = ATTACKS[name] if isinstance(name, str) else name
+        taken = set(inspect.signature(function).parameters)
         if name == "sspgd":
             taken |= set(inspect.signature(attacks.pgd).parameters) - {"steps"}
     of_runner = {"gradient", "temperature", "bounds", "batch_size", "source"}

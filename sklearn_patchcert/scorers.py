@@ -278,8 +278,8 @@ def attack_accuracy(
     ----------
     estimator, X, y, eps
         As for :func:`sspgd_accuracy`.
-    attack_list : sequence of str or (str, dict)
-        Names of attacks, with options for each.
+    attack_list : sequence of str, callable, (str, dict) or (callable, dict)
+        Attacks, with options for each.
     n_samples, random_state
         As for :func:`sspgd_accuracy`.
     **options
