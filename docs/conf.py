@@ -7,11 +7,13 @@ projects are made from the names alone.
 import os
 
 import matplotlib
+import torch
 from docutils import nodes
 
 from sklearn_patchcert import __version__
 
 matplotlib.use("agg")
+torch.set_num_threads(1)  # the networks are small, and a busy machine waits for its threads
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 project = "sklearn_patchcert"
