@@ -54,12 +54,14 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "download_all_examples": False,
     "show_signature": False,
+    "remove_config_comments": True,
 }
 
 html_theme = "pydata_sphinx_theme"
 html_title = "sklearn_patchcert"
 html_show_sourcelink = False
-html_static_path: list = []
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": False,

@@ -9,6 +9,8 @@ standard deviation of the pixels they are in standardised units. ::
     python examples/mnist.py [--images 20000] [--epochs 3]
 """
 
+# sphinx_gallery_thumbnail_path = "certificate_map.png"
+
 import argparse
 
 from sklearn_patchcert import (
