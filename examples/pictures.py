@@ -44,8 +44,8 @@ display.figure_.savefig("pictures.png", dpi=100)
 # has the smallest of its radii.  The small photographs that it takes to see a distribution of both
 # are cut from the two.
 tiles = images[:, :416].reshape(2, 13, 32, 20, 32, 3).swapaxes(2, 3).reshape(-1, 32, 32, 3)
-small = PatchVocabulary(256, patch_size=8, strategy="kmeans", random_state=0).fit(tiles)
-CertificateDisplay.from_estimator(small, tiles, kind="histogram", units="of 0 to 255")
+of_any_size = PatchVocabulary.from_tokens(vocabulary.vocabulary_, patch_size=8)
+CertificateDisplay.from_estimator(of_any_size, tiles, kind="histogram", units="of 0 to 255")
 
 # %%
 # The tokens, from the most used to the least
@@ -56,7 +56,14 @@ VocabularyDisplay.from_estimator(vocabulary)
 # How evenly tokens are used
 # --------------------------
 # Exemplars that keep a distance from each other have rarer patches among them than means have.
-distinct = PatchVocabulary(256, patch_size=8, strategy="denoised", denoiser=np.copy, random_state=0)
+distinct = PatchVocabulary(
+    256,
+    patch_size=8,
+    strategy="denoised",
+    denoiser=np.copy,
+    min_token_distance=200,
+    random_state=0,
+)
 _, ax = pyplot.subplots(layout="constrained")
 for name, some in {"k-means": vocabulary, "exemplars": distinct.fit(images)}.items():
     TokenUsageDisplay.from_estimator(some, images, name=name, ax=ax)

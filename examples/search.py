@@ -33,13 +33,13 @@ COMMON = {
 with tempfile.TemporaryDirectory() as memory:
     model = CertifiedPatchClassifier(
         [
-            ("vocab", PatchVocabulary(patch_size=2, max_iter=3, random_state=0)),
-            ("clf", ExtraTreesClassifier(100, random_state=0)),
+            ("vocab", PatchVocabulary(patch_size=2, max_iter=2, random_state=0)),
+            ("clf", ExtraTreesClassifier(50, random_state=0)),
         ],
         memory=memory,
     )
     one_at_a_time = [
-        {"vocab__n_tokens": [8, 16, 32]},
+        {"vocab__n_tokens": [8, 16]},
         {"vocab__strategy": ["kmeans"], "vocab__n_tokens": [8, 16, 32]},
         {"vocab__soft_temperature": [(1.0, 0.05)]},
         {"vocab__entropy_weight": [0.3]},

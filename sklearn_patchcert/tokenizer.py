@@ -84,7 +84,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         if tokens.ndim != (3 if self.per_channel_ is True else 2) or 0 in tokens.shape:
             axes = "(C, n_tokens, patch_dim)" if per_channel is True else "(n_tokens, patch_dim)"
             raise ValueError(f"tokens must be {axes} and not empty, got {tokens.shape}.")
-        if not np.abs(tokens).max() <= LARGEST:
+        if not float(np.abs(tokens).max()) <= LARGEST:
             raise ValueError(f"tokens must be finite and at most {LARGEST:g} in magnitude.")
         self.patch_size_ = check_patch_size(patch_size)
         area, dim = math.prod(self.patch_size_), tokens.shape[-1]
