@@ -1,11 +1,15 @@
-"""MNIST with standardised pixels: 16 tokens of 4 x 4 pixels, a network, a radius for every patch.
+"""MNIST with standardised pixels
+==============================
 
-The images come from the cache of ``load_images`` or are downloaded once.  With the standardising
-step in the pipeline the radii are in gray levels of the images themselves, 0 to 255; divided by
-the standard deviation of the pixels they are in standardised units.
+16 tokens of 4 x 4 pixels, a network, a radius for every patch.  The images come from the cache of
+:func:`~sklearn_patchcert.datasets.load_images` or are downloaded once.  With the standardising step
+in the pipeline the radii are in gray levels of the images themselves, 0 to 255; divided by the
+standard deviation of the pixels they are in standardised units. ::
 
     python examples/mnist.py [--images 20000] [--epochs 3]
 """
+
+# sphinx_gallery_thumbnail_path = "certificate_map.png"
 
 import argparse
 

@@ -1,15 +1,17 @@
-"""A vocabulary trained for a loss of one's own: tokens that keep the brightness of a patch.
+"""A loss of your own
+==================
 
-A loss is a function of a `losses.Batch`: it sees patches, what the tokens make of them, and, by
+Tokens that keep the brightness of an image.  A loss is a function of a
+:class:`~sklearn_patchcert.losses.Batch`: it sees patches, what the tokens make of them, and, by
 `batch.images`, whole images.  It takes the place of the reconstruction error; the other options of
-`PatchVocabulary` are added to it.
+:class:`~sklearn_patchcert.PatchVocabulary` are added to it. ::
 
     python examples/own_loss.py
 """
 
 import numpy as np
 
-from sklearn_patchcert import PatchVocabulary, losses
+from sklearn_patchcert import PatchVocabulary, VocabularyDisplay, losses
 from sklearn_patchcert.datasets import load_images
 from sklearn_patchcert.scorers import neg_reconstruction_error
 
@@ -22,10 +24,10 @@ def brightness(batch):
 
 
 data = load_images("digits")
-errors = {}
+errors, fitted = {}, {}
 for name, loss in {"reconstruction": None, "brightness": brightness}.items():
-    vocabulary = PatchVocabulary(16, patch_size=4, loss=loss, max_iter=40, random_state=0)
-    vocabulary.fit(data.X_train)
+    vocabulary = PatchVocabulary(16, patch_size=4, loss=loss, max_iter=15, random_state=0)
+    fitted[name] = vocabulary.fit(data.X_train)
     made = vocabulary.transform(data.X_test)
     errors[name] = float(np.abs(made.mean((1, 2)) - data.X_test.mean((1, 2))).mean())
     squared = -neg_reconstruction_error(vocabulary, data.X_test)
@@ -33,3 +35,15 @@ for name, loss in {"reconstruction": None, "brightness": brightness}.items():
         f"{name:15} squared error of a patch {squared:7.2f}, of the brightness {errors[name]:.4f}"
     )
 assert errors["brightness"] < errors["reconstruction"]
+
+# %%
+# The tokens
+# ----------
+try:
+    from matplotlib import pyplot
+
+    _, axes = pyplot.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
+    for ax, (name, vocabulary) in zip(axes, fitted.items(), strict=True):
+        VocabularyDisplay.from_estimator(vocabulary, ax=ax).ax_.set_xlabel(name)
+except ImportError:
+    print("no picture: matplotlib is not installed")

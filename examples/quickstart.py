@@ -1,9 +1,10 @@
-"""From images to certified patches in a minute: scikit-learn's digits.
+"""From images to certified patches in a minute
+============================================
 
-A vocabulary of tokens is learned from the training images, a network is trained on the images made
-of tokens, and every patch of the test images gets the exact radius inside which its token, and so
-the prediction, cannot change.  At the end the claim is checked again: each patch is moved just
-inside its radius, and just past it.
+On scikit-learn's digits, a vocabulary of tokens is learned from the training images, a network is
+trained on the images made of tokens, and every patch of the test images gets the exact radius
+inside which its token, and so the prediction, cannot change.  At the end the claim is checked
+again: each patch is moved just inside its radius, and just past it. ::
 
     python examples/quickstart.py
 """
@@ -38,7 +39,10 @@ for what, value in {
 }.items():
     print(f"{what:44}{value:8.2f} gray levels (L2)")
 
-# Check the claim: move every patch towards its nearest wall, up to it and past it.
+# %%
+# Check the claim
+# ---------------
+# Move every patch towards its nearest wall, up to it and past it.
 vocabulary = model["vocab"]
 ids, prediction = vocabulary.tokenize(data.X_test), model.predict(data.X_test)
 just_inside = data.X_test + (1 - 1e-9) * witness.perturbation
@@ -51,6 +55,11 @@ assert inside == 0, "a certificate was broken"
 assert outside > 0.999, "a certificate was not tight"
 assert (model.predict(just_inside) == prediction).all()
 
+# %%
+# Look at the maps
+# ----------------
+# The colour is the radius: inside it, a patch keeps its token whatever the attacker does to it, and
+# to the other patches inside theirs.
 try:
     display = CertificateDisplay.from_estimator(model, data.X_test[:4], units="gray levels")
     display.figure_.savefig("quickstart.png", dpi=100)

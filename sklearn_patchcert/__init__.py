@@ -11,6 +11,7 @@ from sklearn_patchcert.plotting import CertificateDisplay
 from sklearn_patchcert.preprocessing import ChannelStandardizer
 from sklearn_patchcert.smoothed import SmoothedClassifier
 from sklearn_patchcert.vocabulary import PatchVocabulary
+from sklearn_patchcert.vocabulary_display import TokenUsageDisplay, VocabularyDisplay
 
 __all__ = [
     "CertificateDisplay",
@@ -25,6 +26,8 @@ __all__ = [
     "PatchNetRegressor",
     "PatchVocabulary",
     "SmoothedClassifier",
+    "TokenUsageDisplay",
+    "VocabularyDisplay",
     "__version__",
     "load",
     "save",

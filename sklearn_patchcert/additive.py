@@ -32,6 +32,13 @@ class Blocks:
     ------
     ValueError
         If a block has more configurations than a table can hold.
+
+    Examples
+    --------
+    >>> from sklearn_patchcert.additive import Blocks
+    >>> blocks = Blocks(grid=(4, 4, 1), block=(2, 2), n_tokens=3)
+    >>> blocks.images().shape  # 3 ** 4 configurations of a block
+    (81, 4, 4, 1)
     """
 
     def __init__(self, grid, block, n_tokens):
@@ -53,7 +60,12 @@ class Blocks:
         self.members = ids.transpose(0, 2, 1, 3, 4).reshape(-1, size)  # (blocks, patches)
 
     def images(self):
-        """Ids (n_choices, rows, cols, groups) with every block in the same configuration."""
+        """Ids with every block in the same configuration.
+
+        Returns
+        -------
+        ids : ndarray of int64 (n_choices, rows, cols, groups)
+        """
         ids = np.zeros((len(self.choices), self.grid[0] * self.grid[1] * self.grid[2]), np.int64)
         for member in self.members:
             there = member >= 0
@@ -61,7 +73,17 @@ class Blocks:
         return ids.reshape(-1, *self.grid)
 
     def prices(self, squares):
-        """Prices (..., blocks, n_choices) of squared costs (..., positions, n_tokens)."""
+        """Prices of the configurations of the blocks.
+
+        Parameters
+        ----------
+        squares : ndarray (..., positions, n_tokens)
+            Squared costs of the tokens.
+
+        Returns
+        -------
+        prices : ndarray (..., blocks, n_choices)
+        """
         found = 0.0
         for at in range(self.members.shape[1]):
             member, choice = self.members[:, at], self.choices[:, at]
@@ -72,7 +94,16 @@ class Blocks:
         return found
 
     def tokens(self, chosen):
-        """Tokens (positions,) of a choice for every block (blocks,)."""
+        """Tokens of a choice for every block.
+
+        Parameters
+        ----------
+        chosen : ndarray of int (blocks,)
+
+        Returns
+        -------
+        ids : ndarray of int64 (positions,)
+        """
         ids = np.zeros(self.grid[0] * self.grid[1] * self.grid[2], dtype=np.int64)
         for member, choice in zip(self.members, chosen, strict=True):
             ids[member[member >= 0]] = self.choices[choice][member >= 0]
@@ -97,6 +128,16 @@ def additive_radius(table, prices, label, least=0.0):
     -------
     radius : float
         L2, over the whole image; inf where nothing can change the answer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.additive import additive_radius
+    >>> table = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])  # one block, of two configurations
+    >>> prices = np.array([[0.0, 4.0]])
+    >>> radius = additive_radius(table, prices, label=0)
+    >>> round(radius**2, 6)  # half of the way to the other one would do, for half of its price
+    2.0
     """
     others = np.delete(np.arange(table.shape[2]), label)
     gaps = np.ascontiguousarray((table[:, :, label, None] - table[:, :, others]).transpose(2, 1, 0))
@@ -124,6 +165,15 @@ def exact_price(table, prices, label, least=0.0, most=np.inf):
     -----
     Goes from block to block with all pairs of price and lead that no other beats in both, of which
     there may be very many: for checks, on small cases.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.additive import exact_price
+    >>> table = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])  # one block, of two configurations
+    >>> prices = np.array([[0.0, 4.0]])
+    >>> float(exact_price(table, prices, label=0))
+    4.0
     """
     best = np.inf
     for rival in range(table.shape[2]):
@@ -162,6 +212,16 @@ def dual_leads(table, prices, labels, radius, *, few=96, halvings=8):
     -------
     leads : Tensor (n, n_classes)
         0 for the label itself.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.additive import dual_leads
+    >>> table = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])  # one block, of two configurations
+    >>> prices = torch.tensor([[[0.0, 4.0]]])
+    >>> leads = dual_leads(table, prices, torch.tensor([0]), radius=1.0, halvings=30)
+    >>> [round(lead, 3) for lead in leads[0].tolist()]
+    [0.0, 0.5]
     """
     n, blocks, choices = prices.shape
     budget = radius**2

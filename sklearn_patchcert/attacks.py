@@ -16,26 +16,101 @@ from torch.nn.functional import cross_entropy
 
 
 def normalize(gradient, norm):
-    """Steepest direction of norm 1 for gradients (n, ...)."""
+    """Steepest direction of norm 1.
+
+    Parameters
+    ----------
+    gradient : Tensor (n, C, H, W)
+    norm : {"l2", "linf"}
+
+    Returns
+    -------
+    direction : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.attacks import normalize
+    >>> normalize(torch.tensor([[[[3.0, 4.0]]]]), "l2")
+    tensor([[[[0.6000, 0.8000]]]])
+    """
     if norm == "linf":
         return gradient.sign()
     return gradient / _norms(gradient).clamp_min(1e-30)
 
 
 def project(delta, eps, norm):
-    """Nearest perturbations (n, ...) of norm at most eps."""
+    """Nearest perturbation of norm at most eps.
+
+    Parameters
+    ----------
+    delta : Tensor (n, C, H, W)
+    eps : float
+    norm : {"l2", "linf"}
+
+    Returns
+    -------
+    delta : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.attacks import project
+    >>> project(torch.tensor([[[[3.0, 4.0]]]]), 2.5, "l2")
+    tensor([[[[1.5000, 2.0000]]]])
+    """
     if norm == "linf":
         return delta.clamp(-eps, eps)
     return delta * (eps / _norms(delta).clamp_min(1e-30)).clamp_max(1.0)
 
 
 def clip(images, bounds):
-    """Images within (low, high), or as they are where the bounds are None."""
+    """Images within bounds.
+
+    Parameters
+    ----------
+    images : Tensor (n, C, H, W)
+    bounds : tuple (low, high) or None
+        None leaves them as they are.
+
+    Returns
+    -------
+    images : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.attacks import clip
+    >>> clip(torch.tensor([[[[-0.5, 0.5]]]]), (0, 1))
+    tensor([[[[0.0000, 0.5000]]]])
+    """
     return images if bounds is None else images.clamp(*bounds)
 
 
 def random_start(images, eps, norm, generator):
-    """Perturbations drawn evenly from the ball of radius eps."""
+    """Perturbations drawn evenly from a ball.
+
+    Parameters
+    ----------
+    images : Tensor (n, C, H, W)
+        Their shape, dtype and device are taken.
+    eps : float
+        Radius of the ball.
+    norm : {"l2", "linf"}
+    generator : torch.Generator or None
+
+    Returns
+    -------
+    delta : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.attacks import random_start
+    >>> delta = random_start(torch.zeros(9, 1, 4, 4), 0.5, "linf", None)
+    >>> bool(delta.abs().max() <= 0.5)
+    True
+    """
     shape = images.shape
     if norm == "linf":
         return (eps * (2 * torch.rand(shape, generator=generator) - 1)).to(images)
@@ -45,9 +120,25 @@ def random_start(images, eps, norm, generator):
 
 
 def losses_of(logits, labels, loss):
-    """Loss of each image (n,), to be increased: "ce", "margin", or "dlr" (Croce, Hein 2020).
+    """Loss of each image, to be increased.
 
-    Of two classes "dlr" is the margin.
+    Parameters
+    ----------
+    logits : Tensor (n, n_classes)
+    labels : Tensor of int64 (n,)
+    loss : {"ce", "margin", "dlr"}
+        "dlr" is of Croce and Hein (ICML 2020); of two classes it is the margin.
+
+    Returns
+    -------
+    losses : Tensor (n,)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.attacks import losses_of
+    >>> losses_of(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0]), "margin")
+    tensor([-2.])
     """
     if loss == "ce":
         return cross_entropy(logits, labels, reduction="none")
@@ -99,6 +190,16 @@ def pgd(
     Returns
     -------
     adversarial : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.attacks import pgd
+    >>> model = torch.nn.Flatten()  # two pixels, which are the logits
+    >>> images, labels = torch.tensor([[[[0.0, 1.0]]]]), torch.tensor([1])
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> model(pgd(model, images, labels, eps=0.8, generator=generator)).argmax(1)
+    tensor([0])
     """
     step_size = 2.5 * eps / steps if step_size is None else step_size
     best = _Best(images, labels)
@@ -119,7 +220,31 @@ def pgd(
 
 
 def sspgd(model, images, labels, *, eps, step_size=None, **options):
-    """Single-step projected gradient descent: one step from a random start, of length eps."""
+    """Single-step projected gradient descent: one step from a random start, of length eps.
+
+    Parameters
+    ----------
+    model, images, labels, eps
+        As of :func:`pgd`.
+    step_size : float or None
+        None: eps.
+    **options
+        Go to :func:`pgd`.
+
+    Returns
+    -------
+    adversarial : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.attacks import sspgd
+    >>> model = torch.nn.Flatten()  # two pixels, which are the logits
+    >>> images, labels = torch.tensor([[[[0.0, 1.0]]]]), torch.tensor([1])
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> model(sspgd(model, images, labels, eps=0.8, generator=generator, start="zero")).argmax(1)
+    tensor([0])
+    """
     step_size = eps if step_size is None else step_size
     return pgd(model, images, labels, eps=eps, steps=1, step_size=step_size, **options)
 
@@ -139,7 +264,24 @@ def apgd(
 ):
     """Auto-PGD (Croce, Hein, ICML 2020, arXiv:2003.01690): momentum, and steps that halve.
 
-    Parameters as of :func:`pgd`.
+    Parameters
+    ----------
+    model, images, labels, eps, norm, generator, steps, restarts, loss, bounds
+        As of :func:`pgd`.
+
+    Returns
+    -------
+    adversarial : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.attacks import apgd
+    >>> model = torch.nn.Flatten()  # two pixels, which are the logits
+    >>> images, labels = torch.tensor([[[[0.0, 1.0]]]]), torch.tensor([1])
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> model(apgd(model, images, labels, eps=0.8, generator=generator)).argmax(1)
+    tensor([0])
     """
     checkpoints, gap = [0, 0.22], 0.22
     while checkpoints[-1] < 1:
@@ -193,7 +335,25 @@ def square(model, images, labels, *, eps, norm="l2", generator=None, steps=500, 
 
     It asks for logits only.  In L2 each step moves the perturbation of two windows, and what is
     left of the budget, into one of them; in Linf it fills a window with the signs of one draw.
-    Parameters as of :func:`pgd`.
+
+    Parameters
+    ----------
+    model, images, labels, eps, norm, generator, steps, bounds
+        As of :func:`pgd`.
+
+    Returns
+    -------
+    adversarial : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.attacks import square
+    >>> model = torch.nn.Flatten()  # two pixels, which are the logits
+    >>> images, labels = torch.tensor([[[[0.0, 1.0]]]]), torch.tensor([1])
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> model(square(model, images, labels, eps=0.6, norm="linf", generator=generator)).argmax(1)
+    tensor([0])
     """
     n, _, height, width = images.shape
 
@@ -233,7 +393,27 @@ def square(model, images, labels, *, eps, norm="l2", generator=None, steps=500, 
 
 
 def noise(model, images, labels, *, eps, norm="l2", generator=None, steps=50, bounds=None):
-    """Random perturbations on the border of the ball: the baseline of all attacks."""
+    """Random perturbations on the border of the ball: the baseline of all attacks.
+
+    Parameters
+    ----------
+    model, images, labels, eps, norm, generator, steps, bounds
+        As of :func:`pgd`; the best of so many draws.
+
+    Returns
+    -------
+    adversarial : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.attacks import noise
+    >>> model = torch.nn.Flatten()  # two pixels, which are the logits
+    >>> images, labels = torch.tensor([[[[0.0, 1.0]]]]), torch.tensor([1])
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> model(noise(model, images, labels, eps=0.8, generator=generator)).argmax(1)
+    tensor([0])
+    """
     best = _Best(images, labels)
     with torch.no_grad():
         for _ in range(steps):

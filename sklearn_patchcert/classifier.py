@@ -175,14 +175,16 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
         None: MSELoss.
     optimizer, lr, lr_schedule, max_epochs, batch_size, image_shape, autocast : optional
         As in :class:`PatchNetClassifier`.
+    augment, noise_std, flip_radius, flip_share, flip_kind : optional
+        As in :class:`PatchNetClassifier`.
+    certified_radius : float, default=0.0
+        Must be 0: values have no leads.
     device, random_state, train_split, callbacks, predict_nonlinearity, warm_start : optional
         As in :class:`PatchNetClassifier`.
     verbose, iterator_train, iterator_valid, dataset, compile, use_caching : optional
         As in :class:`PatchNetClassifier`.
-    torch_load_kwargs, augment, noise_std, flip_radius, flip_share, flip_kind : optional
+    torch_load_kwargs : optional
         As in :class:`PatchNetClassifier`.
-    certified_radius : float, default=0.0
-        Must be 0: values have no leads.
     **kwargs : optional
         As in :class:`PatchNetClassifier`.
 

@@ -50,7 +50,8 @@ class ParetoDisplay:
         x, y : str
             Names of two of its scores.
         group_by : str or None
-            Parameter that tells the groups apart, as "vocab__strategy".
+            Parameter that tells the groups apart, as "vocab__strategy"; candidates that do not
+            name it are the group "default".
         **plot_options
             Go to :meth:`plot`.
 
@@ -61,7 +62,9 @@ class ParetoDisplay:
         values = [np.asarray(cv_results[f"mean_test_{name}"], dtype=float) for name in (x, y)]
         groups = None
         if group_by is not None:
-            groups = np.array([str(found.get(group_by)) for found in cv_results["params"]])
+            groups = np.array(
+                [str(found.get(group_by, "default")) for found in cv_results["params"]]
+            )
         return cls.from_scores(
             values[0], values[1], x_name=x, y_name=y, groups=groups, **plot_options
         )

@@ -25,6 +25,14 @@ def denoise(images, strength=0.1):
     ------
     ImportError
         If scikit-image is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.denoising import denoise
+    >>> images = np.random.default_rng(0).normal(size=(2, 8, 8, 1))
+    >>> bool(denoise(images, strength=0.5).std() < images.std())
+    True
     """
     try:
         from skimage.restoration import denoise_tv_chambolle

@@ -63,6 +63,20 @@ def training_images(
     Returns
     -------
     images : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.flip_training import training_images
+    >>> images, target = torch.tensor([[[[0.1, 0.9]]], [[[0.2, 0.7]]]]), torch.tensor([1, 1])
+    >>> training_images(
+    ...     images, target, torch.nn.Flatten(), torch.nn.functional.cross_entropy,
+    ...     tokens=torch.tensor([[0.0], [1.0]]), patch_size=(1, 1), flip_radius=0.6,
+    ... )  # the first half flipped, against the target
+    tensor([[[[1., 0.]]],
+    <BLANKLINE>
+    <BLANKLINE>
+            [[[0., 1.]]]])
     """
     images = disturbed_images(images, augment, noise_std)
     size = images.shape[2:]
@@ -95,7 +109,27 @@ def training_images(
 
 
 def disturbed_images(images, augment=None, noise_std=0.0):
-    """Images (n, C, H, W), augmented and with noise, as for :func:`training_images`."""
+    """Augment images and add noise to them.
+
+    Parameters
+    ----------
+    images : Tensor (n, C, H, W)
+    augment : callable or None, images (n, C, H, W) -> images
+    noise_std : float
+        Each image gets Gaussian noise of a standard deviation drawn from [0, noise_std].
+
+    Returns
+    -------
+    images : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.flip_training import disturbed_images
+    >>> images = torch.zeros(100, 1, 8, 8)
+    >>> bool(disturbed_images(images, noise_std=0.1).std() < 0.1)
+    True
+    """
     if augment is not None:
         images = augment(images)
     if noise_std > 0:
@@ -105,13 +139,25 @@ def disturbed_images(images, augment=None, noise_std=0.0):
 
 
 def squared_costs(patches, tokens):
-    """Squared distances (n, positions, n_tokens) to the walls of other tokens, about.
+    """Squared distances to the walls of other tokens, about.
 
     Parameters
     ----------
     patches : Tensor (n, positions, dim)
     tokens : Tensor (n_tokens, dim) or (C, n_tokens, dim)
         With tokens for each channel, positions go over the channels fastest.
+
+    Returns
+    -------
+    prices : Tensor (n, positions, n_tokens)
+        0 for the own token.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.flip_training import squared_costs
+    >>> squared_costs(torch.tensor([[[0.25]]]), torch.tensor([[0.0], [1.0]]))
+    tensor([[[0.0000, 0.0625]]])
     """
     table, group = _groups(tokens, patches)
     prices = torch.empty(*patches.shape[:2], table.shape[1], device=patches.device)
@@ -147,6 +193,13 @@ def random_affine(images, *, degrees=0.0, translate=0.0, scale=0.0, shear=0.0):
     -------
     images : Tensor (n, C, H, W)
         Pixels from outside are copies of the border's.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> from sklearn_patchcert import PatchNetClassifier
+    >>> from sklearn_patchcert.flip_training import random_affine
+    >>> net = PatchNetClassifier(augment=partial(random_affine, degrees=10, translate=2))
     """
 
     def drawn(most):

@@ -3,7 +3,7 @@
 An L2 attacker of a discrete model reaches exactly the configurations of tokens whose cells lie
 near enough: the squared distances of the patches to the cells of their new tokens add up, and
 nothing else counts.  So the attack chooses tokens, not pixels, and moves each flipped patch by the
-shortest step into its new cell (:mod:`engines.cells`), all others not at all.
+shortest step into its new cell, all others not at all.
 """
 
 from __future__ import annotations
@@ -39,6 +39,15 @@ def steps_into_cells(patches, tokens, targets, *, weights=None, sweeps=3000, sou
         In the user's units, as far as the wall.
     lower : ndarray (m,)
         Lower bounds of the norms of all steps that lead there; but for rounding, unless `sound`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.flips import steps_into_cells
+    >>> tokens = np.array([[0.0, 0.0], [2.0, 0.0]])
+    >>> steps, lower = steps_into_cells(np.array([[0.5, 1.0]]), tokens, np.array([1]))
+    >>> steps.round(6), lower.round(6)
+    (array([[0.5, 0. ]]), array([0.5]))
     """
     patches = np.ascontiguousarray(patches, dtype=np.float64)
     tokens = np.ascontiguousarray(tokens, dtype=np.float64)
@@ -64,11 +73,20 @@ def cell_costs(patches, tokens, *, weights=None, limit=np.inf, exact=True, sweep
     exact : bool
         Whether to project onto the cells; otherwise the costs are those of a single wall, which
         are smaller.
+    sweeps : int
+        Of the solver that projects.
 
     Returns
     -------
     costs : ndarray (n, positions, n_tokens)
         L2 distances in the user's units, 0 for the patch's own token.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.flips import cell_costs
+    >>> cell_costs(np.array([[[0.25]]]), np.array([[0.0], [1.0], [3.0]])).round(6)
+    array([[[0.  , 0.25, 1.75]]])
     """
     n, positions, dim = patches.shape
     weights = np.ones((positions, dim)) if weights is None else weights
@@ -126,6 +144,22 @@ def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, gree
     ids : ndarray of int (n, positions)
         The start where nothing was found.
     found : ndarray of bool (n,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sklearn_patchcert.flips import search
+    >>> def network(tokens):  # class 1 where both tokens are 1
+    ...     total = tokens.sum((1, 2)) - 1.5
+    ...     return torch.stack([-total, total], dim=1)
+    >>> ids, found = search(
+    ...     network, lambda tokens: tokens, np.array([[0, 1]]),
+    ...     costs=np.array([[[0.0, 0.2], [0.9, 0.0]]]), labels=torch.tensor([0]), eps=0.3,
+    ...     tokens=torch.tensor([[[0.0], [1.0]]] * 2),
+    ... )
+    >>> ids, found
+    (array([[1, 1]]), array([ True]))
     """
     start = torch.as_tensor(start)
     prices = torch.as_tensor(np.square(costs), dtype=torch.float32)
@@ -175,7 +209,29 @@ def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, gree
 
 
 def knapsack(gain, prices, budget, halvings=25):
-    """Tokens (n, positions) of large total gain whose prices add up to at most the budget."""
+    """Choose tokens of large total gain whose prices add up to at most a budget.
+
+    Parameters
+    ----------
+    gain : Tensor (n, positions, n_tokens)
+    prices : Tensor (n, positions, n_tokens)
+        0 for the own token.
+    budget : float
+    halvings : int
+        Of the interval of the multiplier.
+
+    Returns
+    -------
+    ids : Tensor of int64 (n, positions)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.flips import knapsack
+    >>> gain, prices = torch.tensor([[[0.0, 1.0], [0.0, 2.0]]]), torch.tensor([[[0.0, 1.0]] * 2])
+    >>> knapsack(gain, prices, budget=1.5)
+    tensor([[0, 1]])
+    """
     prices = prices.clamp_max(1e30)
     low = torch.zeros(len(gain), device=gain.device)
     high = torch.full_like(low, 1e-12)
@@ -234,7 +290,36 @@ def _greedy(network, decode, made, start, prices, labels, budget, tokens, best, 
 
 
 def undo(network, decode, ids, own, costs, labels, tokens):
-    """Take back flips, dearest first, that are not needed to be misclassified."""
+    """Take back flips, dearest first, that are not needed to be misclassified.
+
+    Parameters
+    ----------
+    network, decode : callable
+        As for :func:`search`.
+    ids, own : ndarray of int (n, positions)
+        Tokens that are misclassified, and the images' own.
+    costs, labels, tokens
+        As for :func:`search`.
+
+    Returns
+    -------
+    ids : ndarray of int (n, positions)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sklearn_patchcert.flips import undo
+    >>> def network(tokens):  # class 1 where any token is 1
+    ...     total = tokens.sum((1, 2)) - 0.5
+    ...     return torch.stack([-total, total], dim=1)
+    >>> undo(
+    ...     network, lambda tokens: tokens, np.array([[1, 1]]), np.array([[0, 0]]),
+    ...     costs=np.array([[[0.0, 0.2], [0.0, 0.9]]]), labels=torch.tensor([0]),
+    ...     tokens=torch.tensor([[[0.0], [1.0]]] * 2),
+    ... )
+    array([[1, 0]])
+    """
     ids, own = torch.as_tensor(ids).clone(), torch.as_tensor(own)
     prices = torch.as_tensor(costs).gather(-1, ids[..., None])[..., 0]
     order = prices.argsort(1, descending=True)
@@ -266,6 +351,14 @@ def realised(patches, tokens, ids, *, weights=None):
     -------
     steps : ndarray (n, positions, dim), float64
         In the user's units; just beyond the wall, towards the new token.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.flips import realised
+    >>> steps = realised(np.array([[[0.25]]]), np.array([[0.0], [1.0]]), np.array([[1]]))
+    >>> steps.round(3), bool(0.25 + steps.item() > 0.5)
+    (array([[[0.25]]]), True)
     """
     weights = np.ones(patches.shape[1:]) if weights is None else weights
     own = voronoi.tokenize(patches, tokens)

@@ -19,7 +19,7 @@ from sklearn_patchcert import surrogates
 class Batch(NamedTuple):
     """What a loss sees of a step of the training.
 
-    Attributes
+    Parameters
     ----------
     patches : Tensor (n, positions, dim)
         The patches of n whole images.
@@ -32,6 +32,16 @@ class Batch(NamedTuple):
         How the positions lie in an image.
     patch_size : tuple (ph, pw)
     image_size : tuple (H, W)
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchVocabulary
+    >>> def absolute(batch):
+    ...     return (batch.reconstruction - batch.patches).abs().mean()
+    >>> vocabulary = PatchVocabulary(8, 4, loss=absolute, max_iter=2, random_state=0)
+    >>> vocabulary.fit(load_digits().images[:100]).vocabulary_.shape
+    (8, 16)
     """
 
     patches: Tensor
@@ -43,7 +53,17 @@ class Batch(NamedTuple):
     image_size: tuple
 
     def images(self, patches):
-        """Images (n, channels, H, W) of patches (n, positions, dim), without the padding."""
+        """Put patches together to images.
+
+        Parameters
+        ----------
+        patches : Tensor (n, positions, dim)
+
+        Returns
+        -------
+        images : Tensor (n, channels, H, W)
+            Without the padding.
+        """
         blocks = patches.reshape(len(patches), *self.grid, -1)
         return surrogates.join(blocks, self.patch_size, self.image_size)
 
@@ -61,6 +81,13 @@ def reconstruction_loss(reconstruction, patches):
     -------
     loss : Tensor ()
         At least 0; with hard tokens its minimum is the k-means optimum.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.losses import reconstruction_loss
+    >>> reconstruction_loss(torch.zeros(1, 2, 4), torch.ones(1, 2, 4))
+    tensor(4.)
     """
     return (reconstruction - patches).square().sum(-1).mean()
 
@@ -82,6 +109,13 @@ def negentropy_loss(squares, temperature=1.0):
     -------
     loss : Tensor ()
         Between :math:`-\log n_{tokens}`, where all tokens are equally far, and 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.losses import negentropy_loss
+    >>> negentropy_loss(torch.ones(1, 1, 4))  # four tokens, equally far: -log 4
+    tensor(-1.3863)
     """
     logs = (-surrogates.root(squares) / temperature).log_softmax(-1)
     return (logs.exp() * logs).sum(-1).mean()
@@ -106,6 +140,13 @@ def structure_loss(reconstruction, images, eps=1e-3):
     -------
     loss : Tensor ()
         At least 0; averaged over the :math:`N` inner pixels of all channels.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.losses import structure_loss
+    >>> structure_loss(torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4))  # both flat
+    tensor(0.)
     """
     return (_sobel(reconstruction, eps) - _sobel(images, eps)).square().mean()
 
@@ -129,6 +170,14 @@ def margin_loss(squares, tokens, margin=1.0, temperature=0.1):
     -------
     loss : Tensor ()
         At least 0, where every radius is at least `margin`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.losses import margin_loss
+    >>> tokens, patch = torch.tensor([[0.0], [2.0]]), torch.tensor([[[0.5]]])
+    >>> margin_loss((patch - tokens[:, 0]).square(), tokens)  # a radius of 0.5, wanted is 1
+    tensor(0.5000)
     """
     if len(tokens) < 2:
         return squares.sum() * 0

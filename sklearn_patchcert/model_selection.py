@@ -27,6 +27,13 @@ def best_index(cv_results, *, maximize, floors):
     -------
     index : int
         Where no candidate reaches all floors, the one that falls short the least, with a warning.
+
+    Examples
+    --------
+    >>> from sklearn_patchcert.model_selection import best_index
+    >>> scores = {"mean_test_radius": [1.0, 2.0, 3.0], "mean_test_accuracy": [0.99, 0.98, 0.9]}
+    >>> best_index(scores, maximize="radius", floors={"accuracy": 0.97})
+    1
     """
     scores = _mean(cv_results, maximize)
     short = np.max(
@@ -55,6 +62,12 @@ def pareto_front(*scores):
     -------
     front : ndarray of bool (n,)
         Points with a NaN are never in the front.
+
+    Examples
+    --------
+    >>> from sklearn_patchcert.model_selection import pareto_front
+    >>> pareto_front([1.0, 2.0, 1.5], [0.9, 0.8, 0.7])
+    array([ True,  True, False])
     """
     points = np.stack([np.asarray(score, dtype=np.float64) for score in scores], axis=1)
     real = ~np.isnan(points).any(1)

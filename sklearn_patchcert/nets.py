@@ -138,6 +138,8 @@ class PatchNet(VersionedState, _Base):
         Parameters
         ----------
         deep : bool, default=True
+        **kwargs
+            Go to skorch.
 
         Returns
         -------
@@ -376,7 +378,12 @@ class PatchNet(VersionedState, _Base):
         return super().get_loss(y_pred, y_true, X=X, training=training)
 
     def check_data(self, X, y=None):
-        """Do nothing: `fit` has checked before skorch sees the data."""
+        """Do nothing: `fit` has checked before skorch sees the data.
+
+        Parameters
+        ----------
+        X, y : ignored
+        """
 
     def _outputs(self, X):
         check_is_fitted(self)

@@ -25,6 +25,13 @@ class PatchConvNet(nn.Module):
         Channels of the first two convolutions; the others have twice as many.
     hidden : int
         Width of the dense layer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.networks import PatchConvNet
+    >>> PatchConvNet((8, 8, 1), n_outputs=10)(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(self, image_shape, n_outputs, mean=(0.0,), std=(1.0,), width=32, hidden=128):
@@ -51,7 +58,16 @@ class PatchConvNet(nn.Module):
         )
 
     def forward(self, images):
-        """Images (n, C, H, W) to logits or values (n, n_outputs)."""
+        """Compute logits or values.
+
+        Parameters
+        ----------
+        images : Tensor (n, C, H, W)
+
+        Returns
+        -------
+        outputs : Tensor (n, n_outputs)
+        """
         return self.head(self.features((images - self.mean) / self.std))
 
 
@@ -75,6 +91,13 @@ class PatchResNet(nn.Module):
         Residual convolutions.
     hidden : int
         Width of the dense layer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.networks import PatchResNet
+    >>> PatchResNet((8, 8, 1), n_outputs=10, patch_size=2)(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(
@@ -107,7 +130,16 @@ class PatchResNet(nn.Module):
         )
 
     def forward(self, images):
-        """Images (n, C, H, W) to logits or values (n, n_outputs)."""
+        """Compute logits or values.
+
+        Parameters
+        ----------
+        images : Tensor (n, C, H, W)
+
+        Returns
+        -------
+        outputs : Tensor (n, n_outputs)
+        """
         images = functional.pad((images - self.mean) / self.std, self.border)
         x = self.stem(images) + self.place
         for block in self.blocks:
@@ -181,6 +213,14 @@ class AdditivePatchNet(nn.Module):
         Patches of a block along each side.
     width : int
         Of the two hidden layers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.networks import AdditivePatchNet
+    >>> network = AdditivePatchNet((8, 8, 1), n_outputs=10, patch_size=2, block=2)
+    >>> network.terms(torch.zeros(5, 1, 8, 8)).shape  # 2 x 2 blocks of 2 x 2 patches
+    torch.Size([5, 4, 10])
     """
 
     def __init__(
@@ -203,14 +243,33 @@ class AdditivePatchNet(nn.Module):
         self.out = nn.Parameter(torch.randn(blocks, width, n_outputs) / width**0.5)
 
     def terms(self, images):
-        """Images (n, C, H, W) to the terms (n, blocks, n_outputs) of their blocks, row by row."""
+        """Compute the terms of the blocks, row by row.
+
+        Parameters
+        ----------
+        images : Tensor (n, C, H, W)
+
+        Returns
+        -------
+        terms : Tensor (n, blocks, n_outputs)
+            Their sum over the blocks is the output.
+        """
         images = functional.pad((images - self.mean) / self.std, self.border)
         x = functional.relu(self.stem(images) + self.place)
         x = functional.relu(self.hidden(x)).flatten(2).transpose(1, 2)
         return torch.einsum("nbw,bwo->nbo", x, self.out)
 
     def forward(self, images):
-        """Images (n, C, H, W) to logits or values (n, n_outputs)."""
+        """Compute logits or values.
+
+        Parameters
+        ----------
+        images : Tensor (n, C, H, W)
+
+        Returns
+        -------
+        outputs : Tensor (n, n_outputs)
+        """
         return self.terms(images).sum(1)
 
 

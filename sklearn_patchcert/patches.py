@@ -27,6 +27,12 @@ def grid_shape(image_shape, patch_size):
     -------
     rows, cols : int
         ``ceil(H / ph)`` and ``ceil(W / pw)``.
+
+    Examples
+    --------
+    >>> from sklearn_patchcert.patches import grid_shape
+    >>> grid_shape((28, 30, 1), (4, 4))
+    (7, 8)
     """
     (height, width, _), (ph, pw) = image_shape, patch_size
     return -(-height // ph), -(-width // pw)
@@ -47,6 +53,14 @@ def images_to_patches(images, patch_size, *, per_channel=False, pad_value=PAD_VA
     Returns
     -------
     patches : ndarray (n, rows, cols, groups, dim), of the images' dtype
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.patches import images_to_patches
+    >>> patches = images_to_patches(np.arange(16.0).reshape(1, 4, 4, 1), (2, 2))
+    >>> patches[0, 0, 1, 0]
+    array([2., 3., 6., 7.])
     """
     n, height, width, channels = images.shape
     ph, pw = patch_size
@@ -74,6 +88,15 @@ def patches_to_images(patches, image_shape, patch_size, *, per_channel=False):
     -------
     images : ndarray (n, H, W, C)
         The padding is cut off.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.patches import images_to_patches, patches_to_images
+    >>> images = np.arange(15.0).reshape(1, 3, 5, 1)
+    >>> patches = images_to_patches(images, (2, 2))
+    >>> bool((patches_to_images(patches, (3, 5, 1), (2, 2)) == images).all())
+    True
     """
     height, width, channels = image_shape
     n, rows, cols = patches.shape[:3]
@@ -99,6 +122,13 @@ def patch_weights(scale, image_shape, patch_size, *, per_channel=False):
     Returns
     -------
     weights : ndarray (rows, cols, groups, dim), float64, non-negative
+
+    Examples
+    --------
+    >>> from sklearn_patchcert.patches import patch_weights
+    >>> patch_weights(1.0, (2, 3, 1), (2, 2))[0, :, 0]
+    array([[1., 1., 1., 1.],
+           [1., 0., 1., 0.]])
     """
     scale = np.broadcast_to(np.abs(np.asarray(scale, dtype=np.float64)), image_shape)
     return images_to_patches(scale[None], patch_size, per_channel=per_channel, pad_value=0.0)[0]

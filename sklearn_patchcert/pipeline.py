@@ -170,7 +170,7 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
         The steps by name.
     classes_ : ndarray (n_classes,)
     n_features_in_ : int
-    feature_names_in_ : ndarray of str (n_features_in_,)
+    feature_names_in_ : ndarray of str (n_features,)
 
     Notes
     -----
@@ -271,6 +271,21 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
             If a step before the vocabulary is not one of the affine scalers that are known.
         ValueError
             If an option is out of range, X does not fit, or `previous` is of something else.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn.naive_bayes import CategoricalNB
+        >>> from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary
+        >>> X, y = load_digits(return_X_y=True)
+        >>> vocabulary = PatchVocabulary(8, 4, strategy="kmeans", output="ids", random_state=0)
+        >>> model = CertifiedPatchClassifier(
+        ...     [("vocab", vocabulary), ("clf", CategoricalNB(min_categories=8))]
+        ... )
+        >>> _ = model.fit(X[:500], y[:500])
+        >>> found = model.certify_prediction(X[500:510], max_configurations=1000)
+        >>> found.radius.shape, bool((found.radius <= found.upper).all())
+        ((10,), True)
         """
         check_is_fitted(self)
         steps, vocabulary = self._split()
@@ -309,7 +324,7 @@ class CertifiedPatchRegressor(_CertifiedPipeline):
     named_steps : Bunch
         The steps by name.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str (n_features_in_,)
+    feature_names_in_ : ndarray of str (n_features,)
 
     Examples
     --------

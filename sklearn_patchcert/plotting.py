@@ -7,10 +7,16 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 _NORM_NAMES = {"l2": "L2", "linf": "Linf", "l1": "L1"}
+_TITLES = {
+    "image": "image",
+    "discretised": "made of tokens",
+    "map": "certified radius",
+    "overlay": "radius over image",
+}
 
 
 class CertificateDisplay:
-    """Images, their discretised forms and the maps of their patch radii, side by side.
+    """Images, their discretised forms and their patch radii, as maps or as a histogram.
 
     Use :meth:`from_estimator` or :meth:`from_radii` to make one.
 
@@ -28,8 +34,10 @@ class CertificateDisplay:
     Attributes
     ----------
     figure_ : matplotlib Figure
-    axes_ : ndarray of matplotlib Axes (n, 3)
-    colorbar_ : matplotlib Colorbar
+    axes_ : ndarray of matplotlib Axes (n, n_columns), for a histogram (1, 1)
+    ax_ : matplotlib Axes
+        The first of them.
+    colorbar_ : matplotlib Colorbar or None
 
     Examples
     --------
@@ -131,55 +139,155 @@ class CertificateDisplay:
         display = cls(images, discretised, radii, patch_size=patch_size, norm=norm, units=units)
         return display.plot(**plot_options)
 
-    def plot(self, *, figure=None, cmap="viridis"):
-        """Draw the three columns.
+    def plot(
+        self,
+        *,
+        kind="maps",
+        columns=("image", "discretised", "map"),
+        ax=None,
+        figure=None,
+        cmap="viridis",
+        vmax=None,
+        alpha=0.6,
+        bins=30,
+    ):
+        """Draw the images and their maps, or the distribution of the radii.
 
         Parameters
         ----------
+        kind : {"maps", "histogram"}, default="maps"
+            "maps" draws a row for each image; "histogram" the radii of all patches, and the
+            smallest radius of each image, which is that of the largest ball of the whole image
+            in which no token changes.
+        columns : sequence of {"image", "discretised", "map", "overlay"}
+            What "maps" draws of each image; "overlay" is the map laid over the image.
+        ax : matplotlib Axes, or array of (n, n_columns) of them, default=None
+            Where to draw: for "histogram" one Axes, for "maps" one for each picture.
         figure : matplotlib Figure or SubFigure, default=None
-            None makes a new one.
+            Where to make the axes.  None makes a new one.
         cmap : str or matplotlib Colormap
-            Of the radius maps.
+            Of the radii.
+        vmax : float, default=None
+            Radius at which the colours end.  None: the largest finite one.
+        alpha : float, default=0.6
+            Opacity of the map in "overlay".
+        bins : int, default=30
+            Of "histogram".
 
         Returns
         -------
         self : CertificateDisplay
-        """
-        from matplotlib import pyplot
 
-        n = len(self.images)
-        height, width = self.images.shape[1:3]
-        if figure is None:
-            figure = pyplot.figure(figsize=(7.5, 0.4 + 2.2 * n), layout="constrained")
-        axes = figure.subplots(n, 3, squeeze=False)
+        Raises
+        ------
+        ValueError
+            If `kind` or a column is unknown, or there are more or fewer axes than pictures.
+        """
+        if kind not in ("maps", "histogram"):
+            raise ValueError(f'kind must be "maps" or "histogram", got {kind!r}.')
+        if kind == "histogram":
+            axes = _axes(ax, figure, 1, 1, (6, 4))
+            self._draw_histogram(axes[0, 0], bins)
+        else:
+            unknown = set(columns) - set(_TITLES)
+            if unknown or not len(columns):
+                raise ValueError(f"columns must be some of {tuple(_TITLES)}, got {columns!r}.")
+            n, (height, width) = len(self.images), self.images.shape[1:3]
+            size = 2.5 * len(columns), 0.4 + 2.2 * n * min(max(height / width, 0.25), 4.0)
+            axes = _axes(ax, figure, n, len(columns), size)
+            self._draw_maps(axes, list(columns), cmap, vmax, alpha)
+        self.axes_, self.ax_, self.figure_ = axes, axes[0, 0], axes[0, 0].get_figure(root=False)
+        return self
+
+    def _draw_maps(self, axes, columns, cmap, vmax, alpha):
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
+
         radii = self.radii.min(-1) if self.radii.ndim == 4 else self.radii
-        finite = radii[np.isfinite(radii)]
-        top = float(finite.max()) if finite.size else 1.0
-        grid = radii.shape[1] * self.patch_size[0], radii.shape[2] * self.patch_size[1]
-        extent = (-0.5, grid[1] - 0.5, grid[0] - 0.5, -0.5)
+        (height, width), (ph, pw) = self.images.shape[1:3], self.patch_size
+        extent = (-0.5, radii.shape[2] * pw - 0.5, radii.shape[1] * ph - 0.5, -0.5)
         span = float(np.min(self.images)), float(np.max(self.images))
+        largest = _largest(radii)
+        norm = Normalize(0.0, largest if vmax is None else vmax)
+        style = {"cmap": cmap, "norm": norm, "extent": extent}
         for row, image, made, radius in zip(
             axes, self.images, self.discretised, radii, strict=True
         ):
-            for ax, picture in ((row[0], image), (row[1], made)):
-                ax.imshow(*_shown(picture, span))
-            drawn = row[2].imshow(radius, cmap=cmap, vmin=0.0, vmax=top, extent=extent)
-            row[2].set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-            for ax in row:
-                ax.set(xticks=[], yticks=[])
-        for ax, title in zip(axes[0], ("image", "made of tokens", "certified radius"), strict=True):
-            ax.set_title(title)
-        self.colorbar_ = figure.colorbar(
-            drawn, ax=axes[:, 2], label=f"{_NORM_NAMES[self.norm]} radius of a patch [{self.units}]"
-        )
-        self.figure_, self.axes_ = figure, axes
-        return self
+            for ax, column in zip(row, columns, strict=True):
+                if column != "map":
+                    picture = shown(made if column == "discretised" else image, span)
+                    if column == "overlay":  # bright grays, for the colours to shine through
+                        picture = np.repeat(0.3 + 0.7 * picture.mean(-1, keepdims=True), 3, axis=2)
+                    ax.imshow(picture)
+                if column in ("map", "overlay"):
+                    ax.imshow(radius, alpha=alpha if column == "overlay" else None, **style)
+                ax.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+        for ax, column in zip(axes[0], columns, strict=True):
+            ax.set_title(_TITLES[column])
+        self.colorbar_ = None
+        coloured = [at for at, column in enumerate(columns) if column in ("map", "overlay")]
+        if coloured:
+            self.colorbar_ = axes[0, 0].figure.colorbar(
+                ScalarMappable(norm, cmap),
+                extend="max" if norm.vmax < largest else "neither",
+                ax=list(axes[:, coloured].ravel()),
+                label=self._radius_of("a patch"),
+            )
+
+    def _draw_histogram(self, ax, bins):
+        from matplotlib.ticker import PercentFormatter
+
+        radii = self.radii.reshape(len(self.radii), -1)
+        edges = np.linspace(0.0, _largest(radii), bins + 1)
+        parts = {"patches": radii.ravel(), "smallest of an image": radii.min(1)}
+        for name, values in parts.items():
+            finite = values[np.isfinite(values)]
+            beyond = 1 - len(finite) / len(values)
+            ax.hist(
+                finite,
+                edges,
+                weights=np.full(len(finite), 1 / len(values)),
+                histtype="stepfilled",
+                alpha=0.5,
+                label=name + (f" ({beyond:.0%} infinite)" if beyond else ""),
+            )
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.set(xlabel=self._radius_of("a patch"), ylabel="share", xlim=(0, edges[-1]))
+        ax.legend()
+        self.colorbar_ = None
+
+    def _radius_of(self, what):
+        return f"{_NORM_NAMES[self.norm]} radius of {what} [{self.units}]"
 
 
-def _shown(picture, span):
-    """What imshow draws: gray values, or colours brought into [0, 1] by the span of the images."""
+def _axes(ax, figure, rows, columns, size):
+    """Axes (rows, columns): the user's, or new ones in a figure."""
+    from matplotlib import pyplot
+
+    if ax is not None:
+        axes = np.array(ax, dtype=object)
+        if figure is not None or axes.size != rows * columns:
+            raise ValueError(
+                f"Pass a figure, or {rows} x {columns} axes, one for each picture, not both; got "
+                f"figure={figure!r} and {axes.size} axes."
+            )
+        return axes.reshape(rows, columns)
+    if figure is None:
+        figure = pyplot.figure(figsize=size, layout="constrained")
+    return figure.subplots(rows, columns, squeeze=False)
+
+
+def _largest(radii):
+    """The largest finite radius, or 1 where there is none."""
+    finite = radii[np.isfinite(radii)]
+    return float(finite.max()) if finite.size else 1.0
+
+
+def shown(picture, span):
+    """Colours (H, W, 3) of a picture (H, W) or (H, W, C): its span of values becomes [0, 1]."""
     low, high = span
     scaled = np.clip((np.asarray(picture, dtype=float) - low) / ((high - low) or 1.0), 0, 1)
-    if scaled.ndim == 3 and scaled.shape[2] != 3:
-        scaled = scaled.mean(axis=2)
-    return (scaled,) if scaled.ndim == 3 else (np.repeat(scaled[:, :, None], 3, axis=2),)
+    if scaled.ndim == 3 and scaled.shape[2] == 3:
+        return scaled
+    gray = scaled.mean(axis=2) if scaled.ndim == 3 else scaled
+    return np.repeat(gray[:, :, None], 3, axis=2)

@@ -51,6 +51,13 @@ def wall_costs(
         In the user's units, rounded down by the bound of :func:`voronoi.certify`: no perturbation
         of a smaller norm makes the tokeniser, as it computes, answer that token.  0 for the own
         token, inf for those out of reach.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.prediction import wall_costs
+    >>> wall_costs(np.array([[[0.25]]]), np.array([[0.0], [1.0], [3.0]])).round(6)
+    array([[[0.  , 0.25, 1.25]]])
     """
     voronoi.check_norm(norm)
     n, positions, dim = patches.shape
@@ -168,6 +175,17 @@ def certify_configurations(
     ------
     ValueError
         If the norm is another.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.prediction import certify_configurations
+    >>> def changes(rows, ids):  # where both patches have another token
+    ...     return ids.sum(1) == 2
+    >>> costs = np.array([[[0.0, 3.0], [0.0, 4.0]]])
+    >>> radius, exact, looked, changing, upper = certify_configurations(changes, costs)
+    >>> radius.round(6), changing
+    (array([5.]), array([[1, 1]]))
     """
     if norm not in ("l2", "linf", "l0"):
         raise ValueError(f'norm must be "l2", "linf" or "l0" for a whole image, got {norm!r}.')

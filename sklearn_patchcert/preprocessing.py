@@ -32,7 +32,7 @@ class ChannelStandardizer(VersionedState, OneToOneFeatureMixin, TransformerMixin
         Mean and standard deviation of each channel; the scale of a constant channel is 1.
     image_shape_ : tuple (H, W, C)
     n_features_in_ : int
-    feature_names_in_ : ndarray of str (n_features_in_,)
+    feature_names_in_ : ndarray of str (n_features,)
 
     Examples
     --------

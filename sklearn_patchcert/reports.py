@@ -40,12 +40,13 @@ def robustness_report(
     bounds : tuple (low, high) or None
         Of valid values of X.
     temperature : float
-        Of the soft gradient through tokens; see :func:`as_torch_module`.
+        Of the soft gradient through tokens; see :func:`torch_modules.as_torch_module`.
     steps : int
         Of the attacks by gradient; the random searches take ten times as many.
     sigma : float or None
         Of randomized smoothing, with `n` copies of each image; None leaves it out.
     n : int
+        Copies.
     random_state : int
     verbose : bool
         Whether to show progress bars.
@@ -57,6 +58,17 @@ def robustness_report(
         ``checks``: dict of str to bool, the sanity checks of Athalye, Carlini and Wagner (ICML
         2018) and of Carlini et al. (arXiv:1902.06705): a check that fails says that the attacks,
         not necessarily the model, are weak; ``robust`` (n_images,): withstood everything.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchNetClassifier
+    >>> from sklearn_patchcert.reports import robustness_report
+    >>> X, y = load_digits(return_X_y=True)
+    >>> net = PatchNetClassifier(max_epochs=2, random_state=0).fit(X[:500], y[:500])
+    >>> report = robustness_report(net, X[500:520], y[500:520], eps=2.0, steps=4)
+    >>> report.robust.shape, len(report.checks)
+    ((20,), 5)
     """
     X, y = np.asarray(X), np.asarray(y)
     options = {"norm": norm, "bounds": bounds, "random_state": random_state}

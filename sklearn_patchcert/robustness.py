@@ -54,8 +54,8 @@ def run_attack(
     Parameters
     ----------
     estimator : fitted classifier
-        What has a gradient, see :func:`as_torch_module`, or, for "noise" and "square", anything
-        with a `predict_proba`.
+        What has a gradient, see :func:`torch_modules.as_torch_module`, or, for "noise" and
+        "square", anything with a `predict_proba`.
     X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
     y : array-like (n,)
     attack : str or callable
@@ -63,8 +63,9 @@ def run_attack(
     eps : float
         Norm of the perturbation of an image, in units of X.
     norm : {"l2", "linf"}
-    gradient, temperature
-        Of :func:`as_torch_module`.
+    gradient : {"bpda", "soft", "none"}
+    temperature : float
+        Of :func:`torch_modules.as_torch_module`.
     bounds : tuple (low, high) or None
         Of valid values of X.
     source : fitted classifier or None
@@ -81,6 +82,17 @@ def run_attack(
     result : Bunch
         ``adversarial``, of the shape of X, float32; ``success`` (n,): misclassified, and within eps
         as measured in float64; ``norms`` (n,); ``correct`` (n,): classified correctly before.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchNetClassifier
+    >>> from sklearn_patchcert.robustness import run_attack
+    >>> X, y = load_digits(return_X_y=True)
+    >>> net = PatchNetClassifier(max_epochs=2, random_state=0).fit(X[:500], y[:500])
+    >>> found = run_attack(net, X[500:550], y[500:550], "pgd", eps=4.0, steps=10)
+    >>> bool(found.success.any()), bool((found.norms <= 4.0).all())
+    (True, True)
     """
     check_is_fitted(estimator)
     attacked = estimator if source is None else source
@@ -302,6 +314,24 @@ def reproject(estimator, X, adversarial):
     -------
     smaller : ndarray, the shape of X, float32
         Of the same tokens; its L2 perturbation is at most as large, but for rounding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import CertifiedPatchClassifier
+    >>> from sklearn_patchcert.robustness import reproject
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = CertifiedPatchClassifier().set_params(
+    ...     vocab__n_tokens=8, vocab__strategy="kmeans", clf__max_epochs=1
+    ... )
+    >>> _ = model.fit(X[:200], y[:200])
+    >>> far = X[:5] + np.random.default_rng(0).normal(scale=3.0, size=(5, 64))
+    >>> near = reproject(model, X[:5], far)  # of the same tokens
+    >>> bool((model["vocab"].tokenize(near) == model["vocab"].tokenize(far)).all())
+    True
+    >>> bool((np.linalg.norm(near - X[:5], axis=1) < np.linalg.norm(far - X[:5], axis=1)).all())
+    True
     """
     X, adversarial = np.asarray(X), np.asarray(adversarial)
     shape = _image_shape(estimator, X)
@@ -317,10 +347,12 @@ def worst_case(
 
     Parameters
     ----------
-    estimator, X, y, eps, norm, random_state
+    estimator, X, y
         As for :func:`run_attack`.
-    attack_list : sequence of str or (str, dict)
-        Attacks, with options for each.
+    attack_list : sequence of str, callable, (str, dict) or (callable, dict)
+        Attacks as :func:`run_attack` knows them, with options for each.
+    eps, norm, random_state
+        As for :func:`run_attack`.
     verbose : bool
         Whether to show a progress bar for each attack.
     **shared
@@ -331,12 +363,25 @@ def worst_case(
     result : Bunch
         ``success`` dict of name to (n,), ``correct`` (n,), ``robust`` (n,), ``norms`` (n,): the
         smallest norm of a successful attack, inf where there is none, 0 where none was needed.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchNetClassifier
+    >>> from sklearn_patchcert.robustness import worst_case
+    >>> X, y = load_digits(return_X_y=True)
+    >>> net = PatchNetClassifier(max_epochs=2, random_state=0).fit(X[:500], y[:500])
+    >>> attacks = ["noise", ("pgd", {"steps": 10})]
+    >>> found = worst_case(net, X[500:550], y[500:550], attacks, eps=4.0)
+    >>> bool((found.robust == found.correct & (found.norms > 4.0)).all())
+    True
     """
     success, correct = {}, None
     smallest: Any = np.inf
     for entry in attack_list:
-        name, options = (entry, {}) if isinstance(entry, str) else entry
-        label = " ".join([name, *(f"{k}={v}" for k, v in options.items() if k != "source")])
+        name, options = entry if isinstance(entry, tuple | list) else (entry, {})
+        label = name if isinstance(name, str) else getattr(name, "__name__", repr(name))
+        label = " ".join([label, *(f"{k}={v}" for k, v in options.items() if k != "source")])
         found = run_attack(
             estimator, X, y, name, eps=eps, norm=norm, random_state=random_state, verbose=verbose,
             **{**_known(name, shared), **options},
@@ -357,7 +402,8 @@ def _known(name, options):
     if name == "flips":
         taken = {"greedy", "exact", "after"}
     else:
-        taken = set(inspect.signature(ATTACKS[name]).parameters) if isinstance(name, str) else set()
+        function = ATTACKS[name] if isinstance(name, str) else name
+        taken = set(inspect.signature(function).parameters)
         if name == "sspgd":
             taken |= set(inspect.signature(attacks.pgd).parameters) - {"steps"}
     of_runner = {"gradient", "temperature", "bounds", "batch_size", "source"}

@@ -39,6 +39,16 @@ def patch_certificate(estimator, X, y=None, *, norm="l2", n_samples=None, random
     -------
     radius : float
         inf where a vocabulary has one token only.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchVocabulary
+    >>> from sklearn_patchcert.scorers import patch_certificate
+    >>> X = load_digits().images[:200]
+    >>> vocabulary = PatchVocabulary(8, 4, strategy="kmeans", random_state=0).fit(X)
+    >>> bool(patch_certificate(vocabulary, X) == vocabulary.certify(X).mean())
+    True
     """
     return float(_radii(estimator, X, norm, n_samples, random_state).mean())
 
@@ -57,6 +67,16 @@ def image_certificate(estimator, X, y=None, *, norm="l2", n_samples=None, random
     Returns
     -------
     slack : float
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchVocabulary
+    >>> from sklearn_patchcert.scorers import image_certificate, patch_certificate
+    >>> X = load_digits().images[:200]
+    >>> vocabulary = PatchVocabulary(8, 4, strategy="kmeans", random_state=0).fit(X)
+    >>> round(image_certificate(vocabulary, X) / patch_certificate(vocabulary, X), 6)  # patches
+    4.0
     """
     radii = _radii(estimator, X, norm, n_samples, random_state)
     return float(radii.reshape(len(radii), -1).sum(1).mean())
@@ -76,6 +96,16 @@ def min_patch_certificate(estimator, X, y=None, *, norm="l2", n_samples=None, ra
     Returns
     -------
     radius : float
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchVocabulary
+    >>> from sklearn_patchcert.scorers import min_patch_certificate, patch_certificate
+    >>> X = load_digits().images[:200]
+    >>> vocabulary = PatchVocabulary(8, 4, strategy="kmeans", random_state=0).fit(X)
+    >>> min_patch_certificate(vocabulary, X) < patch_certificate(vocabulary, X)
+    True
     """
     radii = _radii(estimator, X, norm, n_samples, random_state)
     return float(radii.reshape(len(radii), -1).min(1).mean())
@@ -94,6 +124,17 @@ def neg_reconstruction_error(estimator, X, y=None, *, n_samples=None, random_sta
     -------
     score : float
         At most 0; in the units of what the vocabulary step is given.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchVocabulary
+    >>> from sklearn_patchcert.scorers import neg_reconstruction_error
+    >>> X = load_digits().images[:200]
+    >>> vocabulary = PatchVocabulary(8, 4, strategy="kmeans", random_state=0).fit(X)
+    >>> few = PatchVocabulary(2, 4, strategy="kmeans", random_state=0).fit(X)
+    >>> neg_reconstruction_error(few, X) < neg_reconstruction_error(vocabulary, X) < 0
+    True
     """
     fitted, Z = _fitted(estimator), _drawn(X, n_samples, random_state)
     steps = [step for _, step in getattr(fitted, "steps", [("", fitted)])]
@@ -135,6 +176,16 @@ def smoothing_accuracy(
     Returns
     -------
     accuracy : float
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import RidgeClassifier
+    >>> from sklearn_patchcert.scorers import smoothing_accuracy
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = RidgeClassifier().fit(X[:1000], y[:1000])
+    >>> smoothing_accuracy(model, X[1000:1020], y[1000:1020], sigma=1.0, n=200) > 0.5
+    True
     """
     X, y = _drawn_pair(X, y, n_samples, random_state)
     return float((_smoothed(estimator, X, y, sigma, n, alpha, random_state).predict(X) == y).mean())
@@ -154,6 +205,16 @@ def smoothing_radius(
     -------
     radius : float
         L2 over a whole image, in units of X; each holds with probability 1 - alpha.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import RidgeClassifier
+    >>> from sklearn_patchcert.scorers import smoothing_radius
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = RidgeClassifier().fit(X[:1000], y[:1000])
+    >>> 0 < smoothing_radius(model, X[1000:1020], y[1000:1020], sigma=1.0, n=200) < 3
+    True
     """
     X, y = _drawn_pair(X, y, n_samples, random_state)
     smoothed = _smoothed(estimator, X, y, sigma, n, alpha, random_state).set_params(n0=n0)
@@ -183,6 +244,16 @@ def sspgd_accuracy(estimator, X, y, *, eps, n_samples=None, random_state=0, **op
     Returns
     -------
     accuracy : float
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchNetClassifier
+    >>> from sklearn_patchcert.scorers import sspgd_accuracy
+    >>> X, y = load_digits(return_X_y=True)
+    >>> net = PatchNetClassifier(max_epochs=2, random_state=0).fit(X[:500], y[:500])
+    >>> sspgd_accuracy(net, X[500:], y[500:], eps=4.0, n_samples=100) < net.score(X[500:], y[500:])
+    True
     """
     options = {"attack_list": [("sspgd", options)]}
     return attack_accuracy(
@@ -205,10 +276,12 @@ def attack_accuracy(
 
     Parameters
     ----------
-    estimator, X, y, eps, n_samples, random_state
+    estimator, X, y, eps
         As for :func:`sspgd_accuracy`.
-    attack_list : sequence of str or (str, dict)
-        Names of attacks, with options for each.
+    attack_list : sequence of str, callable, (str, dict) or (callable, dict)
+        Attacks, with options for each.
+    n_samples, random_state
+        As for :func:`sspgd_accuracy`.
     **options
         Options for all of them.
 
@@ -216,6 +289,16 @@ def attack_accuracy(
     -------
     accuracy : float
         Part of the images that withstand all attacks.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchNetClassifier
+    >>> from sklearn_patchcert.scorers import attack_accuracy
+    >>> X, y = load_digits(return_X_y=True)
+    >>> net = PatchNetClassifier(max_epochs=2, random_state=0).fit(X[:500], y[:500])
+    >>> attack_accuracy(net, X[500:550], y[500:550], eps=4.0, attack_list=["pgd"], steps=10) < 0.5
+    True
     """
     X, y = _drawn_pair(X, y, n_samples, random_state)
     found = worst_case(
@@ -247,6 +330,21 @@ def certified_accuracy(
     Returns
     -------
     accuracy : float
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.naive_bayes import CategoricalNB
+    >>> from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary
+    >>> from sklearn_patchcert.scorers import certified_accuracy
+    >>> X, y = load_digits(return_X_y=True)
+    >>> vocabulary = PatchVocabulary(8, 4, strategy="kmeans", output="ids", random_state=0)
+    >>> model = CertifiedPatchClassifier(
+    ...     [("vocab", vocabulary), ("clf", CategoricalNB(min_categories=8))]
+    ... )
+    >>> _ = model.fit(X[:500], y[:500])
+    >>> 0 < certified_accuracy(model, X[500:520], y[500:520], radius=1.0) <= 1
+    True
     """
     found = _certified(estimator, X, y, norm, max_configurations, n_samples, random_state)
     return float((found >= radius).mean())
@@ -266,6 +364,21 @@ def average_certified_radius(
     -------
     radius : float
         inf where an image cannot be misclassified at all.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.naive_bayes import CategoricalNB
+    >>> from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary
+    >>> from sklearn_patchcert.scorers import average_certified_radius
+    >>> X, y = load_digits(return_X_y=True)
+    >>> vocabulary = PatchVocabulary(8, 4, strategy="kmeans", output="ids", random_state=0)
+    >>> model = CertifiedPatchClassifier(
+    ...     [("vocab", vocabulary), ("clf", CategoricalNB(min_categories=8))]
+    ... )
+    >>> _ = model.fit(X[:500], y[:500])
+    >>> average_certified_radius(model, X[500:520], y[500:520]) > 0
+    True
     """
     found = _certified(estimator, X, y, norm, max_configurations, n_samples, random_state)
     return float(np.maximum(found, 0).mean())

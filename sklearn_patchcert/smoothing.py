@@ -32,6 +32,12 @@ def lower_bound(counts, n, alpha):
     Returns
     -------
     p : ndarray of float
+
+    Examples
+    --------
+    >>> from sklearn_patchcert.smoothing import lower_bound
+    >>> lower_bound([50, 99, 100], n=100, alpha=0.001).round(3)
+    array([0.345, 0.911, 0.933])
     """
     counts = np.asarray(counts)
     with np.errstate(invalid="ignore"):
@@ -51,13 +57,37 @@ def certified_radius(p, sigma):
     Returns
     -------
     radius : ndarray of float
+
+    Examples
+    --------
+    >>> from sklearn_patchcert.smoothing import certified_radius
+    >>> certified_radius([0.4, 0.9, 0.99], sigma=0.5).round(3)
+    array([0.   , 0.641, 1.163])
     """
     p = np.asarray(p, dtype=np.float64)
     return np.where(p > 0.5, sigma * stats.norm.ppf(p), 0.0)
 
 
 def is_decided(first, second, alpha):
-    """Whether the larger of two counts (n,) shows, at level alpha, which class is more probable."""
+    """Whether the larger of two counts shows which class is more probable.
+
+    Parameters
+    ----------
+    first, second : array-like of int (n,)
+        Counts of the most frequent class and of the next.
+    alpha : float
+        Level of the two-sided binomial test.
+
+    Returns
+    -------
+    decided : ndarray of bool (n,)
+
+    Examples
+    --------
+    >>> from sklearn_patchcert.smoothing import is_decided
+    >>> is_decided([90, 55], [10, 45], alpha=0.001)
+    array([ True, False])
+    """
     total = np.asarray(first) + np.asarray(second)
     p_value = np.minimum(1.0, 2 * stats.binom.sf(np.asarray(first) - 1, total, 0.5))
     return (p_value <= alpha) & (total > 0)
@@ -80,6 +110,15 @@ def noisy_copies(image, n, sigma, seed, index, stage, batch_size):
     ------
     copies : ndarray (m, ...), float32
         n altogether.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.smoothing import noisy_copies
+    >>> image = np.zeros((8, 8), dtype=np.float32)
+    >>> options = {"sigma": 0.5, "seed": 0, "index": 0, "stage": 0}
+    >>> [part.shape for part in noisy_copies(image, 5, batch_size=3, **options)]
+    [(3, 8, 8), (2, 8, 8)]
     """
     bits = np.random.SFC64(np.random.SeedSequence((seed, stage, index)))
     generator = np.random.Generator(bits)
@@ -111,6 +150,19 @@ def class_counts(predict, images, n, sigma, *, n_classes, seed, stage, indices, 
     Returns
     -------
     counts : ndarray of int (k, n_classes)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.smoothing import class_counts
+    >>> def predict(images):
+    ...     return (images[:, 0] > 0).astype(int)
+    >>> counts = class_counts(
+    ...     predict, np.array([[5.0]], dtype=np.float32), 100, sigma=1.0, n_classes=2, seed=0,
+    ...     stage=0, indices=[0], batch_size=50, tick=lambda done: None,
+    ... )
+    >>> counts
+    array([[  0, 100]])
     """
     counts = np.zeros((len(images), n_classes), dtype=np.int64)
     waiting: list = []

@@ -10,7 +10,24 @@ import numpy as np
 
 
 def touched(side, patch_size):
-    """How many patches (rows, cols) a window of `side` x `side` pixels touches at most."""
+    """How many patches a square window touches at most.
+
+    Parameters
+    ----------
+    side : int
+        Of the window, in pixels.
+    patch_size : tuple (ph, pw)
+
+    Returns
+    -------
+    size : tuple (rows, cols)
+
+    Examples
+    --------
+    >>> from sklearn_patchcert.stickers import touched
+    >>> touched(5, (4, 4))
+    (2, 2)
+    """
     return tuple(-(-(side - 1) // size) + 1 for size in patch_size)
 
 
@@ -41,6 +58,17 @@ def certify_stickers(
     looked : int
     changing : ndarray of int (positions,)
         That configuration; the own tokens where there is none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.stickers import certify_stickers
+    >>> def changes(ids):  # as soon as two patches have another token
+    ...     return ids.sum(1) >= 2
+    >>> own = np.zeros((1, 2, 1), dtype=int)
+    >>> side, exact, *_ = certify_stickers(changes, own, n_tokens=2, patch_size=(3, 3))
+    >>> side, exact
+    (2.0, True)
     """
     rows, cols, groups = own.shape
     looked, done, side = 0, (0, 0), 1

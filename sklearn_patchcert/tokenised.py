@@ -32,6 +32,16 @@ class TokenisedNetwork(nn.Module):
         a soft discretisation at `temperature`; "none" cuts it off.
     temperature : float
         Of "soft", in the units of a distance between patches.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sklearn_patchcert.tokenised import TokenisedNetwork
+    >>> model = TokenisedNetwork(torch.nn.Flatten(), np.array([[0.0], [1.0]]), (1, 1))
+    >>> images = torch.tensor([[[[0.2, 0.9]]]], requires_grad=True)
+    >>> model(images)
+    tensor([[0., 1.]], grad_fn=<ViewBackward0>)
     """
 
     scale: torch.Tensor
@@ -65,12 +75,32 @@ class TokenisedNetwork(nn.Module):
             self.register_buffer("tokens", torch.tensor(vocabulary, dtype=torch.float32))
 
     def forward(self, images):
-        """Images (n, C, H, W) in the units of the model's input to logits (n, n_classes)."""
+        """Compute logits.
+
+        Parameters
+        ----------
+        images : Tensor (n, C, H, W)
+            In the units of the model's input.
+
+        Returns
+        -------
+        logits : Tensor (n, n_classes)
+        """
         scaled = images * self.scale + self.shift
         return self.network(scaled if self.vocabulary is None else self.discretised(scaled))
 
     def ids(self, scaled):
-        """Nearest tokens, int64 (n, rows, cols, groups), of scaled images (n, C, H, W)."""
+        """Nearest tokens.
+
+        Parameters
+        ----------
+        scaled : Tensor (n, C, H, W)
+            Images behind the scaling.
+
+        Returns
+        -------
+        ids : Tensor of int64 (n, rows, cols, groups)
+        """
         values = scaled.detach().permute(0, 2, 3, 1).contiguous().cpu().numpy()
         found = encoding.encode(
             values, self.vocabulary, self.patch_size, per_channel=self.per_channel
@@ -78,7 +108,17 @@ class TokenisedNetwork(nn.Module):
         return torch.from_numpy(found).to(scaled.device)
 
     def decoded(self, ids):
-        """Images (n, C, H, W) made of tokens (n, rows, cols, groups), padding included."""
+        """Images made of tokens.
+
+        Parameters
+        ----------
+        ids : Tensor of int64 (n, rows, cols, groups)
+
+        Returns
+        -------
+        images : Tensor (n, C, H, W)
+            With the padding.
+        """
         if self.tokens.ndim == 2:
             patches = self.tokens[ids]
         else:
@@ -87,7 +127,17 @@ class TokenisedNetwork(nn.Module):
         return surrogates.join(patches, self.patch_size, (height, width))
 
     def discretised(self, scaled):
-        """Scaled images (n, C, H, W) made of their nearest tokens, with a gradient by proxy."""
+        """Images made of their nearest tokens, with a gradient by proxy.
+
+        Parameters
+        ----------
+        scaled : Tensor (n, C, H, W)
+            Images behind the scaling.
+
+        Returns
+        -------
+        images : Tensor (n, C, H, W)
+        """
         size = scaled.shape[2:]
         hard = self.decoded(self.ids(scaled))[..., : size[0], : size[1]]
         if self.gradient == "none" or not scaled.requires_grad:

@@ -33,6 +33,17 @@ def as_torch_module(estimator, gradient="bpda", *, temperature=1.0):
     ------
     TypeError
         If the estimator has no torch network at its end, or steps that are not known.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchNetClassifier
+    >>> from sklearn_patchcert.torch_modules import as_torch_module
+    >>> X, y = load_digits(return_X_y=True)
+    >>> net = PatchNetClassifier(max_epochs=1, random_state=0).fit(X[:200], y[:200])
+    >>> as_torch_module(net)(torch.zeros(5, 1, 8, 8)).shape
+    torch.Size([5, 10])
     """
     check_is_fitted(estimator)
     steps = (

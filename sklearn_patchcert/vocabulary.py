@@ -145,7 +145,7 @@ class PatchVocabulary(PatchTokenizer):
         Number of entries in `history_`.
     n_features_in_ : int
         Number of values of an image.
-    feature_names_in_ : ndarray of str (n_features_in_,)
+    feature_names_in_ : ndarray of str (n_features,)
         Defined where X had string column names.
 
     See Also

@@ -66,6 +66,14 @@ def wall_distance(patch, own, other, norm="l2"):
     distance : float
         In the units of `patch`; negative where `other` is the nearer token.  Plain float64, not
         rounded down: see :func:`certify` for the sound form.
+
+    Examples
+    --------
+    >>> from sklearn_patchcert.voronoi import wall_distance
+    >>> wall_distance([1, 0], own=[0, 0], other=[4, 0])
+    1.0
+    >>> wall_distance([1, 1], own=[0, 0], other=[4, 4], norm="linf")
+    1.0
     """
     patch, own, other = (np.asarray(v, dtype=np.float64) for v in (patch, own, other))
     gap = np.sum((patch - other) ** 2) - np.sum((patch - own) ** 2)
@@ -88,6 +96,12 @@ def patch_radius(patch, tokens, norm="l2"):
         Index of the nearest token in L2, the first one where several are equally near.
     radius : float
         In the units of `patch`; inf where there is one token only.
+
+    Examples
+    --------
+    >>> from sklearn_patchcert.voronoi import patch_radius
+    >>> patch_radius([1, 0], tokens=[[0, 0], [4, 0], [0, 10]])
+    (0, 1.0)
     """
     patch, tokens = np.asarray(patch, dtype=np.float64), np.asarray(tokens, dtype=np.float64)
     token = int(np.argmin(np.sum((patch - tokens) ** 2, axis=1)))
@@ -113,6 +127,13 @@ def image_radii(patches, tokens, norm="l2"):
     radii : ndarray (rows, cols)
         The map certifies all patches together, each within its own ball.  The largest ball of the
         whole image inside that product has the radius ``radii.min()``; the sum is no radius.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.voronoi import image_radii
+    >>> image_radii(np.array([[[0.1], [0.7]]]), tokens=np.array([[0.0], [1.0]])).round(6)
+    array([[0.4, 0.2]])
     """
     return np.array([[patch_radius(patch, tokens, norm)[1] for patch in row] for row in patches])
 
@@ -143,6 +164,13 @@ def tokenize(patches, tokens, *, weights=None, device="cpu", engine="auto"):
     ------
     ValueError
         If a value is not finite or beyond 1e150, where squares overflow.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.voronoi import tokenize
+    >>> tokenize(np.array([[[0.1], [0.7]]]), tokens=np.array([[0.0], [1.0]]))
+    array([[0, 1]])
     """
     ids = np.empty(patches.shape[:2], dtype=np.int64)
     for block, members, cell in _cells(patches, tokens, weights, "l2", device, engine):
@@ -198,6 +226,16 @@ def certify(
     ------
     ValueError
         If the norm is unknown, or a value is not finite or beyond 1e150.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.voronoi import certify
+    >>> ids, radii = certify(np.array([[[0.1], [0.7]]]), tokens=np.array([[0.0], [1.0]]))
+    >>> ids
+    array([[0, 1]])
+    >>> radii.round(6)
+    array([[0.4, 0.2]])
     """
     ids = np.empty(patches.shape[:2], dtype=np.int64)
     radii, others = np.empty(ids.shape, dtype=np.float64), np.empty_like(ids)
@@ -228,6 +266,16 @@ def step_to_wall(patches, tokens, ids, others, norm="l2", *, weights=None):
     steps : ndarray of float64 (n, positions, dim)
         In the user's units, plain float64: its norm is the radius but for rounding, and a step
         longer by one part in a thousand changes the token.  NaN where there is no wall.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.voronoi import certify, step_to_wall
+    >>> patches, tokens = np.array([[[0.1], [0.7]]]), np.array([[0.0], [1.0]])
+    >>> ids, _, others = certify(patches, tokens, return_witness=True)
+    >>> step_to_wall(patches, tokens, ids, others).round(6)
+    array([[[ 0.4],
+            [-0.2]]])
     """
     check_norm(norm)
     tokens = np.asarray(tokens, dtype=np.float64)
@@ -250,7 +298,27 @@ def step_to_wall(patches, tokens, ids, others, norm="l2", *, weights=None):
 
 
 def check_norm(norm):
-    """Return `norm`, or raise ValueError where it is not one of "l2", "linf", "l1"."""
+    """Return the norm of a patch's perturbation, if it is one that can be certified.
+
+    Parameters
+    ----------
+    norm : str
+
+    Returns
+    -------
+    norm : {"l2", "linf", "l1"}
+
+    Raises
+    ------
+    ValueError
+        If it is another.
+
+    Examples
+    --------
+    >>> from sklearn_patchcert.voronoi import check_norm
+    >>> check_norm("linf")
+    'linf'
+    """
     if not isinstance(norm, str) or norm not in NORMS:
         raise ValueError(f"norm must be one of {NORMS}, got {norm!r}.")
     return norm

@@ -16,6 +16,13 @@ def plurality(votes, n_classes):
     Returns
     -------
     winners : ndarray of int (n,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.voting import plurality
+    >>> plurality(np.array([[0, 1], [0, 2], [2, 2]]), n_classes=3)
+    array([0, 2])
     """
     return _counts(votes, np.ones(votes.shape, dtype=bool), n_classes).argmax(0)
 
@@ -38,6 +45,14 @@ def committee_radius(votes, radii, n_classes):
     winners : ndarray of int (n,)
     radius : ndarray (n,)
         The largest of the members' radii that serves, so no smaller than the least of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_patchcert.voting import committee_radius
+    >>> votes, radii = np.array([[1], [1], [1]]), np.array([[0.5], [2.0], [3.0]])
+    >>> committee_radius(votes, radii, n_classes=2)  # two of three that agree are enough
+    (array([1]), array([2.]))
     """
     winners, radius = plurality(votes, n_classes), np.zeros(votes.shape[1])
     image = np.arange(votes.shape[1])

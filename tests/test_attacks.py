@@ -241,3 +241,17 @@ def test_scorers_and_report(discrete, plain, held):
     assert all(isinstance(ok, bool) for ok in report.checks.values())
     assert len(report.checks) == 5
     assert report.checks["an unbounded budget leaves nothing"]
+
+
+def test_an_attack_of_the_users_own(plain, held):
+    def straight(model, images, labels, *, eps, norm="l2", generator=None, bounds=None, part=1.0):
+        return attacks.sspgd(model, images, labels, eps=part * eps, norm=norm, start="zero")
+
+    X, y = held
+    alone = run_attack(plain, X, y, straight, eps=4.0)
+    found = worst_case(plain, X, y, [straight, (straight, {"part": 0.5}), "noise"], eps=4.0)
+    assert list(found.success) == ["straight", "straight part=0.5", "noise"]
+    np.testing.assert_array_equal(found.success["straight"], alone.success)
+    assert alone.success.any()
+    score = attack_accuracy(plain, X, y, eps=4.0, attack_list=[straight], part=0.5)
+    assert score == (alone.correct & ~found.success["straight part=0.5"]).mean()

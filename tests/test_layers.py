@@ -97,6 +97,7 @@ ROOMS = {  # module: what it may import of ours
     "datasets": set(),
     "model_selection": set(),
     "plotting": set(),
+    "vocabulary_display": {"plotting"},
     "curves": {"model_selection"},
     "voting": set(),
     "committee": {"voting"},

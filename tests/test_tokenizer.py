@@ -106,3 +106,12 @@ def test_what_an_iterator_cannot_do(digits):
         vocabulary.transform(iter([X]))
     with pytest.raises(ValueError, match="NaN"):
         vocabulary.certify(iter([X, np.full_like(X, np.nan)]))
+
+
+def test_own_tokens_keep_their_dtype(digits):
+    tokens = digits[0][:8, :16]
+    for dtype in (np.float32, np.float64):
+        own = PatchVocabulary.from_tokens(tokens.astype(dtype), patch_size=4)
+        assert own.vocabulary_.dtype == dtype
+    with pytest.raises(ValueError, match="finite"):
+        PatchVocabulary.from_tokens(np.full((1, 16), np.inf, dtype=np.float32), patch_size=4)
