@@ -1,9 +1,11 @@
-"""The same calls on many machines: a search, certificates and smoothing on a Dask cluster.
+"""The same calls on many machines
+===============================
 
-Nothing in a model changes for a cluster: a Client and joblib's ``parallel_config`` are enough.
-Here the cluster is two processes on this machine; ``Client("scheduler-address:8786")`` is any
-other.  Everything is done at home first, and every number from the cluster must be the same, to
-the last bit.  Digits are far too small for a cluster to pay: look at the answers, not at the times.
+Nothing in a model changes for a cluster: a Client and joblib's ``parallel_config`` are enough for a
+search, certificates and smoothing.  Here the cluster is two processes on this machine;
+``Client("scheduler-address:8786")`` is any other.  Everything is done at home first, and every
+number from the cluster must be the same, to the last bit.  Digits are far too small for a cluster
+to pay: look at the answers, not at the times. ::
 
     pip install -e ".[dask]" && python examples/dask_cluster.py
 """

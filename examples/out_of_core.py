@@ -1,10 +1,11 @@
-"""Certify more images than fit in memory.
+"""More images than fit in memory
+==============================
 
 A file of photographs' details is made, larger than the memory that this process then allows
 itself (`RLIMIT_DATA`, where the system has it).  Reading the file fails; `certify_to` goes through
 it chunk by chunk, maps of radii land in another file, and if the process is killed, starting it
 again goes on with the chunk that was not finished.  At the end some images are certified once more
-by themselves, and their radii must be the same to the last bit.
+by themselves, and their radii must be the same to the last bit. ::
 
     python examples/out_of_core.py [--folder FOLDER]
 """

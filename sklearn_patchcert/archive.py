@@ -29,6 +29,19 @@ class ModelFileError(ValueError):
     """A file is no model file, is damaged, or describes a model that must not be opened.
 
     The only exception with which :func:`sklearn_patchcert.load` refuses what a file holds.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from sklearn_patchcert import ModelFileError, load
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "model.patchcert"
+    ...     _ = path.write_bytes(b"no model")
+    ...     try:
+    ...         load(path)
+    ...     except ModelFileError:
+    ...         print("refused")
+    refused
     """
 
 

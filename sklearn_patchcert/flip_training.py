@@ -230,6 +230,13 @@ def random_crop(images, *, pixels=4, mirror=False, fill=0.0):
     Returns
     -------
     images : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> from sklearn_patchcert import PatchNetClassifier
+    >>> from sklearn_patchcert.flip_training import random_crop
+    >>> net = PatchNetClassifier(augment=partial(random_crop, pixels=4, mirror=True))
     """
     n, _, height, width = images.shape
     device = images.device

@@ -297,7 +297,17 @@ class PatchNet(VersionedState, _Base):
         return self
 
     def fit_loop(self, *args, **kwargs):
-        """Train for some epochs, as skorch does, and take note where that is interrupted."""
+        """Train for some epochs, as skorch does, and take note where that is interrupted.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Go to skorch.
+
+        Returns
+        -------
+        self
+        """
         try:
             return super().fit_loop(*args, **kwargs)
         except KeyboardInterrupt:  # skorch would return the network as if it were trained

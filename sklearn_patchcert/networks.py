@@ -164,6 +164,13 @@ class ImageResNet(nn.Module):
         Channels of the first convolution; the last has eight times as many.
     mirror : bool
         Whether to predict the mean of the outputs for an image and for its mirror image.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.networks import ImageResNet
+    >>> ImageResNet((8, 8, 1), n_outputs=10, width=4)(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(self, image_shape, n_outputs, mean=(0.0,), std=(1.0,), width=32, mirror=False):
@@ -188,7 +195,16 @@ class ImageResNet(nn.Module):
         self.head = nn.Linear(8 * width, n_outputs)
 
     def forward(self, images):
-        """Images (n, C, H, W) to logits or values (n, n_outputs)."""
+        """Compute logits or values.
+
+        Parameters
+        ----------
+        images : Tensor (n, C, H, W)
+
+        Returns
+        -------
+        outputs : Tensor (n, n_outputs)
+        """
         images = (images - self.mean) / self.std
         logits = self.head(self.features(images))
         if self.mirror and not self.training:

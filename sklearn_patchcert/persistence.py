@@ -128,6 +128,18 @@ def load(path, *, max_bytes=archive.MAX_BYTES):
     See Also
     --------
     save
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from sklearn_patchcert import PatchVocabulary, load, save
+    >>> vocabulary = PatchVocabulary.from_tokens([[0.0], [1.0]], patch_size=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "vocabulary.patchcert"
+    ...     save(vocabulary, path)
+    ...     load(path).vocabulary_
+    array([[0.],
+           [1.]])
     """
     content, arrays = archive.unpack(archive.read(path, max_bytes))
     model, version, notes = _opened(content, arrays)
