@@ -1,19 +1,22 @@
-"""Write the README's tables from benchmarks/results/*.json, or check that they agree.
+"""Write the tables of README and docs from benchmarks/results/*.json, or check that they agree.
 
     python benchmarks/report.py [--check]
 
-A table stands between ``<!-- table:NAME -->`` and ``<!-- end -->``; nothing in it is typed.
+A table stands between ``<!-- table:NAME -->`` and ``<!-- end -->``, in reStructuredText between
+``.. begin NAME`` and ``.. end NAME``; nothing in it is typed.
 """
 
 import argparse
 import json
 import re
 import sys
+import textwrap
 
 import numpy as np
 from common import RESULTS
 
 README = RESULTS.parents[1] / "README.md"
+SCALE = RESULTS.parents[1] / "docs" / "scale.rst"
 
 
 def mnist(result):
@@ -251,11 +254,60 @@ def poster(result):
     return lines
 
 
+def scale_out(result):
+    """What all of ImageNet would cost, in reStructuredText."""
+    every, settings, disk = result["all"], result["settings"], result["out_of_core"]
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+
+    def row(*cells):
+        lines.extend(f"   {'* -' if not index else '  -'} {c}" for index, c in enumerate(cells))
+
+    def costs(seconds):
+        hours = seconds * every["images"] / 3600
+        return f"{hours:,.0f}" if hours < 1e4 else f"{hours:,.0f} ({hours / 8766:,.0f} years)"
+
+    row("for all images", "patches", "seconds an image", "core-hours", "radii on the disk")
+    for case in result["certificates"]:
+        kind = "tokens" if case["per_channel"] == "False" else "tokens for all channels' patches"
+        row(
+            f"patch radii, {case['n_tokens']:,} {kind}",
+            f"{case['patches']:,}",
+            f"{case['seconds']:.3f}",
+            costs(case["seconds"]),
+            f"{case['bytes'] * every['images'] / 1e9:,.0f} GB",
+        )
+    for name, key, count in (
+        ("smoothed predictions", "copy", every["copies"]),
+        ("certified predictions", "configuration", every["configurations"]),
+    ):
+        seconds = result["predictions"][key] * count
+        kind = "noisy copies" if key == "copy" else "configurations"
+        row(f"{name}, {count:,} {kind} each", "", f"{seconds:,.0f}", costs(seconds), "")
+    machine = result["environment"]
+    extra = disk["out_of_core"] / disk["in_memory"] - 1
+    raw = every["images"] * settings["side"] ** 2 * 3 / 1e9
+    checked = every["images"] * disk["checked_again"] / 3600
+    text = (
+        f"{every['images']:,} images of {settings['side']} x {settings['side']} pixels in "
+        f"{settings['patch_size']} x {settings['patch_size']} patches ({raw:,.0f} GB as bytes), on "
+        f"one core of {machine['processor']}: the CPU time of {settings['images']} details of "
+        "photographs, multiplied.  Core-hours divide by the number of cores as long as the images "
+        "arrive fast enough.  Predictions are those of a PatchResNet on the grid of patches; the "
+        "price of others is that of their own forward passes, and a GPU changes it most.  Out of "
+        f"core, in chunks of {disk['chunk_size']} images and with {disk['megabytes']:,.0f} MB for "
+        f"arrays, the CPU time is {100 * abs(extra):.0f} % {'more' if extra > 0 else 'less'} than "
+        f"in memory; to look at all checksums of a finished output takes {checked:.1f} hours. "
+        f"``python benchmarks/scale_out.py``, torch {machine['torch']}."
+    )
+    return ["", *lines, "", *textwrap.wrap(text, 98, break_on_hyphens=False), ""]
+
+
 TABLES = {
     "poster_mnist": poster,
     "poster_fashion_mnist": poster,
     "poster_cifar10": poster,
     "whole_image": whole_image,
+    "scale_out": scale_out,
     "mnist": mnist,
     "certify": certify,
     "soundness": soundness,
@@ -273,26 +325,32 @@ def _cell(value, digits=2):
 
 
 def filled(text):
-    """The README's text with every table made anew."""
+    """A page's text with every table made anew."""
 
     def table(match):
-        name = match.group(1)
+        begin, name, end = match.groups()
         result = json.loads((RESULTS / f"{name}.json").read_text())
-        return "\n".join([f"<!-- table:{name} -->", *TABLES[name](result), "<!-- end -->"])
+        return "\n".join([begin, *TABLES[name](result), end])
 
-    return re.sub(r"<!-- table:(\w+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+    for begin, end in (
+        (r"<!-- table:(\w+) -->", "<!-- end -->"),
+        (r"\.\. begin (\w+)", r"\.\. end \2"),
+    ):
+        text = re.sub(rf"({begin})\n.*?({end})", table, text, flags=re.DOTALL)
+    return text
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="fail where the README differs")
     check = parser.parse_args().check
-    text = README.read_text()
-    wanted = filled(text)
-    if check and wanted != text:
-        sys.exit("README.md differs from benchmarks/results: run python benchmarks/report.py")
-    if not check:
-        README.write_text(wanted)
+    for page in (README, SCALE):
+        text = page.read_text()
+        wanted = filled(text)
+        if check and wanted != text:
+            sys.exit(f"{page} differs from benchmarks/results: run python benchmarks/report.py")
+        if not check:
+            page.write_text(wanted)
 
 
 if __name__ == "__main__":
