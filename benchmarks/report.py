@@ -286,14 +286,14 @@ def scale_out(result):
     machine = result["environment"]
     extra = disk["out_of_core"] / disk["in_memory"] - 1
     raw = every["images"] * settings["side"] ** 2 * 3 / 1e9
-    checked = every["images"] * disk["checked_again"] / 3600
+    checked = every["images"] * disk["checksums"] / 3600
     text = (
         f"{every['images']:,} images of {settings['side']} x {settings['side']} pixels in "
         f"{settings['patch_size']} x {settings['patch_size']} patches ({raw:,.0f} GB as bytes), on "
         f"one core of {machine['processor']}: the CPU time of {settings['images']} details of "
-        "photographs, multiplied.  Core-hours divide by the number of cores as long as the images "
-        "arrive fast enough.  Predictions are those of a PatchResNet on the grid of patches; the "
-        "price of others is that of their own forward passes, and a GPU changes it most.  Out of "
+        "photographs, the smallest of three repeats, multiplied.  Core-hours divide by the number "
+        "of cores as long as the images arrive fast enough.  Predictions are those of a PatchResNet "
+        "on the grid of patches; other networks cost what their forward passes cost.  Out of "
         f"core, in chunks of {disk['chunk_size']} images and with {disk['megabytes']:,.0f} MB for "
         f"arrays, the CPU time is {100 * abs(extra):.0f} % {'more' if extra > 0 else 'less'} than "
         f"in memory; to look at all checksums of a finished output takes {checked:.1f} hours. "

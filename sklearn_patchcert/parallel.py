@@ -17,7 +17,7 @@ def over_parts(function, parts, n_jobs=None):
     ----------
     function : callable, (*part) -> object
     parts : iterable of tuple
-        Only a few more than there are jobs are asked for ahead of what has been yielded.
+        Only a few more than there are jobs are asked for before the first of them are done.
     n_jobs : int or None
         As joblib has it.
 

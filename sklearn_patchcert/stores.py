@@ -107,6 +107,10 @@ class _Store:
         start = self.starts[index]
         return slice(start, min(start + self.starts.step, self.starts.stop))
 
+    def view(self):
+        """The whole, opened for reading."""
+        raise NotImplementedError
+
     def read(self, index):
         """Rows of a chunk, ndarray."""
         return np.asarray(self.view()[self.rows(index)])
