@@ -57,7 +57,6 @@ with tempfile.TemporaryDirectory() as memory:
         },
         refit=partial(best_index, maximize="radius", floors={"accuracy": FLOOR}),
         cv=2,
-        n_jobs=2,
         error_score="raise",
     ).fit(X_train, data.y_train)
 
