@@ -183,7 +183,8 @@ def _scale_shift(step, image_shape):
     elif kind is MaxAbsScaler:
         centre, scale = 0.0, step.scale_
     elif kind is MinMaxScaler:
-        return step.scale_.reshape(image_shape), step.min_.reshape(image_shape)
+        parts = (step.scale_, step.min_)  # of float16 data in float16, where rounding vanishes
+        return [np.asarray(v, dtype=np.float64).reshape(image_shape) for v in parts]
     else:
         raise TypeError(
             f"certify cannot see through {kind.__name__} before the vocabulary: only per-feature "

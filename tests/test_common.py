@@ -5,11 +5,13 @@ import inspect
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import RidgeClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from sklearn_patchcert import (
+    CertifiedCommittee,
     CertifiedPatchClassifier,
     CertifiedPatchRegressor,
     ChannelStandardizer,
@@ -32,6 +34,15 @@ def small_pipeline(kind, net):
     return kind(steps)
 
 
+def small_committee():
+    members = [
+        (str(n), CertifiedPatchClassifier([("vocab", vocabulary), ("clf", RidgeClassifier())]))
+        for n in (4, 6)
+        for vocabulary in [PatchVocabulary(n, strategy="kmeans", random_state=0)]
+    ]
+    return CertifiedCommittee(members)
+
+
 def estimators():
     return [
         PatchVocabulary(n_tokens=4, random_state=0),
@@ -42,6 +53,7 @@ def estimators():
         PatchNetRegressor(random_state=0),
         small_pipeline(CertifiedPatchClassifier, PatchNetClassifier(random_state=0)),
         small_pipeline(CertifiedPatchRegressor, PatchNetRegressor(random_state=0)),
+        small_committee(),
     ]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.preprocessing import (
     MaxAbsScaler,
     MinMaxScaler,
@@ -17,6 +18,7 @@ from sklearn.preprocessing import (
 
 from sklearn_patchcert import CertifiedPatchClassifier, ChannelStandardizer, PatchVocabulary
 from sklearn_patchcert.patches import images_to_patches, patches_to_images
+from sklearn_patchcert.preprocessing import IDENTITY, then
 from sklearn_patchcert.voronoi import NORMS
 
 
@@ -219,6 +221,22 @@ def test_a_step_fitted_in_float32_is_sound_in_float64(scaler):
     moved = images + (1 - 1e-9) * patches_to_images(steps, (8, 8, 1), (4, 4)).reshape(-1, 64)
     ids, after = (model[-1].tokenize(model[:1].transform(Z)) for Z in (images, moved))
     assert (after == ids).all()
+
+
+@pytest.mark.parametrize(
+    "scaler", [MaxAbsScaler(), MinMaxScaler((-1, 3)), RobustScaler(), StandardScaler()]
+)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_map_of_a_step_is_in_float64_whatever_it_was_fitted_on(scaler, dtype):
+    X = np.random.default_rng(0).random((60, 4)).astype(dtype)
+    fitted = clone(scaler).fit(X)
+    affine = then(IDENTITY, fitted, (2, 2, 1), np.float64)
+    assert all(part.dtype == np.float64 for part in affine)
+    assert (affine.base >= 2.0**-52 * np.abs(affine.shift)).all()  # what a sum may round
+    values = X.astype(np.float64) + 1e-9
+    error = np.abs(fitted.transform(values).reshape(-1, 2, 2, 1)
+                   - (affine.scale * values.reshape(-1, 2, 2, 1) + affine.shift))  # fmt: skip
+    assert (error <= affine.slope * np.abs(values).reshape(-1, 2, 2, 1) + affine.base).all()
 
 
 @pytest.mark.parametrize("per_channel", [True, "shared"])
