@@ -1,4 +1,5 @@
-"""Which parts of a tissue section could be altered without changing what is read from it?
+"""Which parts of a tissue section may change
+==========================================
 
 A slide of colon tissue (immunohistochemistry: a protein is stained brown, cell nuclei blue) is read
 tile by tile: is more than half of the tile stained, and what share of it?  Slides carry dust, folds

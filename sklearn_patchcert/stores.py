@@ -98,10 +98,6 @@ class _Store:
     def __init__(self, path, starts):
         self.path, self.starts = path, starts
 
-    def view(self):
-        """The whole, for reading."""
-        raise NotImplementedError
-
     def rows(self, index):
         """The slice of rows of a chunk."""
         start = self.starts[index]

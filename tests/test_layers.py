@@ -101,8 +101,6 @@ ROOMS = {  # module: what it may import of ours
     "curves": {"model_selection"},
     "voting": set(),
     "committee": {"voting"},
-    "stores": set(),
-    "outofcore": {"_version", "stores", "voronoi"},
     "scorers": {"robustness", "smoothed"},
     "reports": {"robustness", "smoothed"},
 }
