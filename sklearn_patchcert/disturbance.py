@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -180,7 +181,8 @@ class Source:
     """
 
     def __init__(self, pipeline, X):
-        self.pipeline, self.X = pipeline, X
+        in_place = any(getattr(step, "copy", True) is False for _, step in pipeline.steps[:-1])
+        self.pipeline, self.X = pipeline, copy.deepcopy(X) if in_place else X
 
     def __iter__(self):
         before, vocabulary = self.pipeline._split()

@@ -148,6 +148,19 @@ def test_the_pipeline_hands_over_what_it_takes(make):
     assert plain[-1].module_.stem.kernel_size == (3, 3)  # the patch is known without options, too
 
 
+def test_a_step_that_works_in_place_scales_the_images_once():
+    rows, found = X.reshape(len(X), -1).astype(np.float64), []
+    for in_place in (False, True):
+        net = PatchNetClassifier(PatchResNet, max_epochs=1, random_state=0, noise_std=0.2)
+        scale, vocab = (
+            MinMaxScaler((-3, 5), copy=not in_place),
+            PatchVocabulary(8, 3, random_state=0),
+        )
+        model = CertifiedPatchClassifier([("scale", scale), ("vocab", vocab), ("clf", net)])
+        found.append(model.fit(rows.copy(), y)[-1].history[-1, "train_loss"])
+    assert found[0] == found[1]
+
+
 def test_a_search_over_the_options():
     model = CertifiedPatchClassifier().set_params(
         vocab__n_tokens=8, vocab__strategy="kmeans", clf__max_epochs=1, clf__train_split=None
