@@ -159,7 +159,7 @@ def class_counts(predict, images, n, sigma, *, n_classes, seed, stage, indices, 
     ...     return (images[:, 0] > 0).astype(int)
     >>> counts = class_counts(
     ...     predict, np.array([[5.0]], dtype=np.float32), 100, sigma=1.0, n_classes=2, seed=0,
-    ...     stage=0, indices=[0], batch_size=50, tick=lambda done: None,
+    ...     stage=0, indices=[0], batch_size=50,
     ... )
     >>> counts
     array([[  0, 100]])

@@ -36,6 +36,14 @@ class CtrlC(Callback):
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Ctrl-C is an interrupt, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def ctrl_c(monkeypatch):
     """A function that arms the callback."""
@@ -216,7 +224,7 @@ def test_bars_are_shown_where_they_are_asked_for(data, capsys):
         model.set_params(vocab__verbose=verbose, clf__verbose=verbose)
         work = {
             "k-means": lambda: model.fit(X, y),
-            "3/3": lambda: model.fit(X, y),  # batches of the network's epoch
+            "/3 [": lambda: model.fit(X, y),  # batches of the network's epoch
             "PatchVocabulary": lambda: model.certify(X[:5]),
             "certifying": lambda: model.certify_prediction(X[:5], max_configurations=20),
             "counting": lambda: smoothed.set_params(verbose=verbose).certify(X[:5]),
