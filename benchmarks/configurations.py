@@ -1,7 +1,7 @@
 """What the tables of the poster are made of: the data in its units, and the models.
 
-The figures of a model are those of the test set; all of this was chosen by benchmarks/choices.py
-on images that are held out from training.
+benchmarks/choices.py compares candidates on images that are held out from training.  Networks,
+augmentation and learning rate are first guesses, not the result of a search.
 """
 
 from functools import partial

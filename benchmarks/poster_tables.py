@@ -8,8 +8,9 @@ radius), accuracy under one step of projected gradient descent (SSPGD; through t
 and the soft gradient, the lower counts), and accuracy and average certified radius of randomized
 smoothing.  And what the poster lacks: the worst case over the attacks of this library, the search
 over tokens among them, on the first test images.  Units are standardised pixels, L2 over a whole
-image for attacks and smoothing.  Hyper-parameters were chosen by benchmarks/choices.py on images
-that are held out from training; the test set is used once per model.
+image for attacks and smoothing.  The models are those of benchmarks/configurations.py, which
+benchmarks/choices.py compares with others on images held out from training; the test set is used
+once per model.
 
 Every stage is written as it ends, models are kept, and a run that was stopped goes on.  `--quick`
 is a smoke test on scikit-learn's digits.  Result: benchmarks/results/poster_<data set>.json.

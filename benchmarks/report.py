@@ -208,10 +208,11 @@ def whole_image(result):
     settings, machine = result["settings"], result["environment"]
     lines += [
         f"Certified accuracy in %, L2 in [0, 1] pixels, first {settings['images']:,} test images, "
-        "one seed; behind ≤ what the strongest attack leaves (of the committee: what its members' "
-        "nearest adversarial images leave), where that is more. Smoothing is "
+        "one seed; behind ≤ what the strongest attack leaves (of prototypes and the committee: the "
+        "adversarial images of the certificate), where that is more. Smoothing is "
         f"probabilistic (alpha 0.001, {settings['copies']:,} copies), the others are proofs. Rows "
-        f"in italics are published figures. Successes of attacks below a certified radius: {below}."
+        f"in italics are published figures. Successes of attacks on the networks below a certified "
+        f"radius: {below}."
         f" `python benchmarks/whole_image.py`, {machine['processor']}, torch {machine['torch']}.",
     ]
     return lines

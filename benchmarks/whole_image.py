@@ -6,15 +6,15 @@
 Shows, on the first test images, pixels in [0, 1] and L2 over the whole image, the part classified
 correctly with a certified radius of at least eps, for
 - prototypes: 2,000 tokens that are whole images, trained for their certificates: with defaults,
-  and with a larger target and (but CIFAR-10) images shifted by a pixel each way;
+  and with a larger or a smaller target and (but CIFAR-10) images shifted by a pixel each way;
 - 16 tokens of a few pixels with a residual network that sees flipped tokens in training: by the
   smallest patch radius and by enumeration;
 - a committee of two sets of prototypes and that network, which vote;
 - networks additive over blocks of patches, trained with noise and trained on the bound;
 - randomized smoothing of that residual network, and of a network without tokens that was trained
   on the noise (probabilistic, alpha 0.001, n noisy copies).
-Upper bounds: what the attacks leave; of prototypes also the adversarial images of the certificate.
-Successes of any attack below a certified radius are counted.  `--models` measures some rows only
+Upper bounds: of networks what the attacks leave, of prototypes and the committee only the
+adversarial images of the certificate.  Successes of attacks below a certified radius are counted.  `--models` measures some rows only
 and leaves the others, and the pictures, as they are.  Everything was chosen on the last
 10,000 training images of MNIST, none of which is trained on; one seed.
 

@@ -55,6 +55,7 @@ def certify_prediction(
     result : Bunch
     """
     before, vocabulary = pipeline._split()
+    vocabulary._check_own_tokens()
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {NORMS} for a whole image, got {norm!r}.")
     if cells and (before or norm != "l2"):

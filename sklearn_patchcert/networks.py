@@ -37,9 +37,7 @@ class PatchConvNet(nn.Module):
     def __init__(self, image_shape, n_outputs, mean=(0.0,), std=(1.0,), width=32, hidden=128):
         super().__init__()
         height, wide, channels = image_shape
-        for name, values in (("mean", mean), ("std", std)):
-            column = torch.as_tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
-            self.register_buffer(name, column)
+        _keep_statistics(self, mean, std)
         self.features = nn.Sequential(
             *_block(channels, width),
             *_block(width, width),
@@ -112,9 +110,7 @@ class PatchResNet(nn.Module):
         hidden=256,
     ):
         super().__init__()
-        for name, values in (("mean", mean), ("std", std)):
-            column = torch.as_tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
-            self.register_buffer(name, column)
+        _keep_statistics(self, mean, std)
         ph, pw = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
         rows, cols = -(-image_shape[0] // ph), -(-image_shape[1] // pw)
         self.border = 0, cols * pw - image_shape[1], 0, rows * ph - image_shape[0]
@@ -175,9 +171,7 @@ class ImageResNet(nn.Module):
 
     def __init__(self, image_shape, n_outputs, mean=(0.0,), std=(1.0,), width=32, mirror=False):
         super().__init__()
-        for name, values in (("mean", mean), ("std", std)):
-            column = torch.as_tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
-            self.register_buffer(name, column)
+        _keep_statistics(self, mean, std)
         self.mirror = mirror
         self.features = nn.Sequential(
             *_block(image_shape[2], width),
@@ -243,9 +237,7 @@ class AdditivePatchNet(nn.Module):
         self, image_shape, n_outputs, mean=(0.0,), std=(1.0,), patch_size=4, block=2, width=128
     ):
         super().__init__()
-        for name, values in (("mean", mean), ("std", std)):
-            column = torch.as_tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
-            self.register_buffer(name, column)
+        _keep_statistics(self, mean, std)
         ph, pw = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
         self.patch_size = ph, pw
         self.block = (block, block) if isinstance(block, int) else tuple(block)
@@ -287,6 +279,13 @@ class AdditivePatchNet(nn.Module):
         outputs : Tensor (n, n_outputs)
         """
         return self.terms(images).sum(1)
+
+
+def _keep_statistics(module, mean, std):
+    """Buffers `mean` and `std` (1, C, 1, 1), by which a network standardizes its input."""
+    for name, values in (("mean", mean), ("std", std)):
+        column = torch.as_tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
+        module.register_buffer(name, column)
 
 
 def _block(inputs, outputs):

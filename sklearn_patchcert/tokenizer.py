@@ -220,6 +220,8 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         ------
         ValueError
             If the norm is unknown or X is not what the vocabulary was fitted to.
+        TypeError
+            If a subclass tokenises in its own way.
         """
         return self._radii(X, norm, return_witness=return_witness)
 
@@ -249,6 +251,15 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         self._check_channels(images.shape[3])
         return images
 
+    def _check_own_tokens(self):
+        """Refuse to certify what a subclass computes in its own way."""
+        for name in ("transform", "tokenize"):
+            if getattr(type(self), name) is not getattr(PatchTokenizer, name):
+                raise TypeError(
+                    f"{type(self).__name__} has a {name} of its own, of which nothing is known: "
+                    "certify a PatchVocabulary."
+                )
+
     def _channels(self):
         """How many channels the tokens speak of; None where any number shares them."""
         if self.per_channel_ == "shared":
@@ -270,6 +281,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         of ours, and the keyword arguments of encoding.certify that describe the way.
         """
         voronoi.check_norm(norm)
+        self._check_own_tokens()
 
         def compute(images, **description):
             found = encoding.certify(

@@ -4,6 +4,7 @@ import weakref
 
 import numpy as np
 import pytest
+from sklearn.naive_bayes import CategoricalNB
 from sklearn.preprocessing import MinMaxScaler
 
 from sklearn_patchcert import CertifiedPatchClassifier, ChannelStandardizer, PatchVocabulary
@@ -115,3 +116,24 @@ def test_own_tokens_keep_their_dtype(digits):
         assert own.vocabulary_.dtype == dtype
     with pytest.raises(ValueError, match="finite"):
         PatchVocabulary.from_tokens(np.full((1, 16), np.inf, dtype=np.float32), patch_size=4)
+
+
+def test_a_subclass_that_tokenises_in_its_own_way_has_no_certificate():
+    class Squared(PatchVocabulary):
+        def transform(self, X):
+            return super().transform(np.square(X))
+
+    X, y = np.random.default_rng(0).random((20, 4, 4)), np.arange(20) % 2
+    vocabulary = Squared(3, 2, output="ids", random_state=0).fit(X)
+    with pytest.raises(TypeError, match="transform of its own"):
+        vocabulary.certify(X)
+    second = CategoricalNB(min_categories=3).fit(vocabulary.transform(X), y)
+    model = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", second)])
+    for certify in (model.certify, model.certify_prediction):
+        with pytest.raises(TypeError, match="transform of its own"):
+            certify(X)
+
+    class Named(PatchVocabulary):
+        pass
+
+    assert Named(3, 2, random_state=0).fit(X).certify(X).shape == (20, 2, 2)
