@@ -14,9 +14,9 @@ correctly with a certified radius of at least eps, for
 - randomized smoothing of that residual network, and of a network without tokens that was trained
   on the noise (probabilistic, alpha 0.001, n noisy copies).
 Upper bounds: of networks what the attacks leave, of prototypes and the committee only the
-adversarial images of the certificate.  Successes of attacks below a certified radius are counted.  `--models` measures some rows only
-and leaves the others, and the pictures, as they are.  Everything was chosen on the last
-10,000 training images of MNIST, none of which is trained on; one seed.
+adversarial images of the certificate.  Successes of attacks below a certified radius are counted.
+`--models` measures some rows only and leaves the others, and the pictures, as they are.  Everything
+was chosen on the last 10,000 training images of MNIST, none of which is trained on; one seed.
 
 Result: benchmarks/results/whole_image.json and whole_image_<data>.png.
 """

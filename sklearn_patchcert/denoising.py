@@ -8,9 +8,8 @@ import numpy as np
 def denoise(images, strength=0.1):
     """Denoise images by their total variation.
 
-    The method is Chambolle's (J. Math. Imaging and Vision 20, 2004).  Of the denoisers tried
-    (benchmarks/denoisers.py) it is the one with the best trade-off between the radii of the
-    vocabulary and the accuracy of what follows.
+    The method is Chambolle's (J. Math. Imaging and Vision 20, 2004); benchmarks/denoisers.py
+    compares it with others.
 
     Parameters
     ----------
