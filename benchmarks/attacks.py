@@ -1,14 +1,13 @@
 """What the strongest attacks leave of a discrete model, and of the same network without tokens.
 
-    python benchmarks/attacks.py [--images 1000] [--epochs 3] [--others]
+    python benchmarks/attacks.py [--images 1000] [--epochs 3]
 
 Shows, on the first test images of MNIST (standardised; L2 over a whole image, eps 4.0 as on the
 poster), the accuracy that every attack leaves of an undefended network, of 16 k-means tokens and of
 256 denoised tokens with the same network: one step, 40 steps, Auto-PGD, random search, through the
 straight-through and the soft gradient, and the search over tokens, which knows the defence.  For
-all attacks together it counts successes below the certified radius: there must be none.  With
-`--others` also foolbox's L2 PGD at equal steps through the same module, for which foolbox and
-eagerpy are needed.  Nothing is tuned.
+all attacks together it counts successes below the certified radius: there must be none.
+benchmarks/others.py runs the attacks of other libraries on the same models.  Nothing is tuned.
 
 Result: benchmarks/results/attacks.json.
 """
@@ -18,7 +17,6 @@ import time
 
 import joblib
 import numpy as np
-import torch
 from common import RESULTS, save, stages
 from sklearn.frozen import FrozenEstimator
 
@@ -32,7 +30,6 @@ from sklearn_patchcert import (
 from sklearn_patchcert.datasets import load_images
 from sklearn_patchcert.robustness import reproject, run_attack
 from sklearn_patchcert.smoothing import certified_radius, lower_bound
-from sklearn_patchcert.torch_modules import as_torch_module
 
 EPS, SIGMA = 4.0, 2.0
 MODELS = {
@@ -71,29 +68,6 @@ def fitted(images, name, epochs):
     return joblib.load(path)
 
 
-def others(model, X, y):
-    """foolbox's PGD and our own at equal steps."""
-    import foolbox
-
-    module = as_torch_module(model)
-    images, labels = torch.from_numpy(X)[:, None], torch.from_numpy(y.astype(np.int64))
-    wrapped = foolbox.PyTorchModel(module, bounds=(-10, 10), device="cpu")
-    pgd = foolbox.attacks.L2PGD(steps=40, rel_stepsize=2.5 / 40)
-    torch.manual_seed(0)
-    _, made, _ = pgd(wrapped, images, labels, epsilons=EPS * (1 - 1e-6))
-    made = made[:, 0].numpy()
-    norms = np.linalg.norm((made.astype(float) - X).reshape(len(X), -1), axis=1)
-    theirs = (model.predict(made) != y) & (norms <= EPS)
-    ours = run_attack(model, X, y, "pgd", eps=EPS, steps=40)
-    correct = model.predict(X) == y
-    return {
-        "foolbox_accuracy": 100 * float((correct & ~theirs).mean()),
-        "our_accuracy": 100 * float((correct & ~ours.success).mean()),
-        "theirs_only": int((theirs & ~ours.success & correct).sum()),
-        "ours_only": int((ours.success & ~theirs).sum()),
-    }
-
-
 def smoothing(model, X, y, n=1000):
     """Accuracy and average radius of smoothing, and what it costs next to bare predictions."""
     smoothed = SmoothedClassifier(FrozenEstimator(model), SIGMA, n=n, random_state=0).fit(X, y)
@@ -124,7 +98,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--others", action="store_true")
     options = parser.parse_args()
     images = load_images("mnist")
     scaler = ChannelStandardizer().fit(images.X_train[:50_000])
@@ -135,8 +108,6 @@ def main():
         model = fitted(images, model_name, options.epochs)
         if what == "smoothing":
             return smoothing(model, X[:100], y[:100])
-        if what == "others":
-            return others(model, X[:500], y[:500])
         correct = model.predict(X) == y
         if what == "clean":
             radii = np.zeros(len(X))
@@ -161,9 +132,8 @@ def main():
         wanted = [a for a in ATTACKS if vocabulary is not None or not (
             "soft" in a or "tokens" in a or "transfer" in a)]  # fmt: skip
         work += [(name, what) for what in ["clean", *wanted, "smoothing"]]
-        work += [(name, "others")] if options.others else []
     rows = {}
-    settings = {key: value for key, value in vars(options).items() if key != "others"}
+    settings = vars(options)
     for (name, what), found in stages("attacks", settings, work, run):
         rows.setdefault(name, {})[what] = found
     result = {}
@@ -189,7 +159,6 @@ def main():
                 if "reprojected" in found.get(what, {})
             },
             "smoothing": found["smoothing"],
-            "foolbox": found.get("others"),
         }  # fmt: skip
         for what, accuracy in table.items():
             print(f"{name:22} {what:40} {accuracy:6.2f} %")

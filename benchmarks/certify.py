@@ -8,8 +8,9 @@ a small part of the naive form in torch (all float64 distances and all walls of 
 Contenders see the same CIFAR-10 patches, one channel of 4x4 pixels (d = 16), or 2x2 (d = 4), or
 4x4x3 (d = 48), and a k-means vocabulary; they take turns within each round, and times are medians
 over rounds with quartiles.  Slow contenders get a part of the patches, as the result says.  Also:
-the peak of working memory above input and output for ten million patches, and the fit of a
-vocabulary against scikit-learn's MiniBatchKMeans at equal reconstruction error.
+the peak of working memory above input and output, ours for ten million patches and everybody's for
+one million, and the fit of a vocabulary, ours and faiss's Kmeans, until the reconstruction error is
+that of scikit-learn's MiniBatchKMeans.
 
 Needs faiss-cpu besides the package.  Result: benchmarks/results/certify.json and certify.png.
 """
@@ -17,9 +18,11 @@ Needs faiss-cpu besides the package.  Result: benchmarks/results/certify.json an
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 if "--threads" in sys.argv:  # before any library starts its threads
     threads = sys.argv[sys.argv.index("--threads") + 1]
@@ -39,7 +42,8 @@ from sklearn_patchcert.kmeans import kmeans_tokens
 from sklearn_patchcert.patches import images_to_patches
 
 SHAPES = {4: ((2, 2), True), 16: ((4, 4), True), 48: ((4, 4), False)}
-MOST = {"naive": 30e6, "argmin": 200e6, "top1": 5e9, "top2": 2e9, "ours": 4e10}
+MOST = {"naive": 30e6, "argmin": 200e6, "top1": 5e9, "top2": 2e9, "ours": 6.3e11}
+PEAKS = ["ours", "top1", "top2", "argmin", "naive"]
 
 
 def patches_of(dim, n):
@@ -149,33 +153,51 @@ print((after - before) / 1024 - radii.nbytes / 2**20)
     return {"patches": n_patches, "megabytes": float(found.stdout)}
 
 
+def peak(number, n_patches=1_000_000, n_tokens=512):
+    """Peak of resident memory above the input of one contender, its result included, megabytes."""
+    rng = np.random.default_rng(0)
+    patches = rng.random((n_patches, 16), dtype=np.float32)
+    functions = contenders(rng.random((n_tokens, 16), dtype=np.float32), 1)
+    function = functions[PEAKS[number]]
+    function(patches[:2000])
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    kept = function(patches)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    del kept
+    return {"patches": n_patches, "n_tokens": n_tokens, "megabytes": (after - before) / 2**20}
+
+
 def fit(n_tokens, rounds=3):
-    """Seconds until our k-means has the error that MiniBatchKMeans ends with, and its own."""
+    """Seconds until k-means, ours and faiss's, has the error of MiniBatchKMeans, and its own."""
     patches, rows = patches_of(16, 200_000), []
 
     def error(tokens):
         ids = voronoi.tokenize(patches[:, None], tokens)[:, 0]
         return float(np.square(patches - tokens[ids]).sum(1).mean())
 
+    def ours(steps, seed):
+        generator = torch.Generator().manual_seed(seed)
+        return kmeans_tokens(patches, n_tokens, max_iter=steps, generator=generator)[0]
+
+    def faiss_kmeans(steps, seed):
+        options = {"niter": steps, "seed": seed, "max_points_per_centroid": 10**6}
+        trainer = faiss.Kmeans(16, n_tokens, **options)
+        trainer.train(patches)
+        return trainer.centroids
+
     for seed in range(rounds):
         start = time.perf_counter()
         theirs = MiniBatchKMeans(n_tokens, random_state=seed, n_init=1).fit(patches)
         row = {"minibatch_seconds": time.perf_counter() - start}
         row["minibatch_error"] = error(theirs.cluster_centers_)
-        for steps in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48):
-            start = time.perf_counter()
-            generator = torch.Generator().manual_seed(seed)
-            tokens, _ = kmeans_tokens(patches, n_tokens, max_iter=steps, generator=generator)
-            row["seconds"], row["steps"] = time.perf_counter() - start, steps
-            row["error"] = error(tokens)
-            if row["error"] <= row["minibatch_error"]:
-                break
-        options = {"niter": row["steps"], "seed": seed, "max_points_per_centroid": 10**6}
-        trainer = faiss.Kmeans(16, n_tokens, **options)
-        start = time.perf_counter()
-        trainer.train(patches)
-        row["faiss_seconds"] = time.perf_counter() - start
-        row["faiss_error"] = error(trainer.centroids)
+        for name, function in (("", ours), ("faiss_", faiss_kmeans)):
+            for steps in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96):
+                start = time.perf_counter()
+                tokens = function(steps, seed)
+                row[f"{name}seconds"] = time.perf_counter() - start
+                row[f"{name}steps"], row[f"{name}error"] = steps, error(tokens)
+                if row[f"{name}error"] <= row["minibatch_error"]:
+                    break
         rows.append(row)
     return {name: [row[name] for row in rows] for name in rows[0]}
 
@@ -215,7 +237,7 @@ def main():
         if name == "compare":
             result = compare(*numbers, options.threads, options.patches, options.rounds)
         else:
-            result = {"memory": memory, "fit": fit}[name](*numbers)
+            result = {"memory": memory, "fit": fit, "peak": peak}[name](*numbers)
         print(json.dumps(result))
         return
 
@@ -230,15 +252,18 @@ def main():
         found = subprocess.run(command, capture_output=True, text=True, check=True)
         return json.loads(found.stdout.splitlines()[-1])
 
-    work = [(t, "compare", 16, k) for t in (1, 2) for k in (64, 512, 4096, 65536)]
-    work += [(1, "compare", d, k) for d in (4, 48) for k in (64, 512, 4096, 65536)]
+    sizes = (64, 512, 4096, 65536)
+    work = [(t, "compare", d, k) for d in (16, 4, 48) for t in (1, 2) for k in sizes]
     work += [(1, "memory"), *((1, "fit", k) for k in (64, 512))]
-    result = {"settings": settings, "rows": [], "fit": {}}
+    work += [(1, "peak", number) for number in range(len(PEAKS))]
+    result = {"settings": settings, "rows": [], "fit": {}, "peak": {}}
     for key, found in stages("certify", settings, work, run):
         if key[1] == "compare":
             result["rows"].append({"threads": key[0], "dim": key[2], **found})
         elif key[1] == "fit":
             result["fit"][key[2]] = found
+        elif key[1] == "peak":
+            result["peak"][PEAKS[key[2]]] = found
         else:
             result["memory"] = found
     save("certify", {**result, "faiss": faiss.__version__})

@@ -33,6 +33,7 @@ POSTER = {  # accuracy, patch, summed, smoothing's accuracy and radius, SSPGD
 }
 EPS = {"digits": 2.0, "mnist": 4.0, "fashion_mnist": 4.0, "cifar10": 0.5}
 SIGMA = {"digits": 1.0, "mnist": 2.0, "fashion_mnist": 2.0, "cifar10": 1.0}
+ON_NOISE = "undefended, trained on noise"
 HELD_OUT = {"digits": 300, "mnist": 10_000, "fashion_mnist": 10_000, "cifar10": 5_000}
 AUGMENT = {
     "mnist": partial(random_affine, degrees=10, translate=1.5, scale=0.08, shear=0.1),
@@ -115,6 +116,8 @@ def models(dataset, seed):
     """Name to model, not fitted."""
     chosen = CHOSEN[dataset]
     found = {"undefended": network(dataset, seed, ImageResNet, **ON_PIXELS[dataset])}
+    noise = {"noise_std": SIGMA[dataset]}
+    found[ON_NOISE] = network(dataset, seed, ImageResNet, **ON_PIXELS[dataset], **noise)
     found |= {name: discrete(dataset, seed, **options) for name, options in chosen.items()}
     if dataset in ("mnist", "fashion_mnist"):
         found["prototypes"] = prototypes(seed, 2000, 1.5 / 0.3081, 4)

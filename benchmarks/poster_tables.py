@@ -4,13 +4,13 @@
 
 Shows, for an undefended network, a learned vocabulary, a denoised one and the vocabulary that we
 like best: accuracy, mean radius of a patch (L2), its sum over an image (a slack statistic, not a
-radius), accuracy under one step of projected gradient descent (SSPGD; through the straight-through
-and the soft gradient, the lower counts), and accuracy and average certified radius of randomized
-smoothing.  And what the poster lacks: the worst case over the attacks of this library, the search
-over tokens among them, on the first test images.  Units are standardised pixels, L2 over a whole
-image for attacks and smoothing.  The models are those of benchmarks/configurations.py, which
-benchmarks/choices.py compares with others on images held out from training; the test set is used
-once per model.
+radius), accuracy under one step of projected gradient descent (SSPGD; through the straight-
+through and the soft gradient, the lower counts), and accuracy and average certified radius of
+randomized smoothing, also of the undefended network trained on the noise.  And what the poster
+lacks: the worst case over the attacks of this library, the search over tokens among them, on the
+first test images.  Units are standardised pixels, L2 over a whole image for attacks and
+smoothing.  The models are those of benchmarks/configurations.py, which benchmarks/choices.py
+compares with others on images held out from training; the test set is used once per model.
 
 Every stage is written as it ends, models are kept, and a run that was stopped goes on.  `--quick`
 is a smoke test on scikit-learn's digits.  Result: benchmarks/results/poster_<data set>.json.
@@ -23,7 +23,7 @@ from functools import lru_cache
 import joblib
 import numpy as np
 from common import RESULTS, save, spread, stages
-from configurations import EPS, HELD_OUT, POSTER, SIGMA, models, standardised
+from configurations import EPS, HELD_OUT, ON_NOISE, POSTER, SIGMA, models, standardised
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_patchcert import PatchNetClassifier, SmoothedClassifier
@@ -162,10 +162,13 @@ def main():
     work = []
     for seed in range(options.seeds):
         for name in names:
+            if name == ON_NOISE:
+                work += [(name, seed, what) for what in ("fit", "smoothing") if seed == 0]
+                continue
             work += [(name, seed, "fit"), (name, seed, "sspgd")]
             work += [(name, seed, what) for what in ("attacks", "smoothing") if seed == 0]
     rows = {name: {} for name in names}
-    settings = vars(options)
+    settings = {name: value for name, value in vars(options).items() if name != "seeds"}
     for (name, _, what), found in stages(f"poster_{dataset}", settings, work, run):
         if what == "attacks":
             rows[name]["attacks"] = found
@@ -180,9 +183,10 @@ def main():
             for k in ("test_accuracy", "mean_radius", "summed_radius", "sspgd",
                       "smoothing_accuracy", "smoothing_radius")
         ]  # fmt: skip
-        print(f"{name:24}" + "".join(f"{c:9.2f}" for c in cells), row["attacks"]["worst_case"])
+        worst_case = row.get("attacks", {}).get("worst_case", np.nan)
+        print(f"{name:32}" + "".join(f"{c:9.2f}" for c in (*cells, worst_case)))
     if not options.quick:
-        result = {"settings": settings, "eps": eps, "sigma": sigma, "rows": rows}
+        result = {"settings": vars(options), "eps": eps, "sigma": sigma, "rows": rows}
         result["poster"] = POSTER.get(dataset, {})
         save(f"poster_{dataset}", result)
 

@@ -228,7 +228,7 @@ def poster(result):
     columns = ("test_accuracy", "mean_radius", "summed_radius", "sspgd")
     for name, row in result["rows"].items():
         cells = [_cell(row.get(key)) for key in columns]
-        cells.append(f"{row['attacks']['worst_case']:.1f}")
+        cells.append(f"{row['attacks']['worst_case']:.1f}" if "attacks" in row else "")
         cells += [_cell(row.get(key)) for key in ("smoothing_accuracy", "smoothing_radius")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
         if name in result["poster"]:
@@ -238,7 +238,9 @@ def poster(result):
             lines.append(f"| *the poster's* | {' | '.join(cells)} |")
     settings, machine = result["settings"], result["environment"]
     below = sum(
-        row["attacks"]["successes_below_the_certified_radius"] for row in result["rows"].values()
+        row["attacks"]["successes_below_the_certified_radius"]
+        for row in result["rows"].values()
+        if "attacks" in row
     )
     seeds = settings["seeds"]
     lines += [
@@ -248,7 +250,7 @@ def poster(result):
         + f"; SSPGD (the lower of straight-through and soft gradient) and all attacks at L2 "
         f"{result['eps']:g}, on {5 * settings['images']:,} and {settings['images']:,} images; "
         f"smoothing at sigma {result['sigma']:g} on {settings['smoothed']} images, "
-        f"{settings['copies']:,} copies, of networks that were not trained for it. Successes below "
+        f"{settings['copies']:,} copies. Successes below "
         f"the certified radius: {below}. `python benchmarks/poster_tables.py --dataset "
         f"{settings['dataset']}`, {machine['processor']}, torch {machine['torch']}.",
     ]

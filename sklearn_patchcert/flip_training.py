@@ -211,7 +211,8 @@ def random_affine(images, *, degrees=0.0, translate=0.0, scale=0.0, shear=0.0):
         torch.stack([angle.cos() * factor, slope - angle.sin() * factor, right], dim=1),
         torch.stack([angle.sin() * factor, angle.cos() * factor, down], dim=1),
     ]
-    grid = functional.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+    moves = torch.stack(rows, dim=1).to(images.dtype)
+    grid = functional.affine_grid(moves, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 

@@ -183,7 +183,7 @@ def known_classes():
             },
             checks.check_vocabulary,
             {"denoiser": {"denoise": denoise}},
-            droppable=("loss", "denoiser"),
+            droppable=("loss", "denoiser", "augment"),
         ),
         Known(PatchNetClassifier, {**_NET, "classes_inferred_": are_classes}, **_NET_OPTIONS),
         Known(

@@ -1,12 +1,13 @@
 r"""Tokens with classes, apart from each other: nearest prototypes, trained for their certificates.
 
-Where a patch is the whole image, tokens are the prototypes of a classifier, and a wrong token b is
-out of reach within
+Where a patch is the whole image, tokens are the prototypes of a classifier.  To change the class, a
+wrong token b has to come nearer than every token a of the right class, so all wrong ones are out of
+reach within
 
-.. math:: h_b = (|x - b|_2^2 - |x - a|_2^2) / (2 |a - b|_2),
+.. math:: \min_b \max_a \frac{|x - b|_2^2 - |x - a|_2^2}{2\, |a - b|_2}.
 
-a being the nearest token of the right class.  Training enlarges the smallest h_b up to a target
-(Voracek and Hein, ICML 2022; Saralajew et al., NeurIPS 2020).
+Training enlarges this up to a target (Voracek and Hein, ICML 2022, arXiv:2207.07208; Saralajew et
+al., NeurIPS 2020).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from sklearn_patchcert import surrogates
 from sklearn_patchcert.kmeans import kmeans_tokens
 
 _KMEANS_STEPS = 20
+_CANDIDATES = 8, 24
+_STEPS_APART = 50  # for which distances between tokens are kept
 
 
 def class_tokens(patches, labels, n_tokens, *, generator=None, device="cpu"):
@@ -62,8 +65,8 @@ def class_tokens(patches, labels, n_tokens, *, generator=None, device="cpu"):
     return torch.cat(tokens).numpy(), torch.cat(owners)
 
 
-def wrong_walls(patches, labels, tokens, owners):
-    """How far off tokens of other classes are at least: the smallest h_b above.
+def wrong_walls(patches, labels, tokens, owners, *, apart=None, candidates=None):
+    """How far off tokens of other classes are at least: the minimum above.
 
     Parameters
     ----------
@@ -71,18 +74,38 @@ def wrong_walls(patches, labels, tokens, owners):
     labels : Tensor of int64 (n,)
     tokens : Tensor (n_tokens, dim)
     owners : Tensor of int64 (n_tokens,)
+    apart : Tensor (n_tokens, n_tokens) or None
+        Distances between the tokens, or what they were some time ago: they choose the pair of
+        tokens that decides, no more.  None: computed.
+    candidates : (int, int) or None
+        So many tokens of the right class and of the others, the nearest ones, are looked at.
+        None: all.
 
     Returns
     -------
     walls : Tensor (n,)
-        Negative where the nearest token is one of another class.
+        Negative where the nearest token is one of another class; inf where there is no other.
     """
-    squares = surrogates.squared_distances(patches, tokens)
-    right = owners == labels[:, None]
-    near, own = torch.where(right, squares, torch.inf).min(1)
-    apart = surrogates.root(surrogates.squared_distances(tokens[own], tokens))
-    walls = (squares - near[:, None]) / (2 * apart)
-    return torch.where(right, torch.inf, walls).amin(1)
+    with torch.no_grad():
+        apart = _apart(tokens) if apart is None else apart
+        squares = surrogates.squared_distances(patches, tokens)
+        right = owners == labels[:, None]
+        here, there = (min(c, len(tokens)) for c in candidates or (len(tokens),) * 2)
+        near, own = torch.where(right, squares, torch.inf).topk(here, largest=False)
+        far, other = torch.where(right, torch.inf, squares).topk(there, largest=False)
+        found = far[:, None] - near[:, :, None]
+        found = (found / (2 * apart[own[:, :, None], other[:, None]])).nan_to_num(-torch.inf)
+        best, which = found.max(1)
+        wall = best.argmin(1, keepdim=True)
+        a, b = own.gather(1, which.gather(1, wall))[:, 0], other.gather(1, wall)[:, 0]
+    a, b = tokens[a], tokens[b]
+    gap = (patches - b).square().sum(1) - (patches - a).square().sum(1)
+    walls = gap / (2 * surrogates.root((a - b).square().sum(1)))
+    return torch.where(right.all(1), torch.inf, walls)
+
+
+def _apart(tokens):
+    return surrogates.root(surrogates.squared_distances(tokens, tokens))
 
 
 def train_prototypes(
@@ -92,6 +115,7 @@ def train_prototypes(
     owners,
     *,
     target=None,
+    augment=None,
     max_iter=10,
     batch_size=256,
     learning_rate=0.01,
@@ -103,16 +127,19 @@ def train_prototypes(
 
     Parameters
     ----------
-    patches : ndarray (n, dim)
-        Of a standard deviation of about 1.
+    patches : ndarray (n, positions, dim)
+        The patches of n images, of a standard deviation of about 1; a batch holds whole images.
     labels : ndarray of int (n,)
+        The classes of the images.
     tokens : ndarray (n_tokens, dim)
         The start.
     owners : Tensor of int64 (n_tokens,)
     target : float or None
         None: the mean of the walls at the start.
+    augment : callable (Tensor (m, positions, dim)) -> Tensor or None
+        What changes the images of each step.
     max_iter, batch_size, learning_rate, generator, device, progress
-        As for :func:`training.learn_tokens`; `batch_size` counts patches.
+        As for :func:`training.learn_tokens`.
 
     Returns
     -------
@@ -122,29 +149,38 @@ def train_prototypes(
     """
     data, classes = torch.tensor(patches, device=device), torch.as_tensor(labels, device=device)
     learned = torch.tensor(tokens, device=device, requires_grad=True)
-    owners = owners.to(device)
+    owners, positions = owners.to(device), data.shape[1]
+
+    def walls_of(images, classes, **options):
+        repeated = classes.repeat_interleave(positions)
+        return wrong_walls(
+            images.flatten(0, 1), repeated, learned, owners, candidates=_CANDIDATES, **options
+        )
+
     if target is None:
         with torch.no_grad():
-            found = [
-                wrong_walls(x, y, learned, owners)
-                for x, y in zip(data.split(1024), classes.split(1024), strict=True)
-            ]
-        finite = torch.cat(found).clamp_min(0)
-        target = float(finite[finite.isfinite()].mean()) if finite.isfinite().any() else 1.0
+            apart, size = _apart(learned), max(1, 1024 // positions)
+            parts = zip(data.split(size), classes.split(size), strict=True)
+            found = torch.cat([walls_of(x, y, apart=apart) for x, y in parts]).clamp_min(0)
+        target = float(found[found.isfinite()].mean()) if found.isfinite().any() else 1.0
     optimizer = torch.optim.Adam([learned], lr=learning_rate)
     steps = max_iter * -(-len(data) // batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    history = []
+    history, step = [], 0
     for _ in tqdm(range(max_iter), desc="vocabulary", disable=not progress):
         total = 0.0
         for chosen in torch.randperm(len(data), generator=generator).split(batch_size):
             chosen = chosen.to(data.device)
-            walls = wrong_walls(data[chosen], classes[chosen], learned, owners)
-            loss = (target - walls).clamp_min(0).mean()
+            images = data[chosen] if augment is None else augment(data[chosen])
+            if step % _STEPS_APART == 0:
+                with torch.no_grad():
+                    apart = _apart(learned)
+            loss = (target - walls_of(images, classes[chosen], apart=apart)).clamp_min(0).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
+            step += 1
             total += float(loss.detach()) * len(chosen)
         history.append(total / len(data))
     return learned.detach().cpu().numpy(), history

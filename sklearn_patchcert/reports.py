@@ -58,6 +58,7 @@ def robustness_report(
         ``checks``: dict of str to bool, the sanity checks of Athalye, Carlini and Wagner (ICML
         2018) and of Carlini et al. (arXiv:1902.06705): a check that fails says that the attacks,
         not necessarily the model, are weak; ``robust`` (n_images,): withstood everything.
+        ``print(report)`` shows the table and, of each check, pass or fail.
 
     Examples
     --------
@@ -101,7 +102,17 @@ def robustness_report(
         rows[f"smoothed, sigma {sigma:g}, certified"] = (classes == y) & (radii >= eps)
     table = [{"name": name, "accuracy": 100 * float(np.mean(row))} for name, row in rows.items()]
     checks = _checks(estimator, X, y, found, eps, steps, discrete, options)
-    return Bunch(table=_framed(table), checks=checks, robust=found.robust)
+    return _Report(table=_framed(table), checks=checks, robust=found.robust)
+
+
+class _Report(Bunch):
+    """The report, which prints as text."""
+
+    def __str__(self):
+        rows = self.table if isinstance(self.table, list) else self.table.to_dict("records")
+        lines = [f"{row['accuracy']:7.2f} %  {row['name']}" for row in rows]
+        checks = [f"{'pass' if ok else 'fail':>7}    {name}" for name, ok in self.checks.items()]
+        return "\n".join([*lines, *checks])
 
 
 def _checks(estimator, X, y, found, eps, steps, discrete, options):

@@ -31,6 +31,7 @@ def fit_tokens(
     min_distance=None,
     labels=None,
     target_radius=None,
+    augment=None,
     noise_std=0.0,
     progress=False,
     **options,
@@ -57,6 +58,8 @@ def fit_tokens(
         Of "supervised": the classes of the images.
     target_radius : float or None
         Of "supervised", in the units of the patches; see :func:`prototypes.train_prototypes`.
+    augment : callable or None
+        Of "supervised": a function of images (m, C, H, W), Tensor; needs a `layout`.
     noise_std : float
         Of "learned", in the units of the patches.
     progress : bool
@@ -96,18 +99,21 @@ def fit_tokens(
         counts = None if known is None else np.pad(counts, (0, len(tokens) - len(known)))
         history = [_error(flat, tokens, device)]
     elif strategy == "supervised":
-        labels = np.repeat(labels, patches.shape[1])
-        tokens, owners = class_tokens(flat, labels, n_tokens, generator=generator, device=device)
+        every = np.repeat(labels, patches.shape[1])
+        tokens, owners = class_tokens(flat, every, n_tokens, generator=generator, device=device)
         spread = float(flat.std(dtype=np.float64)) or 1.0
         scale = patches.dtype.type(spread)
         target = None if target_radius is None else target_radius / float(unit) / spread
+        if augment is not None:
+            augment = _of_patches(augment, options["layout"], float(unit) * spread)
         names = ("max_iter", "batch_size", "learning_rate")
         tokens, history = train_prototypes(
-            flat / scale,
+            patches / scale,
             labels,
             tokens / scale,
             owners,
             target=target,
+            augment=augment,
             generator=generator,
             device=device,
             progress=progress,
@@ -153,6 +159,19 @@ def fit_tokens(
 def _error(flat, tokens, device):
     ids = voronoi.tokenize(flat[:, None], tokens, device=device)[:, 0]
     return float(np.square(flat - tokens[ids]).sum(1).mean())
+
+
+def _of_patches(augment, layout, unit):
+    """The same function of patches (m, positions, dim) in other units."""
+    grid, patch_size, image_size = layout
+
+    def augmented(patches):
+        blocks = patches.reshape(len(patches), *grid, -1) * unit
+        images = augment(surrogates.join(blocks, patch_size, image_size))
+        made = surrogates.cut(images, patch_size, per_channel=grid[2] > 1)
+        return (made / unit).reshape(patches.shape)
+
+    return augmented
 
 
 def _power_of_two_near_rms(patches):

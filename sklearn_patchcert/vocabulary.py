@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from itertools import zip_longest
 
 import numpy as np
@@ -25,6 +26,7 @@ from sklearn_patchcert._validation import (
     check_images,
     check_patch_size,
     clip_patch,
+    isolated_seed,
     own_or_shared,
     random_seed,
     shape_of,
@@ -34,13 +36,15 @@ from sklearn_patchcert.patches import grid_shape, images_to_patches
 from sklearn_patchcert.tokenizer import PatchTokenizer, count_groups
 from sklearn_patchcert.training import fit_tokens
 
-_OF_LEARNED = (
+_OF_TRAINING = (
     "soft_temperature",
     "entropy_weight",
     "structure_weight",
     "margin_weight",
     "noise_std",
     "loss",
+    "target_radius",
+    "augment",
     "batch_size",
     "learning_rate",
 )
@@ -99,6 +103,9 @@ class PatchVocabulary(PatchTokenizer):
     target_radius : float, default=None
         For "supervised": radii against tokens of other classes are enlarged up to this (L2, in
         units of X).  None: their mean at the start, which is k-means in each class.
+    augment : callable, default=None
+        For "supervised": a function of a batch of training images, a Tensor (n, C, H, W), that
+        changes them in each step, as :func:`flip_training.random_affine` does.
     denoiser : callable, default=None
         For "denoised": a function of images (n, H, W, C) that returns them denoised.  None:
         :func:`denoising.denoise`.
@@ -183,6 +190,7 @@ class PatchVocabulary(PatchTokenizer):
         "loss": [None, callable],
         "min_token_distance": [None, Interval(Real, 0, None, closed="left")],
         "target_radius": [None, Interval(Real, 0, None, closed="neither")],
+        "augment": [None, callable],
         "denoiser": [None, callable],
         "output": [StrOptions({"images", "ids"})],
         "subsample": [None, Interval(Integral, 1, None, closed="left")],
@@ -211,6 +219,7 @@ class PatchVocabulary(PatchTokenizer):
         loss=None,
         min_token_distance=None,
         target_radius=None,
+        augment=None,
         denoiser=None,
         output="images",
         subsample=200_000,
@@ -235,6 +244,7 @@ class PatchVocabulary(PatchTokenizer):
         self.loss = loss
         self.min_token_distance = min_token_distance
         self.target_radius = target_radius
+        self.augment = augment
         self.denoiser = denoiser
         self.output = output
         self.subsample = subsample
@@ -307,8 +317,10 @@ class PatchVocabulary(PatchTokenizer):
         patches = images_to_patches(images, self.patch_size_, per_channel=bool(self.per_channel_))
         parts = encoding.split_channels(patches, self.per_channel_ is True)
         grid = *patches.shape[1:3], 1 if self.per_channel_ is True else patches.shape[3]
-        fitted = [
-            fit_tokens(
+        options = {name: getattr(self, name) for name in _OF_TRAINING}
+
+        def fitted(index, part):
+            return fit_tokens(
                 part,
                 self.n_tokens,
                 self.strategy,
@@ -316,17 +328,20 @@ class PatchVocabulary(PatchTokenizer):
                 counts=None if start else self._own(self.token_counts_)[index],
                 min_distance=self.min_token_distance,
                 labels=labels,
-                target_radius=self.target_radius,
                 max_iter=self.max_iter if start else 1,
                 layout=(grid, self.patch_size_, images.shape[1:3]),
-                **{name: getattr(self, name) for name in _OF_LEARNED},
+                **options,
                 seed=int(random.integers(2**31)),
                 device=device,
                 progress=bool(self.verbose),
             )
-            for index, part in enumerate(parts)
-        ]
-        tokens, counts, histories = zip(*fitted, strict=True)
+
+        alone: AbstractContextManager = nullcontext()
+        if self.augment is not None:  # it draws from torch's global generator
+            alone = isolated_seed(random.integers(2**31), device)
+        with alone:
+            found = [fitted(index, part) for index, part in enumerate(parts)]
+        tokens, counts, histories = zip(*found, strict=True)
         fewest = min(map(len, tokens))
         if fewest < self.n_tokens and self.strategy != "denoised":
             warnings.warn(

@@ -241,6 +241,10 @@ def test_scorers_and_report(discrete, plain, held):
     assert all(isinstance(ok, bool) for ok in report.checks.values())
     assert len(report.checks) == 5
     assert report.checks["an unbounded budget leaves nothing"]
+    shown = str(report).splitlines()
+    assert len(shown) == len(table) + 5
+    assert f"{table['worst case']:7.2f} %  worst case" in shown
+    assert "   pass    an unbounded budget leaves nothing" in shown
 
 
 def test_an_attack_of_the_users_own(plain, held):

@@ -1,5 +1,7 @@
 """Tokens with classes: farther from each other's than they start, and exactly certified."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from sklearn.naive_bayes import CategoricalNB
 from sklearn.neighbors import KNeighborsClassifier
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary
+from sklearn_patchcert.flip_training import random_affine
 from sklearn_patchcert.prototypes import class_tokens, wrong_walls
 
 OPTIONS = {"patch_size": 8, "strategy": "supervised", "random_state": 0}
@@ -19,19 +22,39 @@ def whole(n_tokens=40, **options):
     )
 
 
-def test_walls_are_those_of_the_nearest_right_token():
+def test_walls_are_those_of_the_pair_that_decides():
     rng = np.random.default_rng(0)
     x, labels = rng.normal(size=(20, 5)), rng.integers(3, size=20)
     tokens, owners = rng.normal(size=(9, 5)), np.arange(9) % 3
-    found = wrong_walls(*map(torch.tensor, (x, labels, tokens, owners)))
+    tensors = [*map(torch.tensor, (x, labels, tokens, owners))]
+    found = wrong_walls(*tensors)
     for row in range(20):
         squares = np.square(x[row] - tokens).sum(1)
-        a = np.flatnonzero(owners == labels[row])[squares[owners == labels[row]].argmin()]
         walls = [
-            (squares[b] - squares[a]) / (2 * np.linalg.norm(tokens[a] - tokens[b]))
+            max(
+                (squares[b] - squares[a]) / (2 * np.linalg.norm(tokens[a] - tokens[b]))
+                for a in np.flatnonzero(owners == labels[row])
+            )
             for b in np.flatnonzero(owners != labels[row])
         ]
         assert found[row].item() == pytest.approx(min(walls))
+    few = wrong_walls(*tensors, candidates=(3, 2))
+    assert (few >= found - 1e-12).all()  # all three right ones, so no wall seems nearer
+    one = wrong_walls(tensors[0], torch.zeros(20, dtype=torch.int64), tensors[2], 0 * tensors[3])
+    assert (one == torch.inf).all()
+
+
+def test_a_ball_of_that_size_holds_no_other_class():
+    rng = np.random.default_rng(1)
+    x, labels = rng.normal(size=(30, 2)), rng.integers(2, size=30)
+    tokens, owners = rng.normal(size=(12, 2)), np.arange(12) % 2
+    walls = wrong_walls(*map(torch.tensor, (x, labels, tokens, owners))).numpy()
+    steps = rng.normal(size=(30, 500, 2))
+    steps *= 0.999 * np.maximum(walls, 0)[:, None, None] / np.linalg.norm(steps, axis=2)[..., None]
+    moved = x[:, None] + steps
+    nearest = np.square(moved[:, :, None] - tokens).sum(-1).argmin(-1)
+    right = owners[nearest] == labels[:, None]
+    assert right[walls > 0].all()
 
 
 def test_classes_share_the_tokens():
@@ -58,6 +81,29 @@ def test_training_enlarges_the_certified_radius(digits):
     far, _ = average(target_radius=20.0, max_iter=20)
     near, _ = average(target_radius=0.5, max_iter=20)
     assert far > near
+
+
+def test_augmented_images_are_those_that_are_learned(digits):
+    X, y = digits[0][:300], digits[1][:300]
+    seen = []
+
+    def turned(images):
+        assert images.shape[1:] == (1, 8, 8)
+        seen.append(images)
+        return images.flip(-1)
+
+    one = PatchVocabulary(20, **OPTIONS, augment=turned, target_radius=9.0, max_iter=3).fit(X, y)
+    assert torch.cat(seen).shape[0] == 3 * 300
+    np.testing.assert_allclose(torch.cat(seen[:2]).sum(), X.sum(), rtol=1e-5)  # in units of X
+    plain = PatchVocabulary(20, **OPTIONS, target_radius=9.0, max_iter=3).fit(X, y)
+    assert np.abs(one.vocabulary_ - plain.vocabulary_).max() > 0.1
+    shifted = partial(random_affine, translate=1.0)
+    first, again = (
+        PatchVocabulary(20, **OPTIONS, augment=shifted, max_iter=2).fit(X, y) for _ in range(2)
+    )
+    np.testing.assert_array_equal(first.vocabulary_, again.vocabulary_)
+    same = PatchVocabulary(20, **OPTIONS, augment=lambda images: images, max_iter=2).fit(X, y)
+    assert np.isfinite(same.vocabulary_).all()
 
 
 def test_whole_images_have_exact_certificates(digits):

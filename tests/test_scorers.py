@@ -5,8 +5,9 @@ from functools import partial
 
 import numpy as np
 import pytest
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import RidgeClassifier
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -104,6 +105,24 @@ def test_a_search_over_ablations(some, tmp_path):
     good = found["mean_test_accuracy"] >= 0.5
     assert good.any()
     assert found["mean_test_radius"][search.best_index_] == found["mean_test_radius"][good].max()
+    assert patch_certificate(search, X) == search.best_estimator_.certify(X).mean()
+
+
+def test_a_search_by_halving(some):
+    X, y = some
+    search = HalvingGridSearchCV(
+        model(),
+        {"vocab__n_tokens": [4, 8, 16, 24], "clf__alpha": [0.1, 10.0]},
+        scoring=patch_certificate,
+        cv=2,
+        min_resources=40,
+        error_score="raise",
+        random_state=0,
+    ).fit(X, y)
+    found, last = search.cv_results_, search.cv_results_["iter"].max()
+    assert last > 0
+    survivors = found["mean_test_score"][found["iter"] == last]
+    assert search.best_score_ == survivors.max()
     assert patch_certificate(search, X) == search.best_estimator_.certify(X).mean()
 
 
