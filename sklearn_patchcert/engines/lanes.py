@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic as _intrinsic
@@ -20,6 +20,8 @@ BLOCK = 64  # what the kernels without 16 in their name step by
 _FLOAT, _INT32, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _VECTOR, _BITS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT32, LANES)
 _FAR = 3e38
+# Vectors of tokens held at once beside four points, as many as there are registers for.
+_TILE = 4 if binding.get_host_cpu_features().get("avx512f") else 1
 intrinsic: Any = _intrinsic  # whose first argument, the typing context, no caller gives
 
 
@@ -150,7 +152,7 @@ def rotate16(typingctx, point, matrix, offset, stride, dim, out):
 
 @intrinsic
 def scores4(typingctx, points, tokens, half, dim, blocks, first, out, lows):
-    """Scores half - x.t of four points against blocks of 64 tokens, in 16 registers.
+    """Scores half - x.t of four points against blocks of 64 tokens, in registers.
 
     ``out[64 blocks p + 64 g + lane] = half[64 g + lane] +
     sum_j points[dim p + j] tokens[64 (dim g + j) + lane]``, the tokens negated, for the points p
@@ -173,44 +175,51 @@ def scores4(typingctx, points, tokens, half, dim, blocks, first, out, lows):
                 (7, builder.mul(start, low_row)),
             )
         )
-        sums = [[cgutils.alloca_once_value(builder, _constant(0.0)) for _ in four] for _ in four]
+        zero = _constant(0.0)
+        sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(_TILE)] for _ in four]
+        least = [cgutils.alloca_once_value(builder, zero) for _ in four]
         with cgutils.for_range(builder, blocks, intp=_INT64) as g:
             first = builder.mul(g.index, _INT64(BLOCK))
-            for i in four:
-                start = _load(builder, builder.gep(h, [builder.add(first, _INT64(LANES * i))]))
+            for i in range(0, 4, _TILE):
+                tile = [_INT64(LANES * (i + k)) for k in range(_TILE)]
+                for k, lane in enumerate(tile):
+                    begin = _load(builder, builder.gep(h, [builder.add(first, lane)]))
+                    for p in four:
+                        builder.store(begin, sums[p][k])
+                with cgutils.for_range(builder, dim, intp=_INT64) as j:
+                    at = builder.mul(builder.add(builder.mul(g.index, dim), j.index), _INT64(BLOCK))
+                    token = [_load(builder, builder.gep(t, [builder.add(at, k)])) for k in tile]
+                    for p in four:
+                        at = builder.add(j.index, builder.mul(dim, _INT64(p)))
+                        coordinate = _all(builder, builder.load(builder.gep(x, [at])))
+                        for k in range(_TILE):
+                            total = builder.load(sums[p][k])
+                            total = _multiply_add(builder, coordinate, token[k], total)
+                            builder.store(total, sums[p][k])
                 for p in four:
-                    builder.store(start, sums[p][i])
-            with cgutils.for_range(builder, dim, intp=_INT64) as j:
-                at = builder.mul(builder.add(builder.mul(g.index, dim), j.index), _INT64(BLOCK))
-                token = [
-                    _load(builder, builder.gep(t, [builder.add(at, _INT64(LANES * i))]))
-                    for i in four
-                ]
-                for p in four:
-                    at = builder.add(j.index, builder.mul(dim, _INT64(p)))
-                    coordinate = _all(builder, builder.load(builder.gep(x, [at])))
-                    for i in four:
-                        total = builder.load(sums[p][i])
-                        total = _multiply_add(builder, coordinate, token[i], total)
-                        builder.store(total, sums[p][i])
+                    found = [builder.load(total) for total in sums[p]]
+                    at = builder.add(first, builder.mul(row, _INT64(p)))
+                    for vector, lane in zip(found, tile, strict=True):
+                        _store(builder, vector, builder.gep(out, [builder.add(at, lane)]))
+                    found += [builder.load(least[p])] if i else []
+                    builder.store(_smallest(builder, found), least[p])
             for p in four:
-                found = [builder.load(total) for total in sums[p]]
-                at = builder.add(first, builder.mul(row, _INT64(p)))
-                for i in four:
-                    to = builder.add(at, _INT64(LANES * i))
-                    _store(builder, found[i], builder.gep(out, [to]))
                 to = builder.add(
                     builder.mul(g.index, _INT64(LANES)), builder.mul(low_row, _INT64(p))
                 )
-                _store(builder, _smallest(builder, found), builder.gep(lows, [to]))
+                _store(builder, builder.load(least[p]), builder.gep(lows, [to]))
         return context.get_dummy_value()
 
     return signature, codegen
 
 
 def _smallest(builder, vectors):
-    a, b, c, d = vectors
-    return _smaller(builder, _smaller(builder, a, b), _smaller(builder, c, d))
+    vectors = list(vectors)
+    while len(vectors) > 1:
+        last = vectors[len(vectors) // 2 * 2 :]
+        pairs = zip(vectors[::2], vectors[1::2], strict=False)
+        vectors = [_smaller(builder, a, b) for a, b in pairs] + last
+    return vectors[0]
 
 
 def _mask(builder, conditions):

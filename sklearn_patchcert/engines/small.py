@@ -100,6 +100,9 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
     count, dim = tokens.shape
     wide, padded = (dim + 3) // 4 * 4, half.shape[0]
     one = np.uint64(1)
+    flat, centres = X.reshape(X.size), np.empty(_AT_ONCE * dim)
+    for k in range(_AT_ONCE * dim):
+        centres[k] = centre[k % dim]
     points = np.zeros(_AT_ONCE * wide, np.float32)
     scores = np.zeros(_AT_ONCE * padded, np.float32)
     blocks = padded // BLOCK
@@ -115,12 +118,23 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
     spare = np.zeros(count, np.int64), np.zeros(count), np.zeros(count)
     for start in range(0, X.shape[0], _AT_ONCE):
         m = min(_AT_ONCE, X.shape[0] - start)
+        if wide == dim:  # one long loop, which the compiler makes a vector's
+            for k in range(m * dim):
+                value = np.float64(flat[start * dim + k])
+                points[k] = np.float32((value - centres[k]) * scale)
+        else:
+            for q in range(m):
+                for j in range(dim):
+                    value = np.float64(X[start + q, j])
+                    points[q * wide + j] = np.float32((value - centre[j]) * scale)
         for q in range(m):
-            square = np.float32(0)
-            for j in range(dim):
-                value = np.float32((np.float64(X[start + q, j]) - centre[j]) * scale)
-                points[q * wide + j] = value
-                square += value * value
+            a, b, c, e = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+            for k in range(q * wide, (q + 1) * wide, 4):  # four sums wait less than one
+                a += points[k] * points[k]
+                b += points[k + 1] * points[k + 1]
+                c += points[k + 2] * points[k + 2]
+                e += points[k + 3] * points[k + 3]
+            square = (a + b) + (c + e)
             error[q] = np.float32(1.1 * (dim + 6) * 2.0**-24) * (np.sqrt(square) + np.float32(0.5))
         for q in range(0, m, 4):
             scores4(points, table, half, wide, blocks, q, scores, lows)
@@ -132,7 +146,7 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
                 bounds[q] = -_FAR
         n = 0
         for q in range(m):  # which tokens may be nearest
-            some = blocks_below(lows, q * blocks * LANES, blocks, bounds[q])
+            some = one if blocks == 1 else blocks_below(lows, q * blocks * LANES, blocks, bounds[q])
             while some:
                 o = BLOCK * first_bit(some)
                 some &= some - one
@@ -165,7 +179,7 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
         n = 0
         for q in range(m if walls else 0):  # whose walls may be nearest
             row = own[q] * padded
-            some = blocks_below(lows, q * blocks * LANES, blocks, bounds[q])
+            some = one if blocks == 1 else blocks_below(lows, q * blocks * LANES, blocks, bounds[q])
             while some:
                 o = BLOCK * first_bit(some)
                 some &= some - one
