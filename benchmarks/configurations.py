@@ -102,11 +102,11 @@ def discrete(dataset, seed, n_tokens, *, strategy="learned", vocabulary=None, **
     return CertifiedPatchClassifier([("vocab", tokens), ("clf", net)])
 
 
-def prototypes(seed, n_tokens, target, epochs):
+def prototypes(seed, n_tokens, target, epochs, augment):
     """Tokens that are whole images, trained for their certificates, each with a class."""
     tokens = PatchVocabulary(
-        n_tokens, 10**4, strategy="supervised", target_radius=target, output="ids",
-        max_iter=epochs, subsample=None, random_state=seed,
+        n_tokens, 10**4, strategy="supervised", target_radius=target, augment=augment,
+        output="ids", max_iter=epochs, subsample=None, random_state=seed,
     )  # fmt: skip
     naive_bayes = CategoricalNB(min_categories=n_tokens)
     return CertifiedPatchClassifier([("vocab", tokens), ("clf", naive_bayes)])
@@ -120,5 +120,6 @@ def models(dataset, seed):
     found[ON_NOISE] = network(dataset, seed, ImageResNet, **ON_PIXELS[dataset], **noise)
     found |= {name: discrete(dataset, seed, **options) for name, options in chosen.items()}
     if dataset in ("mnist", "fashion_mnist"):
-        found["prototypes"] = prototypes(seed, 2000, 1.5 / 0.3081, 4)
+        target = 1.58 / {"mnist": 0.3081, "fashion_mnist": 0.353}[dataset]  # of pixels in [0, 1]
+        found["prototypes"] = prototypes(seed, 2000, target, 30, AUGMENT[dataset])
     return found

@@ -22,11 +22,13 @@ from functools import lru_cache
 
 import joblib
 import numpy as np
+import torch
 from common import RESULTS, save, spread, stages
 from configurations import EPS, HELD_OUT, ON_NOISE, POSTER, SIGMA, models, standardised
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_patchcert import PatchNetClassifier, SmoothedClassifier
+from sklearn_patchcert.robustness import ATTACKS as ATTACK_FUNCTIONS
 from sklearn_patchcert.robustness import run_attack
 
 SOFT = [{"gradient": "soft", "temperature": t} for t in (0.5, 1.0, 4.0)]
@@ -84,35 +86,80 @@ def clean(model, data):
     return found
 
 
+def has_network(model):
+    """Whether attacks find a gradient; prototypes have none, but distances, which have."""
+    return isinstance(model, PatchNetClassifier) or isinstance(model[-1], PatchNetClassifier)
+
+
+def distances_of(model, shape):
+    """Prototypes as a torch module: minus the squared distance to the nearest of each class."""
+    tokens = torch.tensor(model["vocab"].vocabulary_).reshape(-1, *shape[1:], 1)
+    owners = model[1:].predict(np.arange(len(tokens))[:, None])
+    classes = [tokens[torch.as_tensor(owners == label)].flatten(1) for label in model.classes_]
+
+    def logits(images):
+        flat = images.flatten(1)
+        return torch.stack([-torch.cdist(flat, c).square().amin(1) for c in classes], 1)
+
+    return logits
+
+
+def attacked(model, X, y, attack, eps, **options):
+    """Success and norms of an attack, judged by the model."""
+    if has_network(model) or attack == "square" or "source" in options:
+        found = run_attack(model, X, y, attack, eps=eps, **options)
+        return found.success, found.norms
+    images, labels = torch.from_numpy(X).permute(0, 3, 1, 2), torch.from_numpy(y.astype(np.int64))
+    generator = torch.Generator().manual_seed(0)
+    run = ATTACK_FUNCTIONS[attack]
+    made = run(distances_of(model, X.shape), images, labels, eps=eps * (1 - 1e-6),
+               generator=generator, **options)  # fmt: skip
+    made = made.permute(0, 2, 3, 1).numpy()
+    norms = np.linalg.norm((made.astype(float) - X).reshape(len(X), -1), axis=1)
+    return (model.predict(X) == y) & (model.predict(made) != y) & (norms <= eps), norms
+
+
 def one_step(model, X, y, eps):
     """Accuracy that SSPGD leaves, by gradient, and the lowest."""
-    gradients = [{"gradient": "bpda"}, *(SOFT if hasattr(model, "certify") else [])]
-    left = {}
+    gradients = [{}, *(SOFT if has_network(model) and hasattr(model, "certify") else [])]
+    correct, left = model.predict(X) == y, {}
     for options in gradients:
-        found = run_attack(model, X, y, "sspgd", eps=eps, **options)
-        label = " ".join(map(str, options.values()))
-        left[label] = 100 * float((found.correct & ~found.success).mean())
+        success, _ = attacked(model, X, y, "sspgd", eps, **options)
+        label = " ".join(map(str, options.values())) or "straight-through"
+        left[label] = 100 * float((correct & ~success).mean())
     return {"left": left, "sspgd": min(left.values())}
 
 
 def worst(model, undefended, X, y, eps):
     """Accuracy that all attacks together leave, and each."""
     standing, left = model.predict(X) == y, {}
-    clean = 100 * float(standing.mean())
-    smallest = np.full(len(X), np.inf)
+    correct = standing.copy()
+    smallest, discrete = np.full(len(X), np.inf), hasattr(model, "certify")
     for name, (attack, options) in ATTACKS.items():
-        if not hasattr(model, "certify") and any(word in name for word in OF_TOKENS):
+        of_tokens = any(word in name for word in OF_TOKENS)
+        if of_tokens and not (discrete and (has_network(model) or name.startswith("transfer"))):
             continue
         extra = {"source": undefended} if name.startswith("transfer") else {}
-        found = run_attack(model, X, y, attack, eps=eps, **options, **extra)
-        left[name] = 100 * float((found.correct & ~found.success).mean())
-        standing &= ~found.success
-        smallest = np.minimum(smallest, np.where(found.success, found.norms, np.inf))
+        success, norms = attacked(model, X, y, attack, eps, **options, **extra)
+        left[name] = 100 * float((correct & ~success).mean())
+        standing &= ~success
+        smallest = np.minimum(smallest, np.where(success, norms, np.inf))
+    result = {"clean": 100 * float(correct.mean())}
+    if discrete and not has_network(model):
+        found = model.certify_prediction(X, cells=True)
+        made = np.where(np.isfinite(found.adversarial), found.adversarial, X)
+        norms = np.linalg.norm((made.astype(float) - X).reshape(len(X), -1), axis=1)
+        success = correct & (model.predict(made) != y) & (norms <= eps)
+        left["the certificate's own images"] = 100 * float((correct & ~success).mean())
+        standing &= ~success
+        smallest = np.minimum(smallest, np.where(success, norms, np.inf))
+        result["certified"] = 100 * float((correct & (found.radius >= eps)).mean())
+        result["below_the_radius_of_the_prediction"] = int((smallest < found.radius).sum())
     below = 0
-    if hasattr(model, "certify"):
+    if discrete:
         below = int((smallest < model.certify(X).reshape(len(X), -1).min(1)).sum())
     return {
-        "clean": clean,
+        **result,
         "left": left,
         "worst_case": 100 * float(standing.mean()),
         "successes_below_the_certified_radius": below,
