@@ -42,7 +42,7 @@ AUGMENT = {
 }
 ON_PIXELS = {  # the undefended network
     "digits": {"module__width": 4, "max_epochs": 2},
-    "mnist": {"module__width": 12, "max_epochs": 6},
+    "mnist": {"module__width": 12, "max_epochs": 4},
     "fashion_mnist": {"module__width": 16, "max_epochs": 8},
     "cifar10": {"module__width": 32, "max_epochs": 15},
 }
@@ -64,6 +64,10 @@ CHOSEN = {
     "fashion_mnist": {  # MNIST's: nothing was chosen
         "learned": {"n_tokens": 20},
         "denoised": {"n_tokens": 1024, "strategy": "denoised"},
+    },
+    "cifar10": {
+        "learned": {"n_tokens": 20},
+        "denoised": {"n_tokens": 15_000, "strategy": "denoised"},
     },
 }
 
@@ -116,10 +120,10 @@ def models(dataset, seed):
     """Name to model, not fitted."""
     chosen = CHOSEN[dataset]
     found = {"undefended": network(dataset, seed, ImageResNet, **ON_PIXELS[dataset])}
-    noise = {"noise_std": SIGMA[dataset]}
-    found[ON_NOISE] = network(dataset, seed, ImageResNet, **ON_PIXELS[dataset], **noise)
     found |= {name: discrete(dataset, seed, **options) for name, options in chosen.items()}
     if dataset in ("mnist", "fashion_mnist"):
         target = 1.58 / {"mnist": 0.3081, "fashion_mnist": 0.353}[dataset]  # of pixels in [0, 1]
         found["prototypes"] = prototypes(seed, 2000, target, 30, AUGMENT[dataset])
+    noise = {"noise_std": SIGMA[dataset]}
+    found[ON_NOISE] = network(dataset, seed, ImageResNet, **ON_PIXELS[dataset], **noise)
     return found
