@@ -240,7 +240,7 @@ def whole_image(result):
     settings, machine = result["settings"], result["environment"]
     lines += [
         f"Certified accuracy in %, L2 in [0, 1] pixels, first {settings['images']:,} test images, "
-        "one seed; behind ≤ what the strongest attack leaves (of prototypes and the committee: "
+        "one seed; behind ≤ what the strongest attack leaves (of prototypes: "
         "the adversarial images of the certificate), where that is more. Smoothing is "
         f"probabilistic (alpha 0.001, {settings['copies']:,} copies), the others are proofs. Rows "
         f"in italics are published figures. Successes of attacks on the networks below a certified "
