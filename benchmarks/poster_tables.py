@@ -6,10 +6,10 @@ Shows, for an undefended network, a learned vocabulary, a denoised one and the v
 like best: accuracy, mean radius of a patch (L2), its sum over an image (a slack statistic, not a
 radius), accuracy under one step of projected gradient descent (SSPGD; through the straight-
 through and the soft gradient, the lower counts), and accuracy and average certified radius of
-randomized smoothing, also of the undefended network trained on the noise.  And what the poster
-lacks: the worst case over the attacks of this library, the search over tokens among them, on the
-first test images.  Units are standardised pixels, L2 over a whole image for attacks and
-smoothing.  The models are those of benchmarks/configurations.py, which benchmarks/choices.py
+randomized smoothing, with `--noise` also of an undefended network trained on the noise.  And what
+the poster lacks: the worst case over the attacks of this library, the search over tokens among
+them, on the first test images.  Units are standardised pixels, L2 over a whole image for attacks
+and smoothing.  The models are those of benchmarks/configurations.py, which benchmarks/choices.py
 compares with others on images held out from training; the test set is used once per model.
 
 Every stage is written as it ends, models are kept, and a run that was stopped goes on.  `--quick`
@@ -183,6 +183,7 @@ def main():
     parser.add_argument("--images", type=int, default=1000, help="attacked by the whole suite")
     parser.add_argument("--smoothed", type=int, default=200, help="images that are smoothed")
     parser.add_argument("--copies", type=int, default=1000)
+    parser.add_argument("--noise", action="store_true", help="also a network trained on noise")
     parser.add_argument("--quick", action="store_true", help="a smoke test on digits")
     options = parser.parse_args()
     if options.quick:
@@ -204,7 +205,7 @@ def main():
         some = slice(options.smoothed)
         return smoothing(model, X[some], y[some], sigma, options.copies)
 
-    names = [*models(dataset, 0)]
+    names = [name for name in models(dataset, 0) if name != ON_NOISE or options.noise]
     print(f"training takes about {estimate(dataset, data()) / 60:.0f} minutes a seed")
     work = []
     for seed in range(options.seeds):
@@ -215,7 +216,8 @@ def main():
             work += [(name, seed, "fit"), (name, seed, "sspgd")]
             work += [(name, seed, what) for what in ("attacks", "smoothing") if seed == 0]
     rows = {name: {} for name in names}
-    settings = {name: value for name, value in vars(options).items() if name != "seeds"}
+    more = ("seeds", "noise")  # adds to what there is
+    settings = {name: value for name, value in vars(options).items() if name not in more}
     for (name, _, what), found in stages(f"poster_{dataset}", settings, work, run):
         if what == "attacks":
             rows[name]["attacks"] = found
