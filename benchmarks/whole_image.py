@@ -131,7 +131,7 @@ def models(data, quick):
             additive(data, 1 if quick else 4, bound),
             {"method": "additive"},
         ),
-        "prototypes": (prototypes(data, 4000, TARGETS[data], 1 if quick else 25), {"cells": True}),
+        "prototypes": (prototypes(data, 4000, TARGETS[data], 1 if quick else 15), {"cells": True}),
     }
 
 
