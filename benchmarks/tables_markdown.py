@@ -282,9 +282,10 @@ def poster(result):
         + f"; SSPGD (the lower of straight-through and soft gradient) and all attacks at L2 "
         f"{result['eps']:g}, on {5 * settings['images']:,} and {settings['images']:,} images; "
         f"smoothing at sigma {result['sigma']:g} on {settings['smoothed']} images, "
-        f"{settings['copies']:,} copies. Successes below "
-        f"the certified radius: {below}. `python benchmarks/poster_tables.py --dataset "
-        f"{settings['dataset']}`, {machine['processor']}, torch {machine['torch']}.",
+        f"{settings['copies']:,} copies, of models not trained on noise unless their name says so. "
+        f"Successes below the certified radius: {below}. `python benchmarks/poster_tables.py "
+        f"--dataset {settings['dataset']} --seeds {seeds} --images {settings['images']} --smoothed "
+        f"{settings['smoothed']}`, {machine['processor']}, torch {machine['torch']}.",
     ]
     return lines
 
