@@ -7,7 +7,7 @@ poster), the accuracy that every attack leaves of an undefended network, of 16 k
 256 denoised tokens with the same network: one step, 40 steps, Auto-PGD, random search, through the
 straight-through and the soft gradient, and the search over tokens, which knows the defence.  For
 all attacks together it counts successes below the certified radius: there must be none.
-benchmarks/others.py runs the attacks of other libraries on the same models.  Nothing is tuned.
+benchmarks/others.py runs the attacks of other libraries.  Nothing is tuned.
 
 Result: benchmarks/results/attacks.json.
 """

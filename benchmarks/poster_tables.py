@@ -91,14 +91,14 @@ def has_network(model):
     return isinstance(model, PatchNetClassifier) or isinstance(model[-1], PatchNetClassifier)
 
 
-def distances_of(model, shape):
+def distances_of(model):
     """Prototypes as a torch module: minus the squared distance to the nearest of each class."""
-    tokens = torch.tensor(model["vocab"].vocabulary_).reshape(-1, *shape[1:], 1)
+    tokens = torch.tensor(model["vocab"].vocabulary_)
     owners = model[1:].predict(np.arange(len(tokens))[:, None])
-    classes = [tokens[torch.as_tensor(owners == label)].flatten(1) for label in model.classes_]
+    classes = [tokens[torch.as_tensor(owners == label)] for label in model.classes_]
 
     def logits(images):
-        flat = images.flatten(1)
+        flat = images.permute(0, 2, 3, 1).flatten(1)
         return torch.stack([-torch.cdist(flat, c).square().amin(1) for c in classes], 1)
 
     return logits
@@ -112,7 +112,7 @@ def attacked(model, X, y, attack, eps, **options):
     images, labels = torch.from_numpy(X).permute(0, 3, 1, 2), torch.from_numpy(y.astype(np.int64))
     generator = torch.Generator().manual_seed(0)
     run = ATTACK_FUNCTIONS[attack]
-    made = run(distances_of(model, X.shape), images, labels, eps=eps * (1 - 1e-6),
+    made = run(distances_of(model), images, labels, eps=eps * (1 - 1e-6),
                generator=generator, **options)  # fmt: skip
     made = made.permute(0, 2, 3, 1).numpy()
     norms = np.linalg.norm((made.astype(float) - X).reshape(len(X), -1), axis=1)
@@ -205,7 +205,9 @@ def main():
         some = slice(options.smoothed)
         return smoothing(model, X[some], y[some], sigma, options.copies)
 
-    names = [name for name in models(dataset, 0) if name != ON_NOISE or options.noise]
+    names = [
+        name for name in models(dataset, 0) if name != ON_NOISE or options.noise or options.quick
+    ]
     print(f"training takes about {estimate(dataset, data()) / 60:.0f} minutes a seed")
     work = []
     for seed in range(options.seeds):

@@ -59,7 +59,8 @@ def certify(result):
         "Others' times are multiples of ours, which include the exact radii; 4x4 patches of "
         "CIFAR-10. k-means of 200,000 patches to the error of scikit-learn's MiniBatchKMeans: "
         f"{fit}. Working memory for {memory['patches']:,} patches: {memory['megabytes']:.0f} MB. "
-        f"`python benchmarks/certify.py`, {machine['processor']}, faiss {result['faiss']}, "
+        f"`python benchmarks/certify.py --rounds {result['settings']['rounds']}`, "
+        f"{machine['processor']}, faiss {result['faiss']}, "
         f"torch {machine['torch']}, scikit-learn {machine['scikit-learn']}.",
     ]
     return lines
@@ -203,8 +204,8 @@ def others(result):
         f"at {smooth['seconds_per_image']:.1f} s an image; our radii differ from Cohen's formula "
         f"by at most {smooth['furthest_from_the_formula']:.0e}, from ART's ({art['copies']:,} "
         f"copies, draws of its own) by {art['rms_difference_in_standard_errors']:.2f} standard "
-        f"errors (root mean square). `python benchmarks/others.py`, foolbox "
-        f"{versions['foolbox']}, adv-lib {versions['adv-lib']}, ART "
+        f"errors (root mean square). `python benchmarks/others.py --images {settings['images']}`, "
+        f"foolbox {versions['foolbox']}, adv-lib {versions['adv-lib']}, ART "
         f"{versions['adversarial-robustness-toolbox']}.",
     ]
     return lines
