@@ -213,11 +213,13 @@ def others(result):
 
 def whole_image(result):
     """Certified accuracies of whole images, with the upper bounds of attacks, and smoothing's."""
-    lines = []
+    lines, settings, machine = [], result["settings"], result["environment"]
     for data, found in result["data"].items():
         radii = [f"{r:.2f}" for r in found["radii"]]
+        n_images = found.get("images", settings["images"])
         lines += [
-            f"| {data} | clean | {' | '.join(radii)} | average radius | s an image |",
+            f"| {data}, {n_images:,} images | clean | {' | '.join(radii)} "
+            "| average radius | s an image |",
             "|---|---|" + "---|" * len(radii) + "---|---|",
         ]
         for name, row in found["rows"].items():
@@ -238,11 +240,10 @@ def whole_image(result):
         lines.append("")
     rows = [row for found in result["data"].values() for row in found["rows"].values()]
     below = sum(row.get("successes_below_the_certified_radius", 0) for row in rows)
-    settings, machine = result["settings"], result["environment"]
     lines += [
-        f"Certified accuracy in %, L2 in [0, 1] pixels, first {settings['images']:,} test images, "
-        "one seed; behind ≤ what the strongest attack leaves (of prototypes: "
-        "the adversarial images of the certificate), where that is more. Smoothing is "
+        "Certified accuracy in %, L2 in [0, 1] pixels, first test images, one seed; behind ≤ what "
+        "the strongest attack leaves (of prototypes: the adversarial images of the certificate), "
+        "where that is more. Smoothing is "
         f"probabilistic (alpha 0.001, {settings['copies']:,} copies), the others are proofs. Rows "
         f"in italics are published figures. Successes of attacks on the networks below a certified "
         f"radius: {below}."

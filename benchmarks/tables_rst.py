@@ -86,6 +86,24 @@ def denoisers(result):
     )
 
 
+def training(result):
+    """Options of a network's training, one at a time."""
+    radii = result["radii"]
+    rows = [
+        (name, f"{row['clean']:.1f}", *(f"{c:.1f}" for c in row["certified"]),
+         f"{row['average_radius']:.3f}", f"{row['stopped_by_the_limit']:.0f} %")
+        for name, row in result["rows"].items()
+    ]  # fmt: skip
+    header = ("training", "clean", *(f"{r:g}" for r in radii), "average radius", "limited")
+    settings = result["settings"]
+    return listed(header, rows) + wrapped(
+        f"MNIST, pixels in [0, 1], accuracy and certified accuracy in % on {settings['images']} "
+        f"validation images, {settings['epochs']} epochs, one seed, at most "
+        f"{settings['configurations']:,} configurations an image; *limited* is the part that this "
+        "limit stopped, where the radius might be larger.  ``python benchmarks/training.py``."
+    )
+
+
 def listed(header, rows):
     """A table in reStructuredText."""
     lines = ["", ".. list-table::", "   :header-rows: 1", ""]

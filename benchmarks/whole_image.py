@@ -14,8 +14,9 @@ correctly with a certified radius of at least eps, for
   on the noise (probabilistic, alpha 0.001, n noisy copies).
 Upper bounds: of networks what the attacks leave, of prototypes only the
 adversarial images of the certificate.  Successes of attacks below a certified radius are counted.
-`--models` measures some rows only and leaves the others, and the pictures, as they are.  Everything
-was chosen on the last 10,000 training images of MNIST, none of which is trained on; one seed.
+`--data` and `--models` measure some rows only and leave the others as they are, `--models` the
+pictures, too.  Everything was chosen on the last 10,000 training images of MNIST, none of which is
+trained on; one seed.
 
 Result: benchmarks/results/whole_image.json and whole_image_<data>.png.
 """
@@ -24,6 +25,7 @@ import argparse
 import json
 import os
 import time
+from copy import deepcopy
 from functools import lru_cache, partial
 
 import joblib
@@ -57,6 +59,7 @@ MOVES = {
     "fashion_mnist": partial(random_crop, pixels=1, mirror=True),
     "cifar10": partial(random_crop, pixels=2, mirror=True, fill=0.47),
 }
+LESS = partial(random_affine, degrees=6, translate=0.7, scale=0.05, shear=0.06)
 SIGMAS = {"mnist": (0.25, 0.5, 1.0), "fashion_mnist": (0.25, 0.5, 1.0), "cifar10": (0.12, 0.25)}
 PUBLISHED = {
     "mnist": {
@@ -83,11 +86,11 @@ ATTACKS = {
 }  # fmt: skip
 
 
-def prototypes(data, n_tokens, target, epochs):
+def prototypes(data, n_tokens, target, epochs, augment):
     """Tokens that are whole images."""
     side = 32 if data == "cifar10" else 28
     vocabulary = PatchVocabulary(
-        n_tokens, side, strategy="supervised", target_radius=target, augment=MOVES[data],
+        n_tokens, side, strategy="supervised", target_radius=target, augment=augment,
         output="ids", max_iter=epochs, subsample=None, random_state=0,
     )  # fmt: skip
     return CertifiedPatchClassifier(
@@ -124,15 +127,21 @@ def models(data, quick):
     """Name to what is fitted, and the options of its certificate."""
     epochs = 1 if quick else 12
     bound = 0.25 if data == "cifar10" else 0.7
-    return {
+    found = {
         "16 tokens, residual network": (tokens(data, epochs), {"max_configurations": 8000}),
         "additive network": (additive(data, 1 if quick else 5, 0.0), {"method": "additive"}),
         "additive network, trained on the bound": (
             additive(data, 1 if quick else 4, bound),
             {"method": "additive"},
         ),
-        "prototypes": (prototypes(data, 2000, TARGETS[data], 1 if quick else 20), {"cells": True}),
+        "prototypes": (
+            prototypes(data, 2000, TARGETS[data], 1 if quick else 20, MOVES[data]),
+            {"cells": True},
+        ),
     }
+    if data == "mnist" and not quick:
+        found["prototypes, 8,000"] = prototypes(data, 8000, 2.0, 40, LESS), {"cells": True}
+    return found
 
 
 def fitted(data, name, model, X, y, quick):
@@ -285,9 +294,11 @@ def main():
         work.append((data, "16 tokens, residual network", str(SIGMAS[data][0])))
         work += [(data, "no tokens", str(sigma)) for sigma in SIGMAS[data]]
     settings = {key: value for key, value in vars(options).items() if key not in ("data", "models")}
-    results = {data: {"radii": RADII[data], "rows": {}} for data in options.data}
+    start = {"images": options.images, "rows": {}}
+    results = {data: {"radii": RADII[data], **deepcopy(start)} for data in options.data}
     curves = {data: ({}, {}) for data in options.data}
-    for (data, name, what), found in stages("whole_image", settings, work, run):
+    part = "whole_image_validation" if options.validation else f"whole_image_{options.images}"
+    for (data, name, what), found in stages(part, settings, work, run):
         y_test, radii = pixels(data)[1][1], RADII[data]
         rows = results[data]["rows"]
         if what == "certificate":
@@ -342,14 +353,16 @@ def main():
             print(f"{data:14} {name:48} {row['clean']:5.1f} {numbers} {row['average_radius']:.3f}")
     if options.quick or options.validation:
         return
-    if options.models:
-        kept = json.loads((RESULTS / "whole_image.json").read_text())
+    made, path = {}, RESULTS / "whole_image.json"
+    if options.models or set(options.data) != set(RADII):  # the rest stays as it is
+        kept = json.loads(path.read_text())
         for data, found in results.items():
             for row in found["rows"].values():
                 row["environment"] = environment()
-            found["rows"] = {**kept["data"].get(data, found)["rows"], **found["rows"]}
+            if options.models and data in kept["data"]:
+                found["rows"] = {**kept["data"][data]["rows"], **found["rows"]}
         settings, results = kept["settings"], {**kept["data"], **results}
-    made = {"environment": kept["environment"]} if options.models else {}
+        made = {"environment": kept["environment"]}
     save("whole_image", {"settings": settings, "data": results, **made})
 
 
