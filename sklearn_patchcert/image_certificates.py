@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from contextlib import closing
 from functools import partial
 
@@ -70,7 +71,8 @@ def certify_prediction(
     frame = X if hasattr(X, "columns") else np.asarray(X)
     X = np.asarray(frame)
     predicted, n = pipeline.predict(frame.copy()), len(X)  # a step may work in place
-    key = joblib.hash((X, norm, bool(cells), *vocabulary._code().values()))
+    steps = [_fingerprint(step) for _, step in pipeline.steps if step is not vocabulary]
+    key = joblib.hash((X, norm, bool(cells), *vocabulary._code().values(), steps))
     result = Bunch(
         prediction=predicted,
         radius=np.zeros(n),
@@ -103,6 +105,22 @@ def certify_prediction(
                 result[name][part] = values
             bar.update(len(part))
     return result
+
+
+def _fingerprint(step):
+    """Hash of all that a fitted step has; of a network, of its weights.
+
+    Through a pickle and back, since what has been loaded is hashed unlike what was fitted.
+    """
+    module = getattr(step, "module_", None)
+    if module is not None:
+        return joblib.hash([values.cpu().numpy() for values in module.state_dict().values()])
+    try:
+        state = vars(pickle.loads(pickle.dumps(step)))
+    except (AttributeError, TypeError, pickle.PicklingError):  # by its name, not what it knows
+        state = {"type": repr(type(step)), "id": id(step)}
+    names = sorted(state.keys() - {"n_jobs", "verbose"})
+    return joblib.hash([(name, joblib.hash(state[name])) for name in names])
 
 
 def _certified(pipeline, scaled, table, norm, limits, frame, before):
