@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 from contextlib import closing
 from functools import partial
@@ -117,8 +118,8 @@ def _fingerprint(step):
         return joblib.hash([values.cpu().numpy() for values in module.state_dict().values()])
     try:
         state = vars(pickle.loads(pickle.dumps(step)))
-    except (AttributeError, TypeError, pickle.PicklingError):  # by its name, not what it knows
-        state = {"type": repr(type(step)), "id": id(step)}
+    except (AttributeError, TypeError, pickle.PicklingError):
+        return os.urandom(16)  # nothing can be told of it, so that no `previous` is its own
     names = sorted(state.keys() - {"n_jobs", "verbose"})
     return joblib.hash([(name, joblib.hash(state[name])) for name in names])
 

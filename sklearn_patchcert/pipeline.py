@@ -246,7 +246,8 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
             steps.
         previous : Bunch or None, default=None
             What this method returned for the same X, norm and cells and the same fitted pipeline:
-            its work is not done again.  Stickers begin anew.
+            its work is not done again.  Every step must be one that can be pickled.  Stickers begin
+            anew.
         method : {"enumeration", "additive"}, default="enumeration"
             "additive", for L2 and additive networks, bounds all configurations at once, in
             milliseconds and without a limit; what it finds is never exact.
