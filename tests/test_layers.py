@@ -111,7 +111,8 @@ ENGINES = {  # the same for sklearn_patchcert.engines, which knows nothing outsi
     "knapsack": set(),
     "lanes": set(),
     "measure": set(),
-    "small": {"lanes", "measure"},
+    "pairs": {"lanes"},
+    "small": {"lanes", "measure", "pairs"},
     "tree": {"lanes", "measure"},
     "walk": {"dense", "measure", "small", "tree"},
 }

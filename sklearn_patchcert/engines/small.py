@@ -48,8 +48,8 @@ from sklearn_patchcert.engines.measure import (
     dual_norms,
     lowered,
     measure_all,
-    squared_distance,
 )
+from sklearn_patchcert.engines.pairs import norms4, squares4
 
 _AT_ONCE = 64  # patches in a stage, whose scores stay in the cache
 _FAR = np.float32(1e30)
@@ -100,21 +100,23 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
     count, dim = tokens.shape
     wide, padded = (dim + 3) // 4 * 4, half.shape[0]
     one = np.uint64(1)
-    flat, centres = X.reshape(X.size), np.empty(_AT_ONCE * dim)
+    flat, flat_tokens = X.reshape(X.size), tokens.reshape(tokens.size)
+    centres = np.empty(_AT_ONCE * dim)
     for k in range(_AT_ONCE * dim):
         centres[k] = centre[k % dim]
     points = np.zeros(_AT_ONCE * wide, np.float32)
     scores = np.zeros(_AT_ONCE * padded, np.float32)
     blocks = padded // BLOCK
     lows = np.zeros(_AT_ONCE * blocks * LANES, np.float32)  # of scores, then of walls
+    squares = np.zeros(_AT_ONCE, np.float32)
     error, hard = np.zeros(_AT_ONCE, np.float32), np.zeros(_AT_ONCE, np.bool_)
     own, nearest = np.zeros(_AT_ONCE, np.int64), np.zeros(_AT_ONCE)
     base, bounds = np.zeros(_AT_ONCE, np.float32), np.zeros(_AT_ONCE, np.float32)
     unrounded, lowest = np.zeros(_AT_ONCE), np.zeros(_AT_ONCE)
     witness = np.zeros(_AT_ONCE, np.int64)
-    who = np.zeros(_AT_ONCE * padded, np.int64)
-    found = np.zeros(_AT_ONCE * padded, np.int64)
-    sizes, gaps = np.zeros(_AT_ONCE * padded), np.zeros(_AT_ONCE * padded)
+    pairs = _AT_ONCE * padded + 4  # the last three may be there for nothing
+    who, found = np.zeros(pairs, np.int64), np.zeros(pairs, np.int64)
+    sizes, gaps = np.zeros(pairs), np.zeros(pairs)
     spare = np.zeros(count, np.int64), np.zeros(count), np.zeros(count)
     for start in range(0, X.shape[0], _AT_ONCE):
         m = min(_AT_ONCE, X.shape[0] - start)
@@ -127,15 +129,12 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
                 for j in range(dim):
                     value = np.float64(X[start + q, j])
                     points[q * wide + j] = np.float32((value - centre[j]) * scale)
-        for q in range(m):
-            a, b, c, e = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-            for k in range(q * wide, (q + 1) * wide, 4):  # four sums wait less than one
-                a += points[k] * points[k]
-                b += points[k + 1] * points[k + 1]
-                c += points[k + 2] * points[k + 2]
-                e += points[k + 3] * points[k + 3]
-            square = (a + b) + (c + e)
-            error[q] = np.float32(1.1 * (dim + 6) * 2.0**-24) * (np.sqrt(square) + np.float32(0.5))
+        for q in range(0, m, 4):
+            norms4(points, q, wide, squares)
+        for q in range(_AT_ONCE):
+            error[q] = np.float32(1.1 * (dim + 6) * 2.0**-24) * (
+                np.sqrt(squares[q]) + np.float32(0.5)
+            )
         for q in range(0, m, 4):
             scores4(points, table, half, wide, blocks, q, scores, lows)
         # Stage by stage, not patch by patch: what one patch waits for overlaps with the others.
@@ -155,11 +154,13 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
                     who[n], found[n] = q, o + first_bit(hits)
                     n += found[n] < count
                     hits &= hits - one
+        who[n : n + 3], found[n : n + 3] = 0, 0
+        for k in range(0, n, 4):
+            squares4(flat, start, flat_tokens, who, found, k, dim, gaps)
         for k in range(n):  # and which is
             q = who[k]
-            gap = squared_distance(X[start + q], tokens, found[k])
-            if gap < nearest[q]:
-                nearest[q], own[q] = gap, found[k]
+            if gaps[k] < nearest[q]:
+                nearest[q], own[q] = gaps[k], found[k]
         for q in range(m):  # long before the walls are measured: a store delays what reads it
             a = q * padded + own[q]
             base[q], scores[a] = scores[a], _FAR
@@ -188,9 +189,11 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
                     who[n], found[n] = q, o + first_bit(hits)
                     n += found[n] < count
                     hits &= hits - one
+        who[n : n + 3], found[n : n + 3] = 0, 0
+        for k in range(0, n, 4):
+            squares4(flat, start, flat_tokens, who, found, k, dim, gaps)
         for k in range(n):
             q = who[k]
-            gaps[k] = squared_distance(X[start + q], tokens, found[k])
             sizes[k] = dual[own[q], found[k]]
             unrounded[q] = min(unrounded[q], (gaps[k] - nearest[q]) / (2 * sizes[k]))
         for k in range(n):
