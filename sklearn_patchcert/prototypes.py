@@ -20,7 +20,7 @@ from sklearn_patchcert.kmeans import kmeans_tokens
 
 _KMEANS_STEPS = 20
 _CANDIDATES = 8, 24
-_STEPS_APART = 50  # for which distances between tokens are kept
+_STEPS_APART = 100  # for which distances between tokens are kept
 
 
 def class_tokens(patches, labels, n_tokens, *, generator=None, device="cpu"):
@@ -163,7 +163,7 @@ def train_prototypes(
             parts = zip(data.split(size), classes.split(size), strict=True)
             found = torch.cat([walls_of(x, y, apart=apart) for x, y in parts]).clamp_min(0)
         target = float(found[found.isfinite()].mean()) if found.isfinite().any() else 1.0
-    optimizer = torch.optim.Adam([learned], lr=learning_rate)
+    optimizer = torch.optim.Adam([learned], lr=learning_rate, fused=True)
     steps = max_iter * -(-len(data) // batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     history, step = [], 0
