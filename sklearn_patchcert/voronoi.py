@@ -241,7 +241,9 @@ def certify(
     radii, others = np.empty(ids.shape, dtype=np.float64), np.empty_like(ids)
     for block, members, cell in _cells(patches, tokens, weights, norm, device, engine):
         blur = None if noise is None else np.ascontiguousarray(noise[:, members]).ravel()
-        own, radius, other = cell.engine.certify(block, cell.tables, blur, noise_growth)
+        own, radius, other = cell.engine.certify(
+            block, cell.tables, blur, noise_growth, return_witness
+        )
         ids = _put(ids, members, cell.named(own))
         radii = _put(radii, members, radius)
         if return_witness:

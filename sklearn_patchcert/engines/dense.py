@@ -29,8 +29,11 @@ def tokenize(patches, prepared):
     return torch.cat(ids).cpu().numpy()
 
 
-def certify(patches, prepared, noise=None, noise_growth=0.0):
-    """Ids (n,), radii (n,) and the tokens behind the nearest walls (n,) of patches (n, dim)."""
+def certify(patches, prepared, noise=None, noise_growth=0.0, witnesses=True):
+    """Ids (n,), radii (n,) and the tokens behind the nearest walls (n,) of patches (n, dim).
+
+    The last are there in any case: they cost nothing more.
+    """
     found, start = [], 0
     for chunk in _chunks(patches, prepared):
         blur = None

@@ -117,12 +117,14 @@ def measure_all(x, tokens, weights, ones, norm, motion, noise, growth, walls, fo
 
 @njit(cache=True, nogil=True)
 def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
-    """Fill ids, radii and witnesses of the patches X (n, dim) by the definition."""
+    """Fill ids, radii and, if there is room, witnesses of the patches X (n, dim)."""
     tokens, weights, ones, norm, motion = exact
     n = tokens.shape[0]
     found, sizes, gaps = np.zeros(n, np.int64), np.zeros(n), np.zeros(n)
     for i in range(X.shape[0]):
         sound = noise[i] if noise.shape[0] else -1.0
-        ids[i], radii[i], witnesses[i] = measure_all(
+        ids[i], radii[i], witness = measure_all(
             X[i], tokens, weights, ones, norm, motion, sound, growth, walls, found, sizes, gaps
         )
+        if witnesses.shape[0]:
+            witnesses[i] = witness

@@ -93,7 +93,7 @@ def prepare(exact, unit_tokens, unit_weights):
 
 @njit(cache=True, nogil=True)
 def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
-    """Fill ids, radii and witnesses of the patches X (n, dim); ids alone unless `walls`."""
+    """Fill ids, and if `walls` radii, and if there is room witnesses, of patches X (n, dim)."""
     tokens, weights, ones, norm, motion = exact
     centre, scale, wscale = unit
     table, half, inverse, largest, dual = tables
@@ -207,10 +207,12 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
                 lowest[q], witness[q] = wall, b
         for q in range(m):
             i = start + q
-            ids[i], witnesses[i] = own[q], witness[q]
+            ids[i] = own[q]
             radii[i] = max(0.0, lowest[q] * (1 - (dim + 8) * 2.0**-52))
             if hard[q]:
                 sound = noise[i] if noise.shape[0] else -1.0
-                ids[i], radii[i], witnesses[i] = measure_all(
+                ids[i], radii[i], witness[q] = measure_all(
                     X[i], tokens, weights, ones, norm, motion, sound, growth, walls, *spare
                 )
+            if witnesses.shape[0]:
+                witnesses[i] = witness[q]

@@ -244,7 +244,7 @@ def _size(weighted, a, b, wide, norm):
 
 @njit(cache=True, nogil=True)
 def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
-    """Fill ids, radii and witnesses of the patches X (n, dim); ids alone unless `walls`."""
+    """Fill ids, and if `walls` radii, and if there is room witnesses, of patches X (n, dim)."""
     tokens, weights, ones, norm, motion = exact
     centre, scale, wscale = unit
     skew, weighted, rotation, places, names, low, high, group_low, group_high = tables
@@ -275,9 +275,11 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
         sound = noise[i] if noise.shape[0] else -1.0
         length = _rotated(x, centre, scale, rotation, wide, values, point, key)
         if not length < 1e12 or not scale * max(sound, 0.0) < 1:
-            ids[i], radii[i], witnesses[i] = measure_all(
+            ids[i], radii[i], witness = measure_all(
                 x, tokens, weights, ones, norm, motion, sound, growth, walls, found, sizes, gaps
             )
+            if witnesses.shape[0]:
+                witnesses[i] = witness
             continue
         delta = shift + shift_growth * math.sqrt(np.float64(length))
         floor = np.float32(64 * delta * delta)
@@ -371,6 +373,8 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
             break
         ids[i] = a
         if walls:
-            radii[i], witnesses[i] = radius(
+            radii[i], witness = radius(
                 tokens, ones, motion, sound, growth, a, nearest, found, sizes, gaps, n_found
             )
+            if witnesses.shape[0]:
+                witnesses[i] = witness

@@ -39,21 +39,24 @@ def prepare(tokens, weights, norm, device, small_vocabulary=_SMALL_VOCABULARY):
 
 def tokenize(patches, prepared):
     """Index of the nearest token of every patch (n, dim): ids (n,)."""
-    return _search(patches, prepared, None, 0.0, False)[0]
+    return _search(patches, prepared, None, 0.0, False, False)[0]
 
 
-def certify(patches, prepared, noise=None, noise_growth=0.0):
-    """Ids (n,), radii (n,) and the tokens behind the nearest walls (n,) of patches (n, dim)."""
-    return _search(patches, prepared, noise, noise_growth, True)
+def certify(patches, prepared, noise=None, noise_growth=0.0, witnesses=True):
+    """Ids (n,), radii (n,) and the tokens behind the nearest walls of patches (n, dim).
+
+    The last are (n,) or, where nobody asks for them, (0,).
+    """
+    return _search(patches, prepared, noise, noise_growth, True, witnesses)
 
 
-def _search(patches, prepared, noise, noise_growth, walls):
+def _search(patches, prepared, noise, noise_growth, walls, witnesses):
     search, exact, unit, tables = prepared
     patches = np.ascontiguousarray(patches)
     if patches.dtype not in (np.float32, np.float64):
         patches = patches.astype(np.float64)
     n = len(patches)
-    ids, radii, others = np.empty(n, np.int64), np.empty(n), np.empty(n, np.int64)
+    ids, radii, others = np.empty(n, np.int64), np.empty(n), np.empty(n * witnesses, np.int64)
     noise = np.empty(0) if noise is None else np.asarray(noise, dtype=np.float64)
     search(patches, exact, unit, tables, noise, float(noise_growth), walls, ids, radii, others)
     return ids, radii, others
