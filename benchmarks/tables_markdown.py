@@ -118,32 +118,22 @@ def ablations(result):
 
 
 def pareto(result):
-    """The fronts of accuracy against mean radius, and against the sum."""
-    lines = [
-        "| data | vocabulary | accuracy % | mean radius | sum (no radius) | first in |",
-        "|---|---|---|---|---|---|",
-    ]
+    """The front of accuracy against mean radius."""
+    lines = ["| data | vocabulary | accuracy % | mean radius |", "|---|---|---|---|"]
     for name, rows in result["rows"].items():
-        radius, summed, accuracy = result["poster"][name]
-        lines.append(
-            f"| {name} | the poster's, learned (test set) | {accuracy} | {radius} | {summed} | |"
-        )
-        for row in sorted(rows, key=lambda row: row["summed_radius"]):
-            fronts = {"mean": row.get("front"), "sum": row["front_of_sums"]}
-            first = ", ".join(kind for kind, best in fronts.items() if best)
-            if first:
+        radius, accuracy = result["poster"][name]
+        lines.append(f"| {name} | the poster's, learned (test set) | {accuracy} | {radius} |")
+        for row in sorted(rows, key=lambda row: row["mean_radius"]):
+            if row["front"]:
                 options = ", ".join(f"{k}={v!r}" for k, v in row["options"].items())
                 lines.append(
-                    f"| {name} | `{options}` | {row['accuracy']:.2f} | {row['mean_radius']:.3f} "
-                    f"| {row['summed_radius']:.1f} | {first} |"
+                    f"| {name} | `{options}` | {row['accuracy']:.2f} | {row['mean_radius']:.3f} |"
                 )
     settings = result["settings"]
     lines += [
         "",
-        "Vocabularies that no other beats in accuracy and mean radius (4x4 pixels of one channel "
-        "only) or in accuracy and sum. Validation images, "
-        f"{settings['images']:,} training images, {settings['epochs']} epochs, one seed, "
-        "standardised units; `python benchmarks/pareto.py`.",
+        f"Validation images, {settings['images']:,} training images, {settings['epochs']} epochs, "
+        "one seed, standardised units; `python benchmarks/pareto.py`.",
     ]
     return lines
 
