@@ -44,14 +44,14 @@ ON_PIXELS = {  # the undefended network
     "digits": {"module__width": 4, "max_epochs": 2},
     "mnist": {"module__width": 12, "max_epochs": 4},
     "fashion_mnist": {"module__width": 16, "max_epochs": 8},
-    "cifar10": {"module__width": 16, "module__mirror": True, "max_epochs": 5},
+    "cifar10": {"module__width": 32, "module__mirror": True, "max_epochs": 14},
 }
 ON_TOKENS = {
     "digits": {"module__width": 16, "module__depth": 1, "max_epochs": 2},
     "mnist": {"module__width": 64, "module__depth": 3, "max_epochs": 8},
     "fashion_mnist": {"module__width": 64, "module__depth": 3, "max_epochs": 8},
     # after two epochs as good as a network on the grid of patches that takes as long
-    "cifar10": {"module": ImageResNet, "module__width": 20, "module__mirror": True},
+    "cifar10": {"module": ImageResNet, "module__width": 32, "module__mirror": True},
 }
 CHOSEN = {
     "digits": {
@@ -67,8 +67,8 @@ CHOSEN = {
         "denoised": {"n_tokens": 1024, "strategy": "denoised"},
     },
     "cifar10": {
-        "learned": {"n_tokens": 20, "max_epochs": 10},
-        "denoised": {"n_tokens": 15_000, "strategy": "denoised", "max_epochs": 8},
+        "learned": {"n_tokens": 20, "max_epochs": 20},
+        "denoised": {"n_tokens": 15_000, "strategy": "denoised", "max_epochs": 16},
     },
 }
 

@@ -215,7 +215,8 @@ def whole_image(result):
     """Certified accuracies of whole images, with the upper bounds of attacks, and smoothing's."""
     lines, settings, machine = [], result["settings"], result["environment"]
     for data, found in result["data"].items():
-        radii = [f"{r:.2f}" for r in found["radii"]]
+        order = sorted(range(len(found["radii"])), key=found["radii"].__getitem__)
+        radii = [f"{found['radii'][i]:.2f}" for i in order]
         n_images = found.get("images", settings["images"])
         lines += [
             f"| {data}, {n_images:,} images | clean | {' | '.join(radii)} "
@@ -226,7 +227,7 @@ def whole_image(result):
             upper = row.get("upper", [None] * len(radii))
             cells = [
                 f"{low:.1f}" + ("" if high is None or high < low + 0.05 else f" ≤ {high:.1f}")
-                for low, high in zip(row["certified"], upper, strict=True)
+                for low, high in ((row["certified"][i], upper[i]) for i in order)
             ]
             seconds = row.get("seconds_per_image")
             last = "" if seconds is None else f"{seconds:.2f}"
@@ -235,6 +236,7 @@ def whole_image(result):
                 f"| {row['average_radius']:.2f} | {last} |"
             )
         for name, row in found["published"].items():
+            row = [row[0], *(row[1 + i] for i in order)]
             cells = ["" if value is None else f"{value:.1f}" for value in row]
             lines.append(f"| *{name}* | {' | '.join(cells)} | | |")
         lines.append("")

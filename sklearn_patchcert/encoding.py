@@ -107,12 +107,12 @@ def certify(
     if error is not None:
         noise = np.linalg.norm(_cut(error, patch_size, per_channel, 1.0)[0], axis=-1)
     radii = np.empty(patches.shape[:-1], dtype=np.float64)
-    others = np.empty(radii.shape, dtype=np.int64)
-    steps = np.empty(patches.shape, dtype=np.float64) if return_witness else None
+    if return_witness:
+        others, steps = np.empty(radii.shape, dtype=np.int64), np.empty(patches.shape)
     for part, tokens in _parts(vocabulary):
         block, shape = _flat(patches[:, :, :, part]), radii[..., part].shape
         weight = _flat(weights[:, :, :, part])[0]
-        ids, found, other = voronoi.certify(
+        ids, found, *other = voronoi.certify(
             block,
             tokens,
             norm,
@@ -120,13 +120,14 @@ def certify(
             noise=None if noise is None else noise[..., part].reshape(len(block), -1),
             noise_growth=error_growth,
             device=device,
-            return_witness=True,
+            return_witness=return_witness,
         )
-        radii[..., part], others[..., part] = found.reshape(shape), other.reshape(shape)
-        if steps is not None:
-            step = voronoi.step_to_wall(block, tokens, ids, other, norm, weights=weight)
+        radii[..., part] = found.reshape(shape)
+        if return_witness:
+            others[..., part] = other[0].reshape(shape)
+            step = voronoi.step_to_wall(block, tokens, ids, other[0], norm, weights=weight)
             steps[:, :, :, part] = step.reshape(*shape, -1)
-    if steps is None:
+    if not return_witness:
         return radii
     moves = patches_to_images(steps, images.shape[1:], patch_size, per_channel=per_channel)
     return radii, others, moves * np.sign(scale)

@@ -13,7 +13,7 @@ import math
 import torch
 from torch.nn import functional
 
-from sklearn_patchcert import flips, surrogates
+from sklearn_patchcert import flips, surrogates, voronoi
 
 FLIPS = ("adversarial", "random")
 
@@ -85,7 +85,7 @@ def training_images(
     patches = patches.flatten(1, 3)
     table, group = _groups(tokens, patches)
     ids = torch.stack(
-        [surrogates.nearest(patches[:, group == g], part) for g, part in enumerate(table)], dim=2
+        [_nearest(patches[:, group == g], part) for g, part in enumerate(table)], dim=2
     ).flatten(1)
 
     def made(ids):
@@ -254,6 +254,13 @@ def random_crop(images, *, pixels=4, mirror=False, fill=0.0):
         torch.arange(n, device=device)[:, None, None], rows[:, :, None], cols[:, None, :]
     ]
     return picked.permute(0, 3, 1, 2)
+
+
+def _nearest(patches, tokens):
+    """Nearest tokens (n, positions); on the CPU by the search that skips most of them."""
+    if patches.device.type != "cpu":
+        return surrogates.nearest(patches, tokens)
+    return torch.from_numpy(voronoi.tokenize(patches.numpy(), tokens.numpy()))
 
 
 def _gradient(network, criterion, images, target, autocast):

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import copy
-import os
-import pickle
 from contextlib import closing
 from functools import partial
 
-import joblib
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch, _safe_indexing
@@ -17,6 +14,7 @@ from tqdm.auto import tqdm
 from sklearn_patchcert import encoding, prediction, stickers
 from sklearn_patchcert.additive import additive_radius
 from sklearn_patchcert.disturbance import blocks_of
+from sklearn_patchcert.fingerprints import fingerprint
 from sklearn_patchcert.parallel import over_parts
 from sklearn_patchcert.token_costs import TokenCosts
 
@@ -72,8 +70,7 @@ def certify_prediction(
     frame = X if hasattr(X, "columns") else np.asarray(X)
     X = np.asarray(frame)
     predicted, n = pipeline.predict(frame.copy()), len(X)  # a step may work in place
-    steps = [_fingerprint(step) for _, step in pipeline.steps if step is not vocabulary]
-    key = joblib.hash((X, norm, bool(cells), *vocabulary._code().values(), steps))
+    key = _key(pipeline, X, norm, cells)
     result = Bunch(
         prediction=predicted,
         radius=np.zeros(n),
@@ -108,20 +105,15 @@ def certify_prediction(
     return result
 
 
-def _fingerprint(step):
-    """Hash of all that a fitted step has; of a network, of its weights.
-
-    Through a pickle and back, since what has been loaded is hashed unlike what was fitted.
-    """
-    module = getattr(step, "module_", None)
-    if module is not None:
-        return joblib.hash([values.cpu().numpy() for values in module.state_dict().values()])
-    try:
-        state = vars(pickle.loads(pickle.dumps(step)))
-    except (AttributeError, TypeError, pickle.PicklingError):
-        return os.urandom(16)  # nothing can be told of it, so that no `previous` is its own
-    names = sorted(state.keys() - {"n_jobs", "verbose"})
-    return joblib.hash([(name, joblib.hash(state[name])) for name in names])
+def _key(pipeline, X, norm, cells):
+    """Fingerprint of all that a certificate depends on."""
+    _, vocabulary = pipeline._split()
+    seen = [vocabulary._code(), vocabulary.output, getattr(vocabulary, "image_shape_", None)]
+    steps = [
+        seen if getattr(step, "estimator", step) is vocabulary else step
+        for _, step in pipeline.steps
+    ]
+    return fingerprint([X, norm, bool(cells), type(pipeline), steps])
 
 
 def _certified(pipeline, scaled, table, norm, limits, frame, before):

@@ -246,8 +246,8 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
             steps.
         previous : Bunch or None, default=None
             What this method returned for the same X, norm and cells and the same fitted pipeline:
-            its work is not done again.  Every step must be one that can be pickled.  Stickers begin
-            anew.
+            its work is not done again.  Every step must be one that can be pickled and that
+            predictions leave as it is.  Stickers begin anew.
         method : {"enumeration", "additive"}, default="enumeration"
             "additive", for L2 and additive networks, bounds all configurations at once, in
             milliseconds and without a limit; what it finds is never exact.
@@ -262,7 +262,7 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
             near as the cells of that configuration let it be, NaN where none was found;
             ``limited`` (n,): whether more configurations may enlarge the radius; ``upper`` (n,):
             the cost of the cheapest configuration found that has another class or is too near to
-            a tie to tell, inf where none was; ``key``: of X, norm, cells and the tokens.
+            a tie to tell, inf where none was; ``key``: of X, norm, cells and all steps.
 
         Raises
         ------

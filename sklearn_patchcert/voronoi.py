@@ -242,7 +242,7 @@ def certify(
     for block, members, cell in _cells(patches, tokens, weights, norm, device, engine):
         blur = None if noise is None else np.ascontiguousarray(noise[:, members]).ravel()
         own, radius, other = cell.engine.certify(
-            block, cell.tables, blur, noise_growth, return_witness
+            block, cell.tables, blur, noise_growth, bool(return_witness)
         )
         ids = _put(ids, members, cell.named(own))
         radii = _put(radii, members, radius)

@@ -55,6 +55,7 @@ INSIDE = {  # all others: what is public in them is exported by the package
     "curves",
     "disturbance",
     "encoding",
+    "fingerprints",
     "exemplars",
     "image_certificates",
     "kmeans",

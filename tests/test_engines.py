@@ -80,6 +80,19 @@ def test_the_same_bits(engine, seed, n_tokens, dim, norm, scale, dtype, extra):
     np.testing.assert_array_equal(ids, wanted[0])
 
 
+@pytest.mark.parametrize("engine", ["walk", "dense"])
+@pytest.mark.parametrize("n_tokens", [8, 600, 5000])
+def test_witnesses_or_none_the_rest_is_the_same(engine, n_tokens):
+    rng = np.random.default_rng(0)
+    tokens, patches = rng.normal(size=(n_tokens, 16)), rng.normal(size=(50, 2, 16))
+    wanted = voronoi.certify(patches, tokens, engine=engine, return_witness=True)
+    for asked in (False, 0, 2, "yes", np.True_):
+        found = voronoi.certify(patches, tokens, engine=engine, return_witness=asked)
+        assert len(found) == (3 if asked else 2)
+        for part, other in zip(found, wanted, strict=False):
+            np.testing.assert_array_equal(part, other)
+
+
 @pytest.mark.parametrize("n_tokens", [600, 5000, 20_000])
 def test_large_vocabularies(n_tokens):
     rng = np.random.default_rng(0)

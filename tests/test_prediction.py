@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import RidgeClassifier
 from sklearn.naive_bayes import CategoricalNB
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -279,43 +278,6 @@ def test_rows_and_frames_as_in_predict(digits):
     assert (found.radius > 0).all()
     with pytest.raises(ValueError, match="feature names"):
         model.certify_prediction(frame[:5][names[::-1]])
-
-
-def test_previous_of_something_else_is_refused(digits):
-    model, X = pipeline(digits), digits[0][800:806]
-    found = model.certify_prediction(X, max_configurations=5)
-    more = model.certify_prediction(X, previous=found)
-    np.testing.assert_array_equal(more.radius, model.certify_prediction(X).radius)
-    for options in ({"norm": "linf"}, {"norm": "l0"}, {"cells": True}):
-        with pytest.raises(ValueError, match="previous"):
-            model.certify_prediction(X, previous=found, **options)
-    with pytest.raises(ValueError, match="previous"):
-        model.certify_prediction(X * (1 + 1e-9), previous=found)
-    model["vocab"].vocabulary_ = model["vocab"].vocabulary_ * (1 + 1e-9)
-    with pytest.raises(ValueError, match="previous"):
-        model.certify_prediction(X, previous=found)
-
-
-@pytest.mark.parametrize("last", ["trees", "network"])
-def test_previous_of_another_classifier_is_refused(digits, last):
-    X, y = digits[0], digits[1]
-    some = X[800:804]
-
-    def fitted(seed):
-        clf = RandomForestClassifier(5, random_state=seed)
-        if last == "network":
-            clf = PatchNetClassifier(max_epochs=1, random_state=seed)
-        steps = [("vocab", PatchVocabulary(8, 2, random_state=0)), ("clf", clf)]
-        return CertifiedPatchClassifier(steps).fit(X[:800], y[:800])
-
-    model, other = fitted(0), fitted(1)
-    found = model.certify_prediction(some, max_configurations=5)
-    model.set_params(vocab__n_jobs=2, clf__verbose=0)
-    more = model.certify_prediction(some, max_configurations=20, previous=found)
-    assert (more.radius >= found.radius).all()
-    found.prediction = other.predict(some)  # the answers alone would not tell
-    with pytest.raises(ValueError, match="previous"):
-        other.certify_prediction(some, previous=found)
 
 
 def test_scorers(digits):
