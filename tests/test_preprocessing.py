@@ -133,7 +133,7 @@ SCALERS = [
 ]
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(
     st.integers(0, 10**9),
     st.lists(st.sampled_from(SCALERS), min_size=1, max_size=3),
