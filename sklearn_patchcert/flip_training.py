@@ -260,7 +260,7 @@ def _nearest(patches, tokens):
     """Nearest tokens (n, positions); on the CPU by the search that skips most of them."""
     if patches.device.type != "cpu":
         return surrogates.nearest(patches, tokens)
-    return torch.from_numpy(voronoi.tokenize(patches.numpy(), tokens.numpy()))
+    return torch.from_numpy(voronoi.tokenize(patches.detach().numpy(), tokens.numpy()))
 
 
 def _gradient(network, criterion, images, target, autocast):

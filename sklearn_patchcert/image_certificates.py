@@ -6,13 +6,16 @@ import copy
 from contextlib import closing
 from functools import partial
 
+import joblib
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch, _safe_indexing
 from tqdm.auto import tqdm
 
 from sklearn_patchcert import encoding, prediction, stickers
 from sklearn_patchcert.additive import additive_radius
+from sklearn_patchcert.classifier import PatchNetClassifier
 from sklearn_patchcert.disturbance import blocks_of
 from sklearn_patchcert.fingerprints import fingerprint
 from sklearn_patchcert.parallel import over_parts
@@ -108,12 +111,17 @@ def certify_prediction(
 def _key(pipeline, X, norm, cells):
     """Fingerprint of all that a certificate depends on."""
     _, vocabulary = pipeline._split()
-    seen = [vocabulary._code(), vocabulary.output, getattr(vocabulary, "image_shape_", None)]
-    steps = [
-        seen if getattr(step, "estimator", step) is vocabulary else step
-        for _, step in pipeline.steps
-    ]
-    return fingerprint([X, norm, bool(cells), type(pipeline), steps])
+    code = [vocabulary._code(), vocabulary.output, getattr(vocabulary, "image_shape_", None)]
+    rest = {k: v for k, v in vars(pipeline).items() if k not in ("steps", "memory", "verbose")}
+    steps = [type(vocabulary) if _holds(step, vocabulary) else step for _, step in pipeline.steps]
+    told = fingerprint((type(pipeline), rest, steps))
+    return joblib.hash((X, norm, bool(cells), code, told))
+
+
+def _holds(step, vocabulary):
+    return step is vocabulary or (
+        isinstance(step, FrozenEstimator) and step.estimator is vocabulary
+    )
 
 
 def _certified(pipeline, scaled, table, norm, limits, frame, before):
@@ -192,7 +200,7 @@ def _answers(pipeline, vocabulary, costs, layout):
 
     `layout` is the shape in which the vocabulary is given an image, and gives it on.
     """
-    own = [getattr(step, "estimator", step) is vocabulary for _, step in pipeline.steps]
+    own = [_holds(step, vocabulary) for _, step in pipeline.steps]
     rest, last = Pipeline(pipeline.steps[own.index(True) + 1 :]), pipeline.steps[-1][1]
 
     def answers(ids):
@@ -203,13 +211,24 @@ def _answers(pipeline, vocabulary, costs, layout):
             images = made.reshape(len(ids), *layout)
         if not hasattr(last, "module_"):
             return rest.predict(images), np.ones(len(ids), dtype=bool)
-        with np.errstate(divide="ignore"):
-            logs = np.log(rest.predict_proba(images))
-        top = np.sort(logs, axis=1)[:, -2:]
-        sure = top[:, 1] - top[:, 0] > _MARGIN if top.shape[1] > 1 else np.ones(len(ids), bool)
-        return pipeline.classes_[logs.argmax(1)], sure
+        sure = np.ones(len(ids), dtype=bool)
+        if hasattr(rest, "predict_proba"):
+            with np.errstate(divide="ignore"):
+                logs = np.log(rest.predict_proba(images))
+            top = np.sort(logs, axis=1)[:, -2:]
+            if top.shape[1] > 1:
+                sure = top[:, 1] - top[:, 0] > _MARGIN
+            if _takes_the_largest(last):
+                return pipeline.classes_[logs.argmax(1)], sure
+        return rest.predict(images), sure
 
     return answers
+
+
+def _takes_the_largest(network):
+    """Whether its answer is the class of the largest probability, which need not be asked twice."""
+    predict = getattr(type(network), "predict", None)
+    return predict is PatchNetClassifier.predict and "predict" not in vars(network)
 
 
 class _Table:
@@ -219,6 +238,11 @@ class _Table:
         last = pipeline.steps[-1][1]
         if pipeline.steps[-2][1] is not vocabulary or vocabulary.output != "images":
             raise TypeError('method="additive" is for a network right behind the vocabulary.')
+        if hasattr(last, "module_") and not _takes_the_largest(last):
+            raise TypeError(
+                f'The answer of {type(last).__name__} is not its largest logit: method="additive" '
+                "needs the `predict` of PatchNetClassifier."
+            )
         self.blocks = blocks_of(getattr(last, "module_", last), vocabulary)
         self.classes = pipeline.classes_
         made = vocabulary.inverse_transform(self.blocks.images())

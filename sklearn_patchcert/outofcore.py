@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import joblib
 from filelock import FileLock, Timeout
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from sklearn_patchcert import voronoi
 from sklearn_patchcert._version import __version__
-from sklearn_patchcert.fingerprints import fingerprint
 from sklearn_patchcert.stores import Record, checksum, open_images, output
 
 _VALUES_IN_CHUNK = 2**25
@@ -185,4 +185,4 @@ def _fingerprint(model):
             "CertifiedPatchClassifier or a CertifiedPatchRegressor."
         )
     check_is_fitted(vocabulary, "vocabulary_")
-    return fingerprint([before, vocabulary._code(), getattr(vocabulary, "image_shape_", None)])
+    return joblib.hash([before, vocabulary._code(), getattr(vocabulary, "image_shape_", None)])

@@ -37,6 +37,7 @@ PUBLIC = {  # modules whose functions and classes are for users
     "voting",
 }
 INSIDE = {  # all others: what is public in them is exported by the package
+    "fingerprints",
     "values",
     "stores",
     "persistence",
@@ -55,7 +56,6 @@ INSIDE = {  # all others: what is public in them is exported by the package
     "curves",
     "disturbance",
     "encoding",
-    "fingerprints",
     "exemplars",
     "image_certificates",
     "kmeans",

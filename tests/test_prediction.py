@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import RidgeClassifier
 from sklearn.naive_bayes import CategoricalNB
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -278,6 +279,35 @@ def test_rows_and_frames_as_in_predict(digits):
     assert (found.radius > 0).all()
     with pytest.raises(ValueError, match="feature names"):
         model.certify_prediction(frame[:5][names[::-1]])
+
+
+def test_a_network_whose_answer_is_not_its_largest_logit(digits):
+    class Second(PatchNetClassifier):
+        def predict(self, X):
+            return self.classes_[self.predict_proba(X).argsort(axis=1)[:, -2]]
+
+    class Hidden(ClassifierMixin, BaseEstimator):  # the same answers, not known to be a network's
+        def __init__(self, net=None):
+            self.net = net
+
+        def fit(self, X, y):
+            raise NotImplementedError
+
+        def predict(self, X):
+            return self.net.predict(X)
+
+        def __sklearn_is_fitted__(self):
+            return True
+
+    X = digits[0][800:815]
+    model = pipeline(digits, clf=Second(max_epochs=1, random_state=0))
+    hidden = CertifiedPatchClassifier([model.steps[0], ("clf", Hidden(model[-1]))])
+    found, truth = (m.certify_prediction(X, max_configurations=100) for m in (model, hidden))
+    np.testing.assert_array_equal(found.prediction, model.predict(X))
+    assert (found.radius <= truth.upper).all()
+    assert (truth.exact & (found.radius > 0)).any()
+    with pytest.raises(TypeError, match="largest"):
+        model.certify_prediction(X, method="additive")
 
 
 def test_scorers(digits):

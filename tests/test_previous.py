@@ -1,8 +1,11 @@
 """What certify_prediction goes on from, and what it refuses to go on from."""
 
+import collections
+
 import joblib
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import RandomForestClassifier
@@ -13,7 +16,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import MaxAbsScaler
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary
-from sklearn_patchcert.networks import ImageResNet
+from sklearn_patchcert.fingerprints import fingerprint
+from sklearn_patchcert.networks import ImageResNet, PatchConvNet
 
 
 def test_previous_of_something_else_is_refused(digits):
@@ -59,15 +63,13 @@ def with_last(digits, last, between=()):
     return CertifiedPatchClassifier(steps).fit(digits[0][:300], digits[1][:300])
 
 
-@pytest.mark.parametrize("last", LAST)
+@pytest.mark.parametrize("last", ["trees", "neighbours", "network"])
 def test_previous_goes_on_after_a_file(digits, last, tmp_path):
     model, some = with_last(digits, LAST[last]), digits[0][800:803]
     found = model.certify_prediction(some, max_configurations=5)
     joblib.dump((model, found), tmp_path / "file")
     again, found = joblib.load(tmp_path / "file")
     again.set_params(vocab__n_jobs=2)
-    if last in ("trees", "network"):
-        again.set_params(clf__verbose=0)
     more = again.certify_prediction(some, max_configurations=20, previous=found)
     assert (more.radius >= found.radius).all()
 
@@ -83,11 +85,16 @@ def test_previous_goes_on_with_other_steps(digits, between):
     frozen.certify_prediction(some, max_configurations=20, previous=found)
 
 
-@pytest.mark.parametrize("last", ["trees", "network", "calibrated"])
+@pytest.mark.parametrize("last", LAST)
 def test_previous_of_another_classifier_is_refused(digits, last):
     model, some = with_last(digits, LAST[last]), digits[0][800:803]
-    seed = "estimator__random_state" if last == "calibrated" else "random_state"
-    other = with_last(digits, clone(LAST[last]).set_params(**{seed: 1}))
+    change = {
+        "trees": {"random_state": 1},
+        "neighbours": {"n_neighbors": 4},
+        "network": {"random_state": 1},
+        "calibrated": {"estimator__random_state": 1},
+    }
+    other = with_last(digits, clone(LAST[last]).set_params(**change[last]))
     assert_refused(model, other, some)
 
 
@@ -116,6 +123,42 @@ def test_previous_of_other_kinds_or_places_of_steps_is_refused(digits):
 def test_what_cannot_be_taken_apart_is_certified_but_never_gone_on_with(digits):
     model, some = with_last(digits, Unwilling(3)), digits[0][800:803]
     assert_refused(model, model, some)
+
+
+class Threshold(PatchNetClassifier):
+    """A network with a parameter of its own, whose answer is not its largest logit."""
+
+    def __init__(self, module=PatchConvNet, *, threshold=0.1, **kwargs):
+        super().__init__(module, **kwargs)
+        self.threshold = threshold
+
+    def predict(self, X):
+        return self.classes_[(self.predict_proba(X) > self.threshold).argmax(axis=1)]
+
+
+def test_previous_of_a_network_with_parameters_of_its_own_is_refused(digits):
+    low, high = (
+        with_last(digits, Threshold(max_epochs=1, random_state=0, threshold=threshold))
+        for threshold in (0.1, 0.15)
+    )
+    assert_refused(low, high, digits[0][800:803])
+
+
+def test_modules_that_differ_in_their_order_are_two():
+    parts = {"a": torch.nn.Linear(2, 2), "b": torch.nn.ReLU()}
+    one = torch.nn.Sequential(collections.OrderedDict(parts))
+    other = torch.nn.Sequential(collections.OrderedDict(reversed(parts.items())))
+    assert fingerprint(one) != fingerprint(other)
+
+
+def test_bytes_between_the_fields_of_an_array_do_not_matter():
+    kind = np.dtype({"names": ["a", "b"], "formats": ["i1", "f8"]}, align=True)
+    one, other = np.zeros(3, kind), np.full(3 * kind.itemsize, 7, np.uint8).view(kind)
+    other["a"], other["b"] = 0, 0
+    assert one.tobytes() != other.tobytes()
+    assert fingerprint(one) == fingerprint(other)
+    other["b"][1] = 5e-324
+    assert fingerprint(one) != fingerprint(other)
 
 
 def assert_refused(model, other, X):
