@@ -104,10 +104,24 @@ def distances_of(model):
     return logits
 
 
+def choices_of(model):
+    """Tokens times patches of an image."""
+    if not hasattr(model, "certify"):
+        return 1
+    vocabulary = model["vocab"]
+    height, width, channels = vocabulary.image_shape_
+    ph, pw = vocabulary.patch_size_
+    groups = channels if vocabulary.per_channel_ else 1
+    return -(-height // ph) * -(-width // pw) * groups * vocabulary.vocabulary_.shape[-2]
+
+
 def attacked(model, X, y, attack, eps, **options):
     """Success and norms of an attack, judged by the model."""
     if has_network(model) or attack == "square" or "source" in options:
-        found = run_attack(model, X, y, attack, eps=eps, **options)
+        most = int(5e7 // choices_of(model))  # images at once, for the memory
+        found = run_attack(
+            model, X, y, attack, eps=eps, batch_size=max(1, min(500, most)), **options
+        )
         return found.success, found.norms
     images, labels = torch.from_numpy(X).permute(0, 3, 1, 2), torch.from_numpy(y.astype(np.int64))
     generator = torch.Generator().manual_seed(0)
@@ -181,6 +195,7 @@ def main():
     parser.add_argument("--dataset", default="mnist", choices=[*HELD_OUT])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, default=1000, help="attacked by the whole suite")
+    parser.add_argument("--one-step", type=int, default=5000, help="images of SSPGD")
     parser.add_argument("--smoothed", type=int, default=200, help="images that are smoothed")
     parser.add_argument("--copies", type=int, default=1000)
     parser.add_argument("--noise", action="store_true", help="also a network trained on noise")
@@ -188,7 +203,7 @@ def main():
     options = parser.parse_args()
     if options.quick:
         options.dataset, options.seeds, options.images = "digits", 1, 30
-        options.smoothed, options.copies = 10, 100
+        options.one_step, options.smoothed, options.copies = 150, 10, 100
     dataset, eps, sigma = options.dataset, EPS[options.dataset], SIGMA[options.dataset]
     data = lru_cache(1)(lambda: standardised(dataset))
 
@@ -198,7 +213,7 @@ def main():
         if what == "fit":
             return {"fit_seconds": seconds, **clean(model, data())}
         if what == "sspgd":
-            return one_step(model, X[: 5 * most], y[: 5 * most], eps)
+            return one_step(model, X[: options.one_step], y[: options.one_step], eps)
         if what == "attacks":
             undefended, _ = fitted(dataset, "undefended", seed, data())
             return worst(model, undefended, X[:most], y[:most], eps)

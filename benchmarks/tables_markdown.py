@@ -278,18 +278,19 @@ def poster(result):
         for row in result["rows"].values()
         if "attacks" in row
     )
-    seeds = settings["seeds"]
+    seeds, one_step = settings["seeds"], settings.get("one_step", 5 * settings["images"])
     lines += [
         "",
         f"{settings['dataset']}, test set, standardised pixels, "
         + ("one seed" if seeds == 1 else f"mean ± standard deviation over {seeds} seeds")
         + f"; SSPGD (the lower of straight-through and soft gradient) and all attacks at L2 "
-        f"{result['eps']:g}, on {5 * settings['images']:,} and {settings['images']:,} images; "
+        f"{result['eps']:g}, on {one_step:,} and {settings['images']:,} images; "
         f"smoothing at sigma {result['sigma']:g} on {settings['smoothed']} images, "
         f"{settings['copies']:,} copies, of models not trained on noise unless their name says so. "
         f"Successes below the certified radius: {below}. `python benchmarks/poster_tables.py "
-        f"--dataset {settings['dataset']} --seeds {seeds} --images {settings['images']} --smoothed "
-        f"{settings['smoothed']}`, {machine['processor']}, torch {machine['torch']}.",
+        f"--dataset {settings['dataset']} --seeds {seeds} --images {settings['images']} --one-step "
+        f"{one_step} --smoothed {settings['smoothed']}`, {machine['processor']}, "
+        f"torch {machine['torch']}.",
     ]
     return lines
 

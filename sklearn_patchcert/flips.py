@@ -96,9 +96,10 @@ def cell_costs(patches, tokens, *, weights=None, limit=np.inf, exact=True, sweep
         block = patches[:, p].astype(np.float64)
         squares = np.square(block[:, None] - tokens).sum(-1)
         own = squares.argmin(1)
-        between = np.linalg.norm((tokens[:, None] - tokens) * weights[p], axis=-1)
+        owners, owner = np.unique(own, return_inverse=True)
+        between = np.linalg.norm((tokens[owners, None] - tokens) * weights[p], axis=-1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            walls = (squares - squares.min(1, keepdims=True)) / (2 * between[own])
+            walls = (squares - squares.min(1, keepdims=True)) / (2 * between[owner])
         walls[np.arange(n), own] = 0
         costs[:, p] = np.where(walls <= limit, walls, np.inf)
     if exact:

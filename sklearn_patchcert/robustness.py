@@ -13,8 +13,8 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from sklearn_patchcert import attacks, flips, surrogates
-from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_to_images
+from sklearn_patchcert import attacks
+from sklearn_patchcert.token_attack import Tokens, flipped
 from sklearn_patchcert.torch_modules import as_torch_module
 
 ATTACKS: dict[str, Callable] = {
@@ -28,7 +28,6 @@ ATTACKS: dict[str, Callable] = {
 """By name; "flips" is one more, for pipelines with a vocabulary."""
 
 _BLACK_BOX = ("noise", "square")
-_ROUNDS = 8
 _SHRUNK = 1 - 1e-6  # so that rounding to float32 leaves a perturbation within its norm
 
 
@@ -169,135 +168,13 @@ def _image_shape(estimator, X):
     return (*X.shape[1:], 1, 1)[:3] if X.ndim < 4 else X.shape[1:]
 
 
-class _Tokens:
-    """The tokens of a pipeline, position by position, as :mod:`flips` wants them."""
-
-    def __init__(self, estimator, images):
-        self.module = as_torch_module(estimator)
-        if self.module.vocabulary is None:
-            raise TypeError('The attack "flips" needs a pipeline with a vocabulary.')
-        self.shape = images.shape[1:]
-        module, size = self.module, self.module.patch_size
-        scale = np.broadcast_to(
-            module.scale.permute(1, 2, 0).numpy() if module.scale.ndim else module.scale.numpy(),
-            self.shape,
-        )
-        shift = module.shift.permute(1, 2, 0) if module.shift.ndim else module.shift
-        self.sign, per_channel = np.sign(scale), module.per_channel
-        self.images = (images * scale + shift.numpy()).astype(np.float32)
-        self.grid_patches = images_to_patches(self.images, size, per_channel=per_channel)
-        self.grid = self.grid_patches.shape[1:4]
-        self.patches = self.grid_patches.reshape(len(images), -1, self.grid_patches.shape[-1])
-        weights = patch_weights(scale, self.shape, size, per_channel=per_channel)
-        self.weights = weights.reshape(-1, weights.shape[-1])
-        own = module.vocabulary.ndim == 3
-        vocabularies = module.vocabulary if own else module.vocabulary[None]
-        group = np.arange(len(self.weights)) % self.grid[2] if own else np.zeros(len(self.weights))
-        self.parts = [(np.flatnonzero(group == g), v) for g, v in enumerate(vocabularies)]
-        self.tokens = torch.tensor(np.stack([vocabularies[int(g)] for g in group])).float()
-
-    def per_part(self, function, width, dtype=float):
-        out = np.zeros((*self.patches.shape[:2], width), dtype=dtype)
-        for at, vocabulary in self.parts:
-            out[:, at] = function(at, vocabulary)
-        return out
-
-    def costs(self, limit, exact):
-        return self.per_part(
-            lambda at, v: flips.cell_costs(
-                self.patches[:, at], v, weights=self.weights[at], limit=limit, exact=exact
-            ),
-            self.tokens.shape[1],
-        )
-
-    def norms(self, rows, ids):
-        """L2 norms (m, positions) of the steps of some images into the cells of the ids."""
-        out = np.zeros(ids.shape)
-        own = (
-            self.module.ids(torch.from_numpy(self.images[rows]).permute(0, 3, 1, 2))
-            .reshape(len(rows), -1)
-            .numpy()
-        )
-        for at, vocabulary in self.parts:
-            found = np.argwhere(ids[:, at] != own[:, at])
-            row, position = found[:, 0], at[found[:, 1]]
-            if len(found):
-                steps, _ = flips.steps_into_cells(
-                    self.patches[rows[row], position], vocabulary, ids[row, position],
-                    weights=self.weights[position],
-                )  # fmt: skip
-                out[row, position] = np.linalg.norm(steps, axis=1)
-        return out
-
-    def priced(self, costs, ids):
-        """The costs, with those of some ids as they really are; none is beyond reach for them."""
-        rows, position = np.arange(len(ids)), np.arange(ids.shape[1])
-        norms = self.norms(rows, ids)
-        costs = costs.copy()
-        costs[rows[:, None], position, ids] = norms
-        return costs
-
-    def moved(self, images, ids):
-        """Images in the user's units whose tokens are the ids."""
-        steps = self.per_part(
-            lambda at, v: flips.realised(
-                self.patches[:, at], v, ids[:, at], weights=self.weights[at]
-            ),
-            self.patches.shape[-1],
-        )
-        blocks = steps.reshape(self.grid_patches.shape)
-        size, per_channel = self.module.patch_size, self.module.per_channel
-        moves = patches_to_images(blocks, self.shape, size, per_channel=per_channel)
-        return (images.astype(np.float64) + moves * self.sign).astype(np.float32)
-
-    def decode(self, patches):
-        blocks = patches.reshape(len(patches), *self.grid, -1)
-        return surrogates.join(blocks, self.module.patch_size, self.shape[:2])
-
-
-def _flip(estimator, images, labels, *, eps, exact=None, after=None, seed=0, **options):
+def _flip(estimator, images, labels, *, eps, after=None, seed=0, **options):
     """Adversarial images by the search over tokens, after another attack where one is named."""
-    tokens = _Tokens(estimator, images)
-    exact = tokens.tokens.shape[1] <= 64 if exact is None else exact
-    costs, network = tokens.costs(eps, exact), tokens.module.network
-    y, own = torch.from_numpy(labels), costs.argmin(-1)
-    begin = own
+    tokens, far = Tokens(estimator, images), None
     if after is not None:
         generator = torch.Generator().manual_seed(seed)
         far = _in_torch(ATTACKS[after], tokens.module, images, labels, eps=eps, generator=generator)
-        begin = _ids_of(tokens, far)
-        costs = tokens.priced(costs, begin)
-    ids = own.copy()
-    rows = np.arange(len(images))
-    for _ in range(_ROUNDS):
-        if not len(rows):
-            break
-        tried, found = flips.search(
-            network, tokens.decode, begin[rows], costs[rows], y[rows], eps=eps * (1 - 1e-4),
-            tokens=tokens.tokens, **options,
-        )  # fmt: skip
-        rows, tried = rows[found], tried[found]
-        if not len(rows):
-            break
-        tried = flips.undo(
-            network, tokens.decode, tried, own[rows], costs[rows], y[rows], tokens.tokens
-        )
-        ids[rows] = tried
-        # What the flips really cost, where that was only bounded; too dear ones are looked at anew.
-        norms = tokens.norms(rows, tried)
-        position = np.arange(tried.shape[1])
-        known = costs[rows[:, None], position, tried]
-        costs[rows[:, None], position, tried] = np.maximum(known, norms)
-        rows = rows[np.linalg.norm(norms, axis=1) > eps * (1 - 1e-4)]
-    ids[rows] = own[rows]
-    return tokens.moved(images, ids)
-
-
-def _ids_of(tokens, images):
-    found = tokens.module.ids(
-        torch.from_numpy(images).permute(0, 3, 1, 2) * tokens.module.scale + tokens.module.shift
-    )
-    return found.reshape(len(images), -1).numpy()
+    return flipped(tokens, images, labels, far, eps=eps, **options)
 
 
 def reproject(estimator, X, adversarial):
@@ -336,8 +213,8 @@ def reproject(estimator, X, adversarial):
     X, adversarial = np.asarray(X), np.asarray(adversarial)
     shape = _image_shape(estimator, X)
     images, far = (a.reshape(-1, *shape).astype(np.float32) for a in (X, adversarial))
-    tokens = _Tokens(estimator, images)
-    return tokens.moved(images, _ids_of(tokens, far)).reshape(X.shape)
+    tokens = Tokens(estimator, images)
+    return tokens.moved(images, tokens.ids_of(far)).reshape(X.shape)
 
 
 def worst_case(

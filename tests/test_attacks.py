@@ -13,6 +13,7 @@ from sklearn_patchcert import (
     PatchVocabulary,
     attacks,
     flips,
+    token_attack,
     voronoi,
 )
 from sklearn_patchcert.reports import robustness_report
@@ -166,6 +167,17 @@ def test_flips_are_stronger_than_gradients(discrete, held):
     found = worst_case(discrete, X, y, SUITE, eps=4.0)
     counts = {name: success.sum() for name, success in found.success.items()}
     assert counts["flips"] >= max(counts.values())
+
+
+@pytest.mark.parametrize("after", [None, "apgd-ce"])
+def test_flips_among_the_tokens_that_can_be_paid_for(discrete, held, monkeypatch, after):
+    X, y = (part[:40] for part in held)
+    found = run_attack(discrete, X, y, "flips", eps=3.0, after=after)
+    monkeypatch.setattr(token_attack, "_MANY", 0)  # image by image, as with many tokens
+    again = run_attack(discrete, X, y, "flips", eps=3.0, after=after)
+    assert found.success.any()
+    assert (found.success == again.success).mean() >= 0.9  # but for ties
+    assert again.norms.max() <= 3.0
 
 
 def test_flips_spend_what_another_attack_left(discrete, held):

@@ -38,6 +38,7 @@ PUBLIC = {  # modules whose functions and classes are for users
 }
 INSIDE = {  # all others: what is public in them is exported by the package
     "fingerprints",
+    "token_attack",
     "values",
     "stores",
     "persistence",
