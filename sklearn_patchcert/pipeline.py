@@ -245,10 +245,10 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
             tokens instead of single walls: slower, larger radii.  L2 only, and without scaling
             steps.
         previous : Bunch or None, default=None
-            What this method returned for the same X, norm and cells and the same fitted pipeline:
-            its work is not done again.  Every step must be one that can be pickled, with the same
-            parameters, and that predictions leave as it is; their code counts by its name.
-            Stickers begin anew.
+            What this method returned for the same X, norm and cells and the same fitted pipeline,
+            or one that joblib or pickle made of it: its work is not done again.  Every step must
+            be one that can be pickled, with the same parameters, and that predictions leave as it
+            is; their code counts by its name.  Stickers begin anew.
         method : {"enumeration", "additive"}, default="enumeration"
             "additive", for L2 and additive networks, bounds all configurations at once, in
             milliseconds and without a limit; what it finds is never exact.

@@ -198,6 +198,7 @@ def answers(model, X):
         found |= {norm: model.certify(X, norm) for norm in ("l2", "linf", "l1")}
     if hasattr(model, "certify_prediction") and not hasattr(X, "columns"):
         found |= model.certify_prediction(X[:3], max_configurations=200)
+        found.pop("key", None)  # also of what predictions do not need
     if isinstance(model, PatchVocabulary) and hasattr(model, "n_features_in_"):
         found["names"] = model.get_feature_names_out()
     return found
