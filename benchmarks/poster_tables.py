@@ -1,6 +1,7 @@
 """Both tables of the poster, reproduced for one data set, and what the poster does not show.
 
-    python benchmarks/poster_tables.py --dataset mnist|fashion_mnist|cifar10 [--seeds 3] [--quick]
+    python benchmarks/poster_tables.py --dataset mnist|fashion_mnist|cifar10 [--seeds 3]
+                                       [--images 1000] [--one-step 5000] [--quick]
 
 Shows, for an undefended network, a learned vocabulary, a denoised one and the vocabulary that we
 like best: accuracy, mean radius of a patch (L2), its sum over an image (a slack statistic, not a
@@ -104,24 +105,15 @@ def distances_of(model):
     return logits
 
 
-def choices_of(model):
-    """Tokens times patches of an image."""
-    if not hasattr(model, "certify"):
-        return 1
-    vocabulary = model["vocab"]
-    height, width, channels = vocabulary.image_shape_
-    ph, pw = vocabulary.patch_size_
-    groups = channels if vocabulary.per_channel_ else 1
-    return -(-height // ph) * -(-width // pw) * groups * vocabulary.vocabulary_.shape[-2]
-
-
 def attacked(model, X, y, attack, eps, **options):
     """Success and norms of an attack, judged by the model."""
     if has_network(model) or attack == "square" or "source" in options:
-        most = int(5e7 // choices_of(model))  # images at once, for the memory
-        found = run_attack(
-            model, X, y, attack, eps=eps, batch_size=max(1, min(500, most)), **options
-        )
+        choices = 1
+        if hasattr(model, "certify"):
+            tokens = model["vocab"]
+            choices = tokens.tokenize(X[:1]).size * tokens.vocabulary_.shape[-2]
+        batch_size = max(1, min(500, 50_000_000 // choices))  # for the memory
+        found = run_attack(model, X, y, attack, eps=eps, batch_size=batch_size, **options)
         return found.success, found.norms
     images, labels = torch.from_numpy(X).permute(0, 3, 1, 2), torch.from_numpy(y.astype(np.int64))
     generator = torch.Generator().manual_seed(0)

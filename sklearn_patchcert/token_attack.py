@@ -10,7 +10,7 @@ from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_
 from sklearn_patchcert.torch_modules import as_torch_module
 
 _ROUNDS = 8
-_MANY = 512  # tokens, of which an attacker can pay for a few in each place
+_MANY = 2048  # tokens, of which an attacker can pay for a few in each place
 
 
 class Tokens:
