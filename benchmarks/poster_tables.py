@@ -2,6 +2,7 @@
 
     python benchmarks/poster_tables.py --dataset mnist|fashion_mnist|cifar10 [--seeds 3]
                                        [--images 1000] [--one-step 5000] [--quick]
+                                       [--models NAME ...]
 
 Shows, for an undefended network, a learned vocabulary, a denoised one and the vocabulary that we
 like best: accuracy, mean radius of a patch (L2), its sum over an image (a slack statistic, not a
@@ -13,18 +14,20 @@ them, on the first test images.  Units are standardised pixels, L2 over a whole 
 and smoothing.  The models are those of benchmarks/configurations.py, which benchmarks/choices.py
 compares with others on images held out from training; the test set is used once per model.
 
-Every stage is written as it ends, models are kept, and a run that was stopped goes on.  `--quick`
-is a smoke test on scikit-learn's digits.  Result: benchmarks/results/poster_<data set>.json.
+Every stage is written as it ends, models are kept, and a run that was stopped goes on.  `--models`
+measures some rows only and leaves the others as they are.  `--quick` is a smoke test on
+scikit-learn's digits.  Result: benchmarks/results/poster_<data set>.json.
 """
 
 import argparse
+import json
 import time
 from functools import lru_cache
 
 import joblib
 import numpy as np
 import torch
-from common import RESULTS, save, spread, stages
+from common import RESULTS, environment, save, spread, stages
 from configurations import EPS, HELD_OUT, ON_NOISE, POSTER, SIGMA, models, standardised
 from sklearn.frozen import FrozenEstimator
 
@@ -80,6 +83,8 @@ def clean(model, data):
     }
     if hasattr(model, "certify"):
         radii = model.certify(data["test"][0])
+        if radii.ndim == 4:
+            found["radius_by_channel"] = radii.mean((0, 1, 2)).tolist()
         radii = radii.reshape(len(radii), -1)
         found["mean_radius"] = float(radii.mean())
         found["summed_radius"] = float(radii.sum(1).mean())
@@ -191,6 +196,7 @@ def main():
     parser.add_argument("--smoothed", type=int, default=200, help="images that are smoothed")
     parser.add_argument("--copies", type=int, default=1000)
     parser.add_argument("--noise", action="store_true", help="also a network trained on noise")
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="measure these rows only")
     parser.add_argument("--quick", action="store_true", help="a smoke test on digits")
     options = parser.parse_args()
     if options.quick:
@@ -215,6 +221,7 @@ def main():
     names = [
         name for name in models(dataset, 0) if name != ON_NOISE or options.noise or options.quick
     ]
+    names = [name for name in names if name in (options.models or names)]
     print(f"training takes about {estimate(dataset, data()) / 60:.0f} minutes a seed")
     work = []
     for seed in range(options.seeds):
@@ -225,7 +232,7 @@ def main():
             work += [(name, seed, "fit"), (name, seed, "sspgd")]
             work += [(name, seed, what) for what in ("attacks", "smoothing") if seed == 0]
     rows = {name: {} for name in names}
-    more = ("seeds", "noise")  # adds to what there is
+    more = ("seeds", "noise", "models")  # adds to what there is
     settings = {name: value for name, value in vars(options).items() if name not in more}
     for (name, _, what), found in stages(f"poster_{dataset}", settings, work, run):
         if what == "attacks":
@@ -234,7 +241,7 @@ def main():
             rows[name].setdefault(key, []).append(value)
     for name, row in rows.items():
         for key, values in row.items():
-            if key not in ("attacks", "left"):
+            if key not in ("attacks", "left", "radius_by_channel"):
                 row[key] = spread(values)
         cells = [
             row[k]["mean"] if k in row else np.nan
@@ -246,6 +253,11 @@ def main():
     if not options.quick:
         result = {"settings": vars(options), "eps": eps, "sigma": sigma, "rows": rows}
         result["poster"] = POSTER.get(dataset, {})
+        for row in rows.values():
+            row["environment"] = environment()
+        path = RESULTS / f"poster_{dataset}.json"
+        if options.models and path.exists():
+            result["rows"] = {**json.loads(path.read_text())["rows"], **rows}
         save(f"poster_{dataset}", result)
 
 

@@ -278,6 +278,12 @@ def poster(result):
         for row in result["rows"].values()
         if "attacks" in row
     )
+    channels = {
+        name: ", ".join(f"{radius:.2f}" for radius in row["radius_by_channel"][0])
+        for name, row in result["rows"].items()
+        if "radius_by_channel" in row
+    }
+    by_channel = "; ".join(f"{name} {radii}" for name, radii in channels.items())
     seeds, one_step = settings["seeds"], settings.get("one_step", 5 * settings["images"])
     lines += [
         "",
@@ -287,7 +293,9 @@ def poster(result):
         f"{result['eps']:g}, on {one_step:,} and {settings['images']:,} images; "
         f"smoothing at sigma {result['sigma']:g} on {settings['smoothed']} images, "
         f"{settings['copies']:,} copies, of models not trained on noise unless their name says so. "
-        f"Successes below the certified radius: {below}. `python benchmarks/poster_tables.py "
+        f"Successes below the certified radius: {below}. "
+        + (f"Patch radii by channel: {by_channel}. " if by_channel else "")
+        + "`python benchmarks/poster_tables.py "
         f"--dataset {settings['dataset']} --seeds {seeds} --images {settings['images']} --one-step "
         f"{one_step} --smoothed {settings['smoothed']}`, {machine['processor']}, "
         f"torch {machine['torch']}.",

@@ -30,8 +30,9 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     optimizer : type of torch.optim.Optimizer, default=AdamW
     lr : float, default=0.002
         Learning rate at the start of a fit.
-    lr_schedule : {"cosine", None}, default="cosine"
-        Whether it falls along a half cosine to zero within each fit.
+    lr_schedule : {"cosine", "triangle", None}, default="cosine"
+        How it changes within each fit: along a half cosine to zero; rising to `lr` and falling in
+        straight lines, which suits large ones (Smith and Topin, arXiv:1708.07120); or not at all.
     max_epochs : int, default=20
     batch_size : int, default=128
     image_shape : tuple (H, W) or (H, W, C), default=None

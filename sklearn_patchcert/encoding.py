@@ -151,6 +151,12 @@ def _cut(images, patch_size, per_channel, scale):
     return images_to_patches(images, patch_size, per_channel=per_channel), weights[None]
 
 
+def count_own(tokens):
+    """How many tokens (n_tokens, dim) there are before the last is repeated to fill the table."""
+    others = (tokens != tokens[-1]).any(-1).tolist()
+    return len(others) + 1 - others[::-1].index(True) if any(others) else 1
+
+
 def _parts(vocabulary):
     """Pairs of the groups of patches and the tokens (n_tokens, dim) that serve them."""
     if vocabulary.ndim == 2:

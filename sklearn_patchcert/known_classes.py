@@ -15,6 +15,7 @@ from sklearn_patchcert import networks
 from sklearn_patchcert.classifier import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.committee import CertifiedCommittee
 from sklearn_patchcert.denoising import denoise
+from sklearn_patchcert.fast_networks import WhiteningConvNet
 from sklearn_patchcert.fitted_checks import (
     are_classes,
     are_texts,
@@ -110,8 +111,11 @@ _NET_OPTIONS: dict[str, Any] = {
     "check": checks.check_network,
     "choices": {
         "module": {
-            name: getattr(networks, name)
-            for name in ("PatchConvNet", "PatchResNet", "ImageResNet", "AdditivePatchNet")
+            **{
+                name: getattr(networks, name)
+                for name in ("PatchConvNet", "PatchResNet", "ImageResNet", "AdditivePatchNet")
+            },
+            "WhiteningConvNet": WhiteningConvNet,
         },
         "criterion": {
             name: getattr(torch.nn, name)

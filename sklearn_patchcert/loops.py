@@ -40,8 +40,11 @@ class BatchIterator:
             yield torch.from_numpy(X), torch.as_tensor(y)
 
 
-class CosineDecay(Callback):
-    """Let the learning rate fall along a half cosine within each call of fit or partial_fit."""
+SCHEDULES = ("cosine", "triangle", None)
+
+
+class Schedule(Callback):
+    """Change the learning rate, as `lr_schedule` says, within each call of fit or partial_fit."""
 
     def on_train_begin(self, net, **kwargs):
         self.epoch_ = -1
@@ -62,8 +65,15 @@ class CosineDecay(Callback):
             return
         done = min(1.0, (self.epoch_ + self.step_ / self.steps_) / net.max_epochs)
         for group in net.optimizer_.param_groups:
-            group["lr"] = group["initial_lr"] * (0.5 + 0.5 * math.cos(math.pi * done))
+            group["lr"] = group["initial_lr"] * _height(net.lr_schedule, done)
         self.step_ += 1
+
+
+def _height(schedule, done):
+    """Part of the learning rate at a point of the training, in [0, 1]."""
+    if schedule == "cosine":
+        return 0.5 + 0.5 * math.cos(math.pi * done)
+    return min(0.2 + 0.8 * done / 0.23, 1 - 0.93 * (done - 0.23) / 0.77)
 
 
 class EpochBar(ProgressBar):

@@ -8,6 +8,7 @@ import torch
 
 from sklearn_patchcert._validation import check_device, isolated_seed
 from sklearn_patchcert.disturbance import check_options
+from sklearn_patchcert.loops import SCHEDULES
 
 _PLAIN = (type(None), bool, int, float, tuple)
 
@@ -89,7 +90,7 @@ def check_net(net):
         raise ValueError("warm_start or autocast is unknown")
     if type(net.lr) not in (int, float) or not net.lr >= 0:
         raise ValueError(f"lr must be a positive number, got {net.lr!r:.40}")
-    if net.predict_nonlinearity not in ("auto", None) or net.lr_schedule not in ("cosine", None):
+    if net.predict_nonlinearity not in ("auto", None) or net.lr_schedule not in SCHEDULES:
         raise ValueError("predict_nonlinearity or lr_schedule is unknown")
     known = inspect.signature(net.module).parameters
     strange = [name for name in net.get_params_for("module") if name not in known]

@@ -24,7 +24,7 @@ from sklearn_patchcert._validation import (
     random_seed,
 )
 from sklearn_patchcert.disturbance import Disturbance, check_options
-from sklearn_patchcert.loops import BatchIterator, CosineDecay, EpochBar
+from sklearn_patchcert.loops import SCHEDULES, BatchIterator, EpochBar, Schedule
 from sklearn_patchcert.networks import PatchConvNet
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class PatchNet(VersionedState, _Base):
             ("epoch_timer", EpochTimer()),
             ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
             ("valid_loss", PassthroughScoring(name="valid_loss")),
-            ("lr_decay", CosineDecay()),
+            ("lr_schedule", Schedule()),
             ("progress_bar", EpochBar()),
             ("print_log", PrintLog()),
         ]
@@ -261,8 +261,8 @@ class PatchNet(VersionedState, _Base):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        if self.lr_schedule not in ("cosine", None):
-            raise ValueError(f"lr_schedule must be 'cosine' or None, got {self.lr_schedule!r}.")
+        if self.lr_schedule not in SCHEDULES:
+            raise ValueError(f"lr_schedule must be one of {SCHEDULES}, got {self.lr_schedule!r}.")
         device = check_device(self.device)
         check_autocast(self.autocast, device)
         images = check_images(self, X, reset=start, image_shape=self.image_shape)

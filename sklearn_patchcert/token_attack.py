@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sklearn_patchcert import flips, surrogates
+from sklearn_patchcert import encoding, flips, surrogates
 from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_to_images
 from sklearn_patchcert.torch_modules import as_torch_module
 
@@ -47,12 +47,15 @@ class Tokens:
         return out
 
     def costs(self, limit, exact):
-        return self.per_part(
-            lambda at, v: flips.cell_costs(
-                self.patches[:, at], v, weights=self.weights[at], limit=limit, exact=exact
-            ),
-            self.tokens.shape[1],
-        )
+        def of_part(at, vocabulary):
+            own = vocabulary[: encoding.count_own(vocabulary)]
+            found = flips.cell_costs(
+                self.patches[:, at], own, weights=self.weights[at], limit=limit, exact=exact
+            )
+            more = len(vocabulary) - len(own)  # copies, which would crowd out other flips
+            return np.pad(found, ((0, 0), (0, 0), (0, more)), constant_values=np.inf)
+
+        return self.per_part(of_part, self.tokens.shape[1])
 
     def norms(self, rows, ids):
         """L2 norms (m, positions) of the steps of some images into the cells of the ids."""

@@ -63,7 +63,9 @@ class TokenCosts:
                 n_walls=_WALLS,
             )
         if self.norm == "l0":  # one value is enough for any token but the own
-            return (np.arange(costs.shape[-1]) != self.own[..., None]).astype(np.float64)
+            costs = (np.arange(costs.shape[-1]) != self.own[..., None]).astype(np.float64)
+        for at, tokens in self.parts:
+            costs[:, at, encoding.count_own(tokens) :] = np.inf  # copies, which no patch gets
         return costs
 
     def cell(self, row, ids):

@@ -154,5 +154,6 @@ class TokenisedNetwork(nn.Module):
         return soft + (hard - soft).detach()
 
     def _mixture(self, patches, tokens):
+        tokens = tokens[: encoding.count_own(tokens)]
         squares = surrogates.squared_distances(patches, tokens)
         return surrogates.soft_assignment(squares, self.temperature) @ tokens

@@ -60,8 +60,9 @@ class PatchVocabulary(PatchTokenizer):
 
     Parameters
     ----------
-    n_tokens : int, default=64
-        Size of the vocabulary, per channel where `per_channel=True`.
+    n_tokens : int or sequence of int, default=64
+        Size of the vocabulary, per channel where `per_channel=True`, which takes a size for each
+        channel, too.
     patch_size : int or tuple of (int, int), default=4
         Height and width of a patch.  Larger patches than the image are clipped to it; an image
         that is no multiple of the patch is padded with zeros at the bottom and at the right, and
@@ -177,7 +178,7 @@ class PatchVocabulary(PatchTokenizer):
     """
 
     _parameter_constraints: dict = {
-        "n_tokens": [Interval(Integral, 1, None, closed="left")],
+        "n_tokens": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "patch_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "image_shape": [None, tuple, list],
         "per_channel": ["boolean", StrOptions({"shared"})],
@@ -316,16 +317,22 @@ class PatchVocabulary(PatchTokenizer):
             images = self._denoised(images)
         patches = images_to_patches(images, self.patch_size_, per_channel=bool(self.per_channel_))
         parts = encoding.split_channels(patches, self.per_channel_ is True)
+        sizes = _sizes(self.n_tokens, self.per_channel_, len(parts))
         grid = *patches.shape[1:3], 1 if self.per_channel_ is True else patches.shape[3]
         options = {name: getattr(self, name) for name in _OF_TRAINING}
 
         def fitted(index, part):
+            tokens = counts = None
+            if not start:
+                tokens = self._own(self.vocabulary_)[index]
+                tokens = tokens[: encoding.count_own(tokens)]
+                counts = self._own(self.token_counts_)[index][: len(tokens)]
             return fit_tokens(
                 part,
-                self.n_tokens,
+                sizes[index],
                 self.strategy,
-                tokens=None if start else self._own(self.vocabulary_)[index],
-                counts=None if start else self._own(self.token_counts_)[index],
+                tokens=tokens,
+                counts=counts,
                 min_distance=self.min_token_distance,
                 labels=labels,
                 max_iter=self.max_iter if start else 1,
@@ -342,11 +349,11 @@ class PatchVocabulary(PatchTokenizer):
         with alone:
             found = [fitted(index, part) for index, part in enumerate(parts)]
         tokens, counts, histories = zip(*found, strict=True)
-        fewest = min(map(len, tokens))
-        if fewest < self.n_tokens and self.strategy != "denoised":
+        fewer = [len(t) for t, size in zip(tokens, sizes, strict=True) if len(t) < size]
+        if fewer and self.strategy != "denoised":
             warnings.warn(
-                f"X has only {fewest} distinct patches, fewer than n_tokens={self.n_tokens}: so "
-                "many tokens are all that there are.",
+                f"X has only {min(fewer)} distinct patches, fewer than n_tokens={self.n_tokens}: "
+                "so many tokens are all that there are.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
@@ -382,6 +389,20 @@ class PatchVocabulary(PatchTokenizer):
             shares = counts / counts.sum(-1, keepdims=True)
         found = np.exp(entr(shares).sum(-1))
         return found if found.ndim else float(found)
+
+
+def _sizes(n_tokens, per_channel, n_parts):
+    """Numbers of tokens of the vocabularies."""
+    if isinstance(n_tokens, Integral):
+        return [n_tokens] * n_parts
+    whole = all(isinstance(size, Integral) and size >= 1 for size in n_tokens)
+    if per_channel is not True or len(n_tokens) != n_parts or not whole:
+        raise ValueError(
+            "n_tokens must be a positive number or, with per_channel=True, one for each channel; "
+            f"got {n_tokens!r} with {per_channel=}."
+            + (f"  X has {n_parts} channel(s)." if per_channel is True else "")
+        )
+    return list(n_tokens)
 
 
 def _labels(X, y):

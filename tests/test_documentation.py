@@ -18,6 +18,7 @@ PUBLIC = {  # modules whose functions and classes are for users
     "attacks",
     "datasets",
     "denoising",
+    "fast_networks",
     "flip_training",
     "flips",
     "losses",

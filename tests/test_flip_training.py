@@ -17,6 +17,7 @@ from sklearn_patchcert import (
     PatchVocabulary,
     prediction,
 )
+from sklearn_patchcert.fast_networks import WhiteningConvNet
 from sklearn_patchcert.flip_training import random_affine, random_crop, training_images
 from sklearn_patchcert.networks import ImageResNet, PatchResNet
 from sklearn_patchcert.patches import images_to_patches
@@ -264,11 +265,29 @@ def test_routing_that_hides_the_images_is_refused():
         model.fit(X, y)
 
 
+@pytest.mark.parametrize("network", [ImageResNet, WhiteningConvNet])
 @pytest.mark.parametrize("mirror", [False, True])
-@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 7, 3), (28, 28, 1)])
-def test_the_residual_network_on_pixels_takes_any_image(shape, mirror):
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 9, 2), (5, 7, 3), (28, 28, 1), (3, 65, 4)])
+def test_the_networks_on_pixels_take_any_image(network, shape, mirror):
     channels = [0.0] * shape[2], [1.0] * shape[2]
-    net = ImageResNet(shape, 3, *channels, width=2, mirror=mirror).eval()
+    net = network(shape, 3, *channels, width=2, mirror=mirror).eval()
     images = torch.randn(4, shape[2], *shape[:2])
     assert net(images).shape == (4, 3)
     assert torch.allclose(net(images), net(images.flip(3)), atol=1e-5) == (mirror or shape[1] == 1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_first_layer_makes_white_noise_of_smooth_images(channels):
+    net = WhiteningConvNet((32, 32, channels), 2, [0.0] * channels, [1.0] * channels)
+    filters = net.filters.flatten(1)
+    torch.testing.assert_close(filters @ filters.T, torch.eye(len(filters)), atol=1e-5, rtol=0)
+    noise = torch.randn(64, channels + 1, 40, 40, generator=torch.Generator().manual_seed(0))
+    smooth = 100 * torch.nn.functional.avg_pool2d(noise, 9, 1)
+    images = smooth[:, :1] + 0.2 * smooth[:, 1:]  # channels that are nearly the same
+    seen = torch.nn.functional.conv2d(images, net.filters)
+    white = net.whiten(seen).transpose(0, 1).flatten(1)
+    before = torch.linalg.eigvalsh(images.transpose(0, 1).flatten(1).cov().reshape(channels, -1))
+    after = torch.linalg.eigvalsh(white.cov())
+    torch.testing.assert_close(white.var(1), torch.ones(4 * channels), atol=2e-2, rtol=0)
+    assert after.max() / after.min() < 5
+    assert channels == 1 or before.max() / before.min() > 10

@@ -18,6 +18,7 @@ ROOMS = {  # module: what it may import of ours
     "surrogates": set(),
     "losses": {"surrogates"},
     "networks": set(),
+    "fast_networks": {"networks"},
     "_validation": {"_version", "patches"},
     "kmeans": {"voronoi"},
     "exemplars": {"kmeans", "voronoi"},
@@ -65,16 +66,17 @@ ROOMS = {  # module: what it may import of ours
     "smoothed": {"_validation", "parallel", "smoothing"},
     "attacks": set(),
     "flips": {"attacks", "engines", "voronoi"},
-    "token_attack": {"flips", "patches", "surrogates", "torch_modules"},
+    "token_attack": {"encoding", "flips", "patches", "surrogates", "torch_modules"},
     "robustness": {"attacks", "token_attack", "torch_modules"},
     "archive": set(),
     "values": set(),
-    "net_states": {"_validation", "disturbance"},
+    "net_states": {"_validation", "disturbance", "loops"},
     "fitted_checks": {"classifier", "networks", "patches", "tokenizer", "vocabulary"},
     "known_classes": {
         "classifier",
         "committee",
         "denoising",
+        "fast_networks",
         "fitted_checks",
         "flip_training",
         "net_states",
@@ -113,9 +115,10 @@ ENGINES = {  # the same for sklearn_patchcert.engines, which knows nothing outsi
     "walk": {"dense", "measure", "small", "tree"},
 }
 TORCH_LAYER = {
-    "patches", "voronoi", "surrogates", "losses", "networks", "kmeans", "exemplars", "denoising",
-    "prototypes", "training", "encoding", "smoothing", "attacks", "flips", "flip_training",
-    "tokenised", "prediction", "stickers", "token_costs", "voting", "additive", "archive", "values",
+    "patches", "voronoi", "surrogates", "losses", "networks", "fast_networks", "kmeans",
+    "exemplars", "denoising", "prototypes", "training", "encoding", "smoothing", "attacks", "flips",
+    "flip_training", "tokenised", "prediction", "stickers", "token_costs", "voting", "additive",
+    "archive", "values",
 }  # fmt: skip
 
 

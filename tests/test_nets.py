@@ -373,6 +373,21 @@ def test_the_learning_rate_falls_along_half_a_cosine(few, split):
     np.testing.assert_array_equal(np.ravel(net.history_[:, "batches", :, "rate"]), 0.01)
 
 
+def test_a_triangle_of_learning_rates_in_all_groups_of_parameters(few):
+    X, y = (part[:100] for part in few)
+    options = {"max_epochs": 5, "batch_size": 5, "lr": 0.01, "callbacks": [Rates()]}
+    groups = [("*bias", {"lr": 0.02})]
+    net = make(lr_schedule="triangle", optimizer__param_groups=groups, **options).fit(X, y)
+    rates = np.ravel(net.history_[:, "batches", :, "rate"]) / 0.02
+    top = rates.argmax()
+    assert top == 23
+    np.testing.assert_allclose(rates[[0, 23]], [0.2, 1.0])
+    assert 0.07 < rates[-1] < 0.09
+    np.testing.assert_allclose(np.diff(rates[: top + 1], 2), 0, atol=1e-12)
+    np.testing.assert_allclose(np.diff(rates[top:], 2), 0, atol=1e-12)
+    assert [group["lr"] for group in net.optimizer_.param_groups] == [0.02, 0.01]
+
+
 def test_max_epochs_counts_the_passes_of_a_call(few):
     net = make(max_epochs=2).fit(*few)
     assert len(net.history_) == 2

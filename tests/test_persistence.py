@@ -39,6 +39,7 @@ from sklearn_patchcert import (
     save,
 )
 from sklearn_patchcert.denoising import denoise
+from sklearn_patchcert.fast_networks import WhiteningConvNet
 from sklearn_patchcert.flip_training import random_affine, random_crop
 from sklearn_patchcert.networks import AdditivePatchNet, ImageResNet, PatchResNet
 
@@ -133,6 +134,10 @@ CASES = {  # name: (model, how X and y are brought)
             net=network(module=ImageResNet, module__width=2, module__mirror=True, autocast="auto",
                         augment=functools.partial(random_crop, pixels=1, mirror=True)),
         ),
+        None, None,
+    ),
+    "whitening": (
+        classifier(net=network(module=WhiteningConvNet, module__width=2, lr_schedule="triangle")),
         None, None,
     ),
     "additive": (
