@@ -40,6 +40,8 @@ class WhiteningConvNet(nn.Module):
     torch.Size([2, 10])
     """
 
+    filters: torch.Tensor
+
     def __init__(self, image_shape, n_outputs, mean=(0.0,), std=(1.0,), width=64, mirror=False):
         super().__init__()
         _keep_statistics(self, mean, std)
