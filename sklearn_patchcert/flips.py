@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sklearn_patchcert import engines, voronoi
-from sklearn_patchcert.attacks import _gradient, losses_of
+from sklearn_patchcert.perturbations import _gradient, losses_of
 
 _INSIDE = 1e-5  # how far beyond a wall to go, relative to the step
 

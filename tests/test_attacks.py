@@ -13,6 +13,7 @@ from sklearn_patchcert import (
     PatchVocabulary,
     attacks,
     flips,
+    perturbations,
     token_attack,
     voronoi,
 )
@@ -97,14 +98,14 @@ def test_every_attack_stays_within_its_norm_and_bounds(plain, held, name, norm):
 
 def test_normalize_and_project_are_what_they_say():
     g = torch.randn(5, 2, 3, 3)
-    assert torch.allclose(attacks.normalize(g, "l2").flatten(1).norm(dim=1), torch.ones(5))
-    assert (attacks.normalize(g, "linf").abs() == 1).all()
+    assert torch.allclose(perturbations.normalize(g, "l2").flatten(1).norm(dim=1), torch.ones(5))
+    assert (perturbations.normalize(g, "linf").abs() == 1).all()
     for norm, order in (("l2", 2), ("linf", torch.inf)):
-        inside = attacks.project(g, 0.5, norm)
+        inside = perturbations.project(g, 0.5, norm)
         sizes = inside.flatten(1).norm(order, dim=1)
         assert (sizes <= 0.5 + 1e-6).all()
-        assert torch.equal(attacks.project(1e-3 * g, 0.5, norm), 1e-3 * g)
-        start = attacks.random_start(g, 0.5, norm, torch.Generator().manual_seed(0))
+        assert torch.equal(perturbations.project(1e-3 * g, 0.5, norm), 1e-3 * g)
+        start = perturbations.random_start(g, 0.5, norm, torch.Generator().manual_seed(0))
         assert (start.flatten(1).norm(order, dim=1) <= 0.5 + 1e-6).all()
 
 

@@ -26,6 +26,7 @@ PUBLIC = {  # modules whose functions and classes are for users
     "networks",
     "outofcore",
     "patches",
+    "perturbations",
     "prediction",
     "reports",
     "robustness",

@@ -64,8 +64,9 @@ ROOMS = {  # module: what it may import of ours
     },
     "smoothing": set(),
     "smoothed": {"_validation", "parallel", "smoothing"},
-    "attacks": set(),
-    "flips": {"attacks", "engines", "voronoi"},
+    "perturbations": set(),
+    "attacks": {"perturbations"},
+    "flips": {"engines", "perturbations", "voronoi"},
     "token_attack": {"encoding", "flips", "patches", "surrogates", "torch_modules"},
     "robustness": {"attacks", "token_attack", "torch_modules"},
     "archive": set(),
@@ -117,8 +118,8 @@ ENGINES = {  # the same for sklearn_patchcert.engines, which knows nothing outsi
 TORCH_LAYER = {
     "patches", "voronoi", "surrogates", "losses", "networks", "fast_networks", "kmeans",
     "exemplars", "denoising", "prototypes", "training", "encoding", "smoothing", "attacks", "flips",
-    "flip_training", "tokenised", "prediction", "stickers", "token_costs", "voting", "additive",
-    "archive", "values",
+    "perturbations", "flip_training", "tokenised", "prediction", "stickers", "token_costs",
+    "voting", "additive", "archive", "values",
 }  # fmt: skip
 
 
