@@ -183,7 +183,7 @@ def _stickers(costs, changes, most):
     n, positions = costs.own.shape
     radius, exact, looked = np.zeros(n), np.zeros(n, dtype=bool), np.zeros(n, dtype=np.int64)
     changing = np.empty((n, positions), dtype=np.int64)
-    n_tokens = costs.vocabulary.vocabulary_.shape[-2]
+    n_tokens = [encoding.count_own(tokens) for _, tokens in costs.parts]
     for row, own in enumerate(costs.own.reshape(n, *costs.grid[1:4])):
         radius[row], exact[row], looked[row], changing[row] = stickers.certify_stickers(
             lambda ids, row=row: changes(np.full(len(ids), row), ids),

@@ -6,6 +6,8 @@ side, wherever it lies, and nothing else; so all tokens are tried there.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -42,7 +44,7 @@ def certify_stickers(
         Whether a configuration may have another class than the image.
     own : ndarray of int (rows, cols, groups)
         The tokens of the image.
-    n_tokens : int
+    n_tokens : int or sequence of int (groups,)
     patch_size : tuple (ph, pw)
     max_configurations : int
         How many are looked at; those of a larger window only if all of it can be.
@@ -71,15 +73,16 @@ def certify_stickers(
     (2.0, True)
     """
     rows, cols, groups = own.shape
+    choices = np.broadcast_to(n_tokens, groups).tolist()
     looked, done, side = 0, (0, 0), 1
     while done != (rows, cols):
         size = tuple(map(min, touched(side, patch_size), (rows, cols)))
         if size != done:
-            count = n_tokens ** (size[0] * size[1] * groups)
+            count = math.prod(choices) ** (size[0] * size[1])
             places = (rows - size[0] + 1) * (cols - size[1] + 1)
             if count * places > max_configurations - looked:
                 return float(side), False, looked, own.ravel()
-            for ids in _windows(own, n_tokens, size, done, count, batch_size):
+            for ids in _windows(own, choices, size, done, count, batch_size):
                 bad = np.flatnonzero(changes(ids))
                 if len(bad):
                     return float(side), True, looked + int(bad[0]) + 1, ids[bad[0]]
@@ -89,7 +92,7 @@ def certify_stickers(
     return np.inf, False, looked, own.ravel()
 
 
-def _windows(own, n_tokens, size, done, count, batch_size):
+def _windows(own, choices, size, done, count, batch_size):
     """Configurations that differ from `own` in a window of patches, each once.
 
     Those whose differences fit into the windows that are `done` are left out.
@@ -100,7 +103,7 @@ def _windows(own, n_tokens, size, done, count, batch_size):
             block = own[top : top + size[0], left : left + size[1]]
             for at in range(0, count, batch_size):
                 numbers = np.arange(at, min(at + batch_size, count))
-                digits = np.stack(np.unravel_index(numbers, (n_tokens,) * block.size), axis=1)
+                digits = np.stack(np.unravel_index(numbers, choices * (size[0] * size[1])), axis=1)
                 digits = digits.reshape(-1, *block.shape)
                 other = (digits != block).any(3)
                 keep = other.any((1, 2))

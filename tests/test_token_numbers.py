@@ -121,6 +121,8 @@ def test_certified_predictions_look_at_no_copies(norm):
     found = model.certify_prediction(X, norm=norm, max_configurations=10**4)
     assert found.exact.all()
     assert found.n_configurations.max() <= 3**4 * 2**4
+    sticker = model.certify_prediction(X, norm="sticker", max_configurations=1400)
+    assert (sticker.exact | np.isinf(sticker.radius)).all()  # all has been looked at
     images = rng.normal(X[:, None], 0.1, size=(40, 50, 2, 2, 2))
     if norm != "l0":
         moved = images - X[:, None]
