@@ -1,6 +1,7 @@
 """Candidates for the tables of the poster, compared on images held out from training.
 
     python benchmarks/choices.py --dataset mnist|fashion_mnist|cifar10 [--only NAME ...]
+                                 [--images 45000]
 
 Shows accuracy, mean radius of a patch (L2), its sum over an image (no radius) and what one step of
 projected gradient descent leaves, the lower of the straight-through and the soft gradient, all on
@@ -32,10 +33,9 @@ CANDIDATES = {
         "20 tokens": {"n_tokens": 20},
         "1024 denoised": {**DENOISED, "n_tokens": 1024},
     },
-    "cifar10": {
-        "20 tokens": {"n_tokens": 20},
-        "600 tokens": {"n_tokens": 600, "strategy": "kmeans"},
-        "1024 denoised": {**DENOISED, "n_tokens": 1024},
+    "cifar10": {  # luminance and two differences of colours
+        f"{sizes} tokens": {"n_tokens": sizes, "max_epochs": 3}
+        for sizes in (20, (256, 4, 3), (1024, 4, 3), (2048, 3, 4))
     },
 }
 
@@ -68,14 +68,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="mnist", choices=[*CANDIDATES])
     parser.add_argument("--only", nargs="*", help="names of candidates; others are kept")
+    parser.add_argument("--images", type=int, help="to train on; all by default")
     options = parser.parse_args()
     candidates, data = CANDIDATES[options.dataset], standardised(options.dataset)
+    data["train"] = tuple(part[: options.images] for part in data["train"])
     path = RESULTS / f"choices_{options.dataset}.json"
     rows = json.loads(path.read_text())["rows"] if path.exists() else {}
     for name in options.only or candidates:
         rows[name] = figures(options.dataset, candidates[name], data)
         cells = [rows[name][k] for k in ("accuracy", "mean_radius", "summed_radius", "sspgd")]
         print(f"{name:40}" + "".join(f"{c:9.3f}" for c in cells), flush=True)
+        rows[name]["images"] = len(data["train"][0])
         save(f"choices_{options.dataset}", {"eps": EPS[options.dataset], "rows": rows})
 
 
