@@ -76,7 +76,7 @@ CHOSEN = {
     },
     "cifar10": {
         "learned": {"n_tokens": (2048, 3, 4), "max_epochs": 20},
-        "denoised": {"n_tokens": (15_000, 300, 300), "strategy": "denoised", "max_epochs": 12},
+        "denoised": {"n_tokens": (15_000, 300, 300), "strategy": "denoised", "max_epochs": 6},
     },
 }
 

@@ -35,39 +35,54 @@ from sklearn_patchcert import PatchNetClassifier, SmoothedClassifier
 from sklearn_patchcert.robustness import ATTACKS as ATTACK_FUNCTIONS
 from sklearn_patchcert.robustness import run_attack
 
-SOFT = [{"gradient": "soft", "temperature": t} for t in (0.5, 1.0, 4.0)]
+TEMPERATURES = {"cifar10": (0.05, 0.1, 0.2, 0.5, 1.0)}  # of distances between patches
 ATTACKS = {
     "PGD, 40 steps": ("pgd", {"steps": 40}),
     "Auto-PGD, cross-entropy": ("apgd-ce", {"steps": 40}),
     "Auto-PGD, DLR": ("apgd-dlr", {"steps": 40}),
     "Square, 300 queries": ("square", {"steps": 300}),
-    "Auto-PGD, cross-entropy, soft gradient": ("apgd-ce", {"steps": 40, **SOFT[1]}),
+    "Auto-PGD, cross-entropy, soft gradient": ("apgd-ce", {"steps": 40, "gradient": "soft"}),
     "transfer from the undefended network": ("apgd-ce", {"steps": 40}),
     "search over tokens": ("flips", {}),
 }
 OF_TOKENS = ("soft", "transfer", "tokens")
 
 
-def estimate(dataset, data):
+def soft(dataset):
+    """Options of the soft gradients that one step is tried through."""
+    temperatures = TEMPERATURES.get(dataset, (0.5, 1.0, 4.0))
+    return [{"gradient": "soft", "temperature": t} for t in temperatures]
+
+
+def estimate(dataset, names, data):
     """Seconds that the training of one seed takes, from one step of each network."""
     X, y = data["train"]
     total = 0.0
-    for model in models(dataset, 0).values():
+    for name, model in models(dataset, 0).items():
+        if name not in names or kept_at(dataset, name, 0).exists():
+            continue
         net = model if isinstance(model, PatchNetClassifier) else model[-1]
         if not isinstance(net, PatchNetClassifier):
             continue
         epochs, size = net.max_epochs, min(len(X), 2 * net.batch_size)
-        probe = PatchNetClassifier(net.module, batch_size=net.batch_size, max_epochs=1)
+        probe = PatchNetClassifier(
+            net.module, batch_size=net.batch_size, max_epochs=1, autocast=net.autocast
+        )
         probe.set_params(**{k: v for k, v in net.get_params().items() if k.startswith("module__")})
+        probe.partial_fit(X[:size], y[:size])  # the first steps prepare much
         start = time.perf_counter()
-        probe.fit(X[:size], y[:size])
+        probe.partial_fit(X[:size], y[:size])
         total += (time.perf_counter() - start) * epochs * len(X) / size
     return total
 
 
+def kept_at(dataset, name, seed):
+    return RESULTS / f"poster.{dataset}.{name}.{seed}.partial.joblib"
+
+
 def fitted(dataset, name, seed, data):
     """A model and the seconds of its fit, kept between runs."""
-    path = RESULTS / f"poster.{dataset}.{name}.{seed}.partial.joblib"
+    path = kept_at(dataset, name, seed)
     if not path.exists():
         model = models(dataset, seed)[name]
         start = time.perf_counter()
@@ -130,9 +145,11 @@ def attacked(model, X, y, attack, eps, **options):
     return (model.predict(X) == y) & (model.predict(made) != y) & (norms <= eps), norms
 
 
-def one_step(model, X, y, eps):
+def one_step(model, X, y, eps, dataset):
     """Accuracy that SSPGD leaves, by gradient, and the lowest."""
-    gradients = [{}, *(SOFT if has_network(model) and hasattr(model, "certify") else [])]
+    gradients = [{}]
+    if has_network(model) and hasattr(model, "certify"):
+        gradients += soft(dataset)
     correct, left = model.predict(X) == y, {}
     for options in gradients:
         success, _ = attacked(model, X, y, "sspgd", eps, **options)
@@ -141,7 +158,7 @@ def one_step(model, X, y, eps):
     return {"left": left, "sspgd": min(left.values())}
 
 
-def worst(model, undefended, X, y, eps):
+def worst(model, undefended, X, y, eps, dataset):
     """Accuracy that all attacks together leave, and each."""
     standing, left = model.predict(X) == y, {}
     correct = standing.copy()
@@ -151,6 +168,8 @@ def worst(model, undefended, X, y, eps):
         if of_tokens and not (discrete and (has_network(model) or name.startswith("transfer"))):
             continue
         extra = {"source": undefended} if name.startswith("transfer") else {}
+        if "soft" in name:
+            extra = soft(dataset)[1]
         success, norms = attacked(model, X, y, attack, eps, **options, **extra)
         left[name] = 100 * float((correct & ~success).mean())
         standing &= ~success
@@ -211,10 +230,10 @@ def main():
         if what == "fit":
             return {"fit_seconds": seconds, **clean(model, data())}
         if what == "sspgd":
-            return one_step(model, X[: options.one_step], y[: options.one_step], eps)
+            return one_step(model, X[: options.one_step], y[: options.one_step], eps, dataset)
         if what == "attacks":
             undefended, _ = fitted(dataset, "undefended", seed, data())
-            return worst(model, undefended, X[:most], y[:most], eps)
+            return worst(model, undefended, X[:most], y[:most], eps, dataset)
         some = slice(options.smoothed)
         return smoothing(model, X[some], y[some], sigma, options.copies)
 
@@ -222,7 +241,7 @@ def main():
         name for name in models(dataset, 0) if name != ON_NOISE or options.noise or options.quick
     ]
     names = [name for name in names if name in (options.models or names)]
-    print(f"training takes about {estimate(dataset, data()) / 60:.0f} minutes a seed")
+    print(f"training takes about {estimate(dataset, names, data()) / 60:.0f} minutes a seed")
     work = []
     for seed in range(options.seeds):
         for name in names:
