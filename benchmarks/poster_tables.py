@@ -41,7 +41,7 @@ ATTACKS = {
     "Auto-PGD, cross-entropy": ("apgd-ce", {"steps": 40}),
     "Auto-PGD, DLR": ("apgd-dlr", {"steps": 40}),
     "Square, 300 queries": ("square", {"steps": 300}),
-    "Auto-PGD, cross-entropy, soft gradient": ("apgd-ce", {"steps": 40, "gradient": "soft"}),
+    "Auto-PGD, cross-entropy, soft gradient": ("apgd-ce", {"steps": 40}),
     "transfer from the undefended network": ("apgd-ce", {"steps": 40}),
     "search over tokens": ("flips", {}),
 }
