@@ -49,7 +49,7 @@ OF_TOKENS = ("soft", "transfer", "tokens")
 
 
 def soft(dataset):
-    """Options of the soft gradients that one step is tried through."""
+    """Options of the soft gradients that one step is tried through; Auto-PGD takes the second."""
     temperatures = TEMPERATURES.get(dataset, (0.5, 1.0, 4.0))
     return [{"gradient": "soft", "temperature": t} for t in temperatures]
 

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sklearn_patchcert.networks import _BatchNorm, _keep_statistics
+from sklearn_patchcert.networks import _BatchNorm, _keep_statistics, _OnPixels
 
 
-class WhiteningConvNet(nn.Module):
+class WhiteningConvNet(_OnPixels):
     """A convolutional network on pixels whose first layer whitens, for images of about 32 pixels.
 
     The layout is Jordan's (arXiv:2404.00498, 2024), which learns CIFAR-10 in fewer operations than
@@ -60,23 +60,6 @@ class WhiteningConvNet(nn.Module):
             inputs, size = outputs, (size[0] // pool[0], size[1] // pool[1])
         self.stages = nn.Sequential(*stages, nn.AdaptiveMaxPool2d(1), nn.Flatten())
         self.head = nn.Linear(inputs, n_outputs, bias=False)
-
-    def forward(self, images):
-        """Compute logits or values.
-
-        Parameters
-        ----------
-        images : Tensor (n, C, H, W)
-
-        Returns
-        -------
-        outputs : Tensor (n, n_outputs)
-        """
-        images = (images - self.mean) / self.std
-        outputs = self._outputs(images)
-        if self.mirror and not self.training:
-            outputs = (outputs + self._outputs(images.flip(3))) / 2
-        return outputs
 
     def _outputs(self, images):
         x = functional.conv2d(functional.pad(images, self.border), self.filters)

@@ -143,7 +143,33 @@ class PatchResNet(nn.Module):
         return self.head(x)
 
 
-class ImageResNet(nn.Module):
+class _OnPixels(nn.Module):
+    """A network on standardized pixels; where `mirror` says so, of the mirror image, too."""
+
+    mirror: bool
+
+    def _outputs(self, images):
+        raise NotImplementedError
+
+    def forward(self, images):
+        """Compute logits or values.
+
+        Parameters
+        ----------
+        images : Tensor (n, C, H, W)
+
+        Returns
+        -------
+        outputs : Tensor (n, n_outputs)
+        """
+        images = (images - self.mean) / self.std
+        outputs = self._outputs(images)
+        if self.mirror and not self.training:
+            outputs = (outputs + self._outputs(images.flip(3))) / 2
+        return outputs
+
+
+class ImageResNet(_OnPixels):
     """A residual network on pixels, small and strong, for images of about 28 or 32 pixels.
 
     A convolution, three that double the channels and halve the sides, a residual block of two
@@ -188,22 +214,8 @@ class ImageResNet(nn.Module):
         )
         self.head = nn.Linear(8 * width, n_outputs)
 
-    def forward(self, images):
-        """Compute logits or values.
-
-        Parameters
-        ----------
-        images : Tensor (n, C, H, W)
-
-        Returns
-        -------
-        outputs : Tensor (n, n_outputs)
-        """
-        images = (images - self.mean) / self.std
-        logits = self.head(self.features(images))
-        if self.mirror and not self.training:
-            logits = (logits + self.head(self.features(images.flip(3)))) / 2
-        return logits
+    def _outputs(self, images):
+        return self.head(self.features(images))
 
 
 class AdditivePatchNet(nn.Module):
