@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 RESULTS = Path(__file__).parent / "results"
@@ -45,8 +46,8 @@ def save(name, result):
     print(f"wrote {path}")
 
 
-def stages(name, settings, work, run):
-    """Yield ``key, run(*key)`` for every key of ``work``, each computed once.
+def stages(name, settings, work, run, jobs=1):
+    """Yield ``key, run(*key)`` for every key of ``work``, each computed once, some at a time.
 
     What is done is kept in results/<name>.partial.json, so a run that was stopped goes on where it
     was; other settings start anew.
@@ -55,12 +56,19 @@ def stages(name, settings, work, run):
     kept = json.loads(path.read_text()) if path.exists() else {}
     if kept.get("settings") != settings:
         kept = {"settings": settings, "done": {}}
-    for key in tqdm(work):
-        label = " ".join(map(str, key))
-        if label not in kept["done"]:
-            kept["done"][label] = run(*key)
-            _write(path, kept)
+    labels = {" ".join(map(str, key)): key for key in work}
+    left = {label: key for label, key in labels.items() if label not in kept["done"]}
+    parallel = Parallel(jobs, return_as="generator_unordered")
+    found = parallel(delayed(_labelled)(run, label, key) for label, key in left.items())
+    for label, result in tqdm(found, total=len(left)):
+        kept["done"][label] = result
+        _write(path, kept)
+    for label, key in labels.items():
         yield key, kept["done"][label]
+
+
+def _labelled(run, label, key):
+    return label, run(*key)
 
 
 def _write(path, result):

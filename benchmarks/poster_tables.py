@@ -2,7 +2,7 @@
 
     python benchmarks/poster_tables.py --dataset mnist|fashion_mnist|cifar10 [--seeds 3]
                                        [--images 1000] [--one-step 5000] [--quick]
-                                       [--models NAME ...]
+                                       [--models NAME ...] [--jobs 1]
 
 Shows, for an undefended network, a learned vocabulary, a denoised one and the vocabulary that we
 like best: accuracy, mean radius of a patch (L2), its sum over an image (a slack statistic, not a
@@ -15,14 +15,16 @@ and smoothing.  The models are those of benchmarks/configurations.py, which benc
 compares with others on images held out from training; the test set is used once per model.
 
 Every stage is written as it ends, models are kept, and a run that was stopped goes on.  `--models`
-measures some rows only and leaves the others as they are.  `--quick` is a smoke test on
-scikit-learn's digits.  Result: benchmarks/results/poster_<data set>.json.
+measures some rows only and leaves the others as they are; `--jobs` runs so many stages at once.
+`--quick` is a smoke test on scikit-learn's digits.
+
+Result: benchmarks/results/poster_<data set>.json.
 """
 
 import argparse
 import json
 import time
-from functools import lru_cache
+from functools import partial
 
 import joblib
 import numpy as np
@@ -35,7 +37,9 @@ from sklearn_patchcert import PatchNetClassifier, SmoothedClassifier
 from sklearn_patchcert.robustness import ATTACKS as ATTACK_FUNCTIONS
 from sklearn_patchcert.robustness import run_attack
 
-TEMPERATURES = {"cifar10": (0.05, 0.1, 0.2, 0.5, 1.0)}  # of distances between patches
+SOFT = [  # temperatures of distances between patches
+    {"gradient": "soft", "temperature": t} for t in (0.05, 0.1, 0.2, 0.5, 1.0, 4.0)
+]
 ATTACKS = {
     "PGD, 40 steps": ("pgd", {"steps": 40}),
     "Auto-PGD, cross-entropy": ("apgd-ce", {"steps": 40}),
@@ -46,12 +50,6 @@ ATTACKS = {
     "search over tokens": ("flips", {}),
 }
 OF_TOKENS = ("soft", "transfer", "tokens")
-
-
-def soft(dataset):
-    """Options of the soft gradients that one step is tried through; Auto-PGD takes the second."""
-    temperatures = TEMPERATURES.get(dataset, (0.5, 1.0, 4.0))
-    return [{"gradient": "soft", "temperature": t} for t in temperatures]
 
 
 def estimate(dataset, names, data):
@@ -132,7 +130,8 @@ def attacked(model, X, y, attack, eps, **options):
         if hasattr(model, "certify"):
             tokens = model["vocab"]
             choices = tokens.tokenize(X[:1]).size * tokens.vocabulary_.shape[-2]
-        batch_size = max(1, min(500, 50_000_000 // choices))  # for the memory
+        most = 10**9 if torch.cuda.is_available() and attack != "flips" else 5 * 10**7
+        batch_size = max(1, min(500, most // choices))  # for the memory
         found = run_attack(model, X, y, attack, eps=eps, batch_size=batch_size, **options)
         return found.success, found.norms
     images, labels = torch.from_numpy(X).permute(0, 3, 1, 2), torch.from_numpy(y.astype(np.int64))
@@ -145,36 +144,44 @@ def attacked(model, X, y, attack, eps, **options):
     return (model.predict(X) == y) & (model.predict(made) != y) & (norms <= eps), norms
 
 
-def one_step(model, X, y, eps, dataset):
+def one_step(model, X, y, eps):
     """Accuracy that SSPGD leaves, by gradient, and the lowest."""
     gradients = [{}]
     if has_network(model) and hasattr(model, "certify"):
-        gradients += soft(dataset)
+        gradients += SOFT
     correct, left = model.predict(X) == y, {}
     for options in gradients:
         success, _ = attacked(model, X, y, "sspgd", eps, **options)
-        label = " ".join(map(str, options.values())) or "straight-through"
-        left[label] = 100 * float((correct & ~success).mean())
+        left[label(options)] = 100 * float((correct & ~success).mean())
     return {"left": left, "sspgd": min(left.values())}
 
 
-def worst(model, undefended, X, y, eps, dataset):
-    """Accuracy that all attacks together leave, and each."""
+def label(options):
+    return " ".join(map(str, options.values())) or "straight-through"
+
+
+def worst(model, undefended, X, y, eps, validation):
+    """Accuracy that all attacks together leave, and each.
+
+    The soft gradient is the one through which one step finds most of the validation images.
+    """
     standing, left = model.predict(X) == y, {}
     correct = standing.copy()
     smallest, discrete = np.full(len(X), np.inf), hasattr(model, "certify")
+    result = {"clean": 100 * float(correct.mean())}
     for name, (attack, options) in ATTACKS.items():
         of_tokens = any(word in name for word in OF_TOKENS)
         if of_tokens and not (discrete and (has_network(model) or name.startswith("transfer"))):
             continue
         extra = {"source": undefended} if name.startswith("transfer") else {}
         if "soft" in name:
-            extra = soft(dataset)[1]
+            by_gradient = one_step(model, *validation, eps)["left"]
+            extra = min(SOFT, key=lambda options: by_gradient[label(options)])
+            result["temperature"] = extra["temperature"]
         success, norms = attacked(model, X, y, attack, eps, **options, **extra)
         left[name] = 100 * float((correct & ~success).mean())
         standing &= ~success
         smallest = np.minimum(smallest, np.where(success, norms, np.inf))
-    result = {"clean": 100 * float(correct.mean())}
     if discrete and not has_network(model):
         found = model.certify_prediction(X, cells=True)
         made = np.where(np.isfinite(found.adversarial), found.adversarial, X)
@@ -206,6 +213,24 @@ def smoothing(model, X, y, sigma, copies):
     }
 
 
+def stage(options, name, seed, what):
+    """One measurement of one model, which is fitted first where it is not yet."""
+    dataset, most = options.dataset, options.images
+    data, eps = standardised(dataset), EPS[dataset]
+    X, y = data["test"]
+    model, seconds = fitted(dataset, name, seed, data)
+    if what == "fit":
+        return {"fit_seconds": seconds, **clean(model, data)}
+    if what == "sspgd":
+        return one_step(model, X[: options.one_step], y[: options.one_step], eps)
+    if what == "attacks":
+        undefended, _ = fitted(dataset, "undefended", seed, data)
+        validation = [part[:500] for part in data["validation"]]
+        return worst(model, undefended, X[:most], y[:most], eps, validation)
+    some = slice(options.smoothed)
+    return smoothing(model, X[some], y[some], SIGMA[dataset], options.copies)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="mnist", choices=[*HELD_OUT])
@@ -216,48 +241,38 @@ def main():
     parser.add_argument("--copies", type=int, default=1000)
     parser.add_argument("--noise", action="store_true", help="also a network trained on noise")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="measure these rows only")
+    parser.add_argument("--jobs", type=int, default=1, help="stages that run at once")
     parser.add_argument("--quick", action="store_true", help="a smoke test on digits")
     options = parser.parse_args()
     if options.quick:
         options.dataset, options.seeds, options.images = "digits", 1, 30
         options.one_step, options.smoothed, options.copies = 150, 10, 100
-    dataset, eps, sigma = options.dataset, EPS[options.dataset], SIGMA[options.dataset]
-    data = lru_cache(1)(lambda: standardised(dataset))
-
-    def run(name, seed, what):
-        (X, y), most = data()["test"], options.images
-        model, seconds = fitted(dataset, name, seed, data())
-        if what == "fit":
-            return {"fit_seconds": seconds, **clean(model, data())}
-        if what == "sspgd":
-            return one_step(model, X[: options.one_step], y[: options.one_step], eps, dataset)
-        if what == "attacks":
-            undefended, _ = fitted(dataset, "undefended", seed, data())
-            return worst(model, undefended, X[:most], y[:most], eps, dataset)
-        some = slice(options.smoothed)
-        return smoothing(model, X[some], y[some], sigma, options.copies)
-
+    dataset = options.dataset
     names = [
         name for name in models(dataset, 0) if name != ON_NOISE or options.noise or options.quick
     ]
     names = [name for name in names if name in (options.models or names)]
-    print(f"training takes about {estimate(dataset, names, data()) / 60:.0f} minutes a seed")
-    work = []
-    for seed in range(options.seeds):
-        for name in names:
-            if name == ON_NOISE:
-                work += [(name, seed, what) for what in ("fit", "smoothing") if seed == 0]
-                continue
-            work += [(name, seed, "fit"), (name, seed, "sspgd")]
-            work += [(name, seed, what) for what in ("attacks", "smoothing") if seed == 0]
+    seconds = estimate(dataset, names, standardised(dataset))
+    print(f"training takes about {seconds / 60:.0f} minutes a seed")
+    # Fits come first: the others need the undefended network, too.
+    keys = [(name, seed) for seed in range(options.seeds) for name in names]
+    keys = [(name, seed) for name, seed in keys if name != ON_NOISE or seed == 0]
+    fits = [(*key, "fit") for key in keys]
+    more = [(*key, "sspgd") for key in keys if key[0] != ON_NOISE]
+    more += [(name, 0, "attacks") for name in names if name != ON_NOISE]
+    more += [(name, 0, "smoothing") for name in names]
     rows = {name: {} for name in names}
-    more = ("seeds", "noise", "models")  # adds to what there is
-    settings = {name: value for name, value in vars(options).items() if name not in more}
-    for (name, _, what), found in stages(f"poster_{dataset}", settings, work, run):
-        if what == "attacks":
-            rows[name]["attacks"] = found
-        for key, value in found.items() if what != "attacks" else ():
-            rows[name].setdefault(key, []).append(value)
+    variable = ("seeds", "noise", "models", "jobs")  # adds to what there is
+    settings = {name: value for name, value in vars(options).items() if name not in variable}
+    for work in (fits, more):
+        found = stages(
+            f"poster_{dataset}", settings, work, partial(stage, options), options.jobs
+        )  # fmt: skip
+        for (name, _, what), values in found:
+            if what == "attacks":
+                rows[name]["attacks"] = values
+            for key, value in values.items() if what != "attacks" else ():
+                rows[name].setdefault(key, []).append(value)
     for name, row in rows.items():
         for key, values in row.items():
             if key not in ("attacks", "left", "radius_by_channel"):
@@ -270,7 +285,8 @@ def main():
         worst_case = row.get("attacks", {}).get("worst_case", np.nan)
         print(f"{name:32}" + "".join(f"{c:9.2f}" for c in (*cells, worst_case)))
     if not options.quick:
-        result = {"settings": vars(options), "eps": eps, "sigma": sigma, "rows": rows}
+        units = {"eps": EPS[dataset], "sigma": SIGMA[dataset]}
+        result = {"settings": vars(options), **units, "rows": rows}
         result["poster"] = POSTER.get(dataset, {})
         for row in rows.values():
             row["environment"] = environment()

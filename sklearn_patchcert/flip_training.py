@@ -13,9 +13,10 @@ import math
 import torch
 from torch.nn import functional
 
-from sklearn_patchcert import flips, surrogates, voronoi
+from sklearn_patchcert import encoding, flips, surrogates, voronoi
 
 FLIPS = ("adversarial", "random")
+_OFFERS = 256  # the cheapest flips of a patch, among which its flip is chosen
 
 
 def training_images(
@@ -94,18 +95,40 @@ def training_images(
     m = round(flip_share * len(images)) if flip_radius > 0 else 0
     if not m:
         return made(ids)
-    prices = squared_costs(patches[:m], tokens)
-    if flip_kind == "random":
-        gain = torch.rand_like(prices)
-    else:
+    slope = torch.zeros_like(patches[:m])
+    if flip_kind == "adversarial":
         slope = _gradient(network, criterion, made(ids[:m]), target[:m], autocast)
         slope = surrogates.cut(slope, patch_size, per_channel=per_channel).flatten(1, 3)
-        gain = torch.empty_like(prices)
-        for g, part in enumerate(table):
-            gain[:, group == g] = slope[:, group == g] @ part.T
-    gain = gain - gain.gather(-1, ids[:m, :, None])
+    offered, prices, gain = _offers(patches[:m], slope, table, group)
+    if flip_kind == "random":
+        gain = torch.rand_like(prices)
+    gain = gain - gain[..., :1]
     flipped = flips.knapsack(gain, prices, flip_radius**2)
+    flipped = offered.gather(-1, flipped[..., None])[..., 0]
     return made(torch.cat([flipped, ids[m:]]))
+
+
+def _offers(patches, slope, table, group):
+    """The cheapest flips of patches (n, positions, dim), the patches' own tokens first.
+
+    Returns their tokens, their squared prices, inf where there are no more, and how far they rise
+    along the slope, each (n, positions, offers).
+    """
+    own = [encoding.count_own(part) for part in table]
+    shape = *patches.shape[:2], min(max(own), _OFFERS)
+    offered = torch.zeros(shape, dtype=torch.int64, device=patches.device)
+    prices, gain = torch.full_like(offered, torch.inf, dtype=patches.dtype), torch.zeros(shape)
+    gain = gain.to(patches)
+    for g, part in enumerate(table):
+        at, part = group == g, part[: own[g]]
+        squares = surrogates.squared_distances(patches[:, at], part)
+        walls = surrogates.walls(squares, part)
+        walls = torch.where(walls.isinf(), -1.0, walls)  # before all others, even at no distance
+        cheapest, tokens = walls.topk(min(shape[2], own[g]), largest=False)
+        some = slice(tokens.shape[2])
+        offered[:, at, some], prices[:, at, some] = tokens, cheapest.clamp_min(0).square()
+        gain[:, at, some] = (slope[:, at] @ part.T).gather(-1, tokens)
+    return offered, prices, gain
 
 
 def disturbed_images(images, augment=None, noise_std=0.0):

@@ -162,14 +162,15 @@ def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, gree
     >>> ids, found
     (array([[1, 1]]), array([ True]))
     """
-    start = torch.as_tensor(start)
-    prices = torch.as_tensor(np.square(costs), dtype=torch.float32)
+    device = tokens.device
+    start, labels = torch.as_tensor(start, device=device), labels.to(device)
+    prices = torch.as_tensor(np.square(costs), dtype=torch.float32, device=device)
     own = prices.argmin(-1)
     budget = eps**2
-    best, found = start.clone(), torch.zeros(len(start), dtype=torch.bool)
+    best, found = start.clone(), torch.zeros(len(start), dtype=torch.bool, device=device)
 
     def made(ids):
-        return torch.stack([tokens[p][ids[:, p]] for p in range(ids.shape[1])], dim=1)
+        return tokens[torch.arange(ids.shape[1], device=device), ids]
 
     def spent(ids):
         return prices.gather(-1, ids[..., None]).sum((1, 2))
@@ -186,7 +187,7 @@ def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, gree
     def whole(patches):
         return network(decode(patches))
 
-    everyone = torch.arange(len(start))
+    everyone = torch.arange(len(start), device=device)
     start = torch.where((spent(start) <= budget)[:, None], start, own)
     judge(start, everyone)
     for loss in ("margin", "ce"):
@@ -206,7 +207,7 @@ def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, gree
             mixture[rows] = (1 - share) * mixture[rows] + share * made(ids)
     if greedy:
         _greedy(network, decode, made, start, prices, labels, budget, tokens, best, found, greedy)
-    return best.numpy(), found.numpy()
+    return best.cpu().numpy(), found.cpu().numpy()
 
 
 def knapsack(gain, prices, budget, halvings=25):
@@ -283,7 +284,7 @@ def _greedy(network, decode, made, start, prices, labels, budget, tokens, best, 
         fooled = (after > 0) & (top.values > -torch.inf)
         worth = torch.where(fooled, torch.inf, worth)
         pick = worth.argmax(1)
-        ids[rows] = trials[torch.arange(len(rows)), pick]
+        ids[rows] = trials[torch.arange(len(rows), device=rows.device), pick]
         done = fooled.any(1)
         best[rows[done]], found[rows[done]] = ids[rows[done]], True
         stuck = ~(worth.amax(1) > 0)
@@ -321,8 +322,10 @@ def undo(network, decode, ids, own, costs, labels, tokens):
     ... )
     array([[1, 0]])
     """
-    ids, own = torch.as_tensor(ids).clone(), torch.as_tensor(own)
-    prices = torch.as_tensor(costs).gather(-1, ids[..., None])[..., 0]
+    device = tokens.device
+    ids, own = torch.tensor(ids, device=device), torch.as_tensor(own, device=device)
+    prices = torch.as_tensor(costs, device=device).gather(-1, ids[..., None])[..., 0]
+    labels, places = labels.to(device), torch.arange(ids.shape[1], device=device)
     order = prices.argsort(1, descending=True)
     for rank in range(ids.shape[1]):
         at = order[:, rank]
@@ -330,12 +333,11 @@ def undo(network, decode, ids, own, costs, labels, tokens):
         if not len(rows):
             break
         trial = ids[rows].clone()
-        trial[torch.arange(len(rows)), at[rows]] = own[rows, at[rows]]
-        made = torch.stack([tokens[p][trial[:, p]] for p in range(trial.shape[1])], dim=1)
+        trial.scatter_(1, at[rows, None], own[rows].gather(1, at[rows, None]))
         with torch.no_grad():
-            still = network(decode(made)).argmax(1) != labels[rows]
+            still = network(decode(tokens[places, trial])).argmax(1) != labels[rows]
         ids[rows[still]] = trial[still]
-    return ids.numpy()
+    return ids.cpu().numpy()
 
 
 def realised(patches, tokens, ids, *, weights=None):

@@ -22,13 +22,13 @@ class Tokens:
             raise TypeError('The attack "flips" needs a pipeline with a vocabulary.')
         self.shape = images.shape[1:]
         module, size = self.module, self.module.patch_size
-        scale = np.broadcast_to(
-            module.scale.permute(1, 2, 0).numpy() if module.scale.ndim else module.scale.numpy(),
-            self.shape,
+        scale, shift = (
+            (values.permute(1, 2, 0) if values.ndim else values).cpu().numpy()
+            for values in (module.scale, module.shift)
         )
-        shift = module.shift.permute(1, 2, 0) if module.shift.ndim else module.shift
+        scale = np.broadcast_to(scale, self.shape)
         self.sign, per_channel = np.sign(scale), module.per_channel
-        self.images = (images * scale + shift.numpy()).astype(np.float32)
+        self.images = (images * scale + shift).astype(np.float32)
         self.grid_patches = images_to_patches(self.images, size, per_channel=per_channel)
         self.grid = self.grid_patches.shape[1:4]
         self.patches = self.grid_patches.reshape(len(images), -1, self.grid_patches.shape[-1])
@@ -39,6 +39,7 @@ class Tokens:
         group = np.arange(len(self.weights)) % self.grid[2] if own else np.zeros(len(self.weights))
         self.parts = [(np.flatnonzero(group == g), v) for g, v in enumerate(vocabularies)]
         self.tokens = torch.tensor(np.stack([vocabularies[int(g)] for g in group])).float()
+        self.tokens = self.tokens.to(module.scale.device)
 
     def per_part(self, function, width, dtype=float):
         out = np.zeros((*self.patches.shape[:2], width), dtype=dtype)
@@ -104,8 +105,9 @@ class Tokens:
     def ids_of(self, images):
         """Tokens (n, positions) of images in the user's units."""
         module = self.module
-        scaled = torch.from_numpy(images).permute(0, 3, 1, 2) * module.scale + module.shift
-        return module.ids(scaled).reshape(len(images), -1).numpy()
+        images = torch.from_numpy(images).permute(0, 3, 1, 2).to(module.scale.device)
+        scaled = images * module.scale + module.shift
+        return module.ids(scaled).reshape(len(images), -1).cpu().numpy()
 
 
 def flipped(tokens, images, labels, far, *, eps, exact=None, **options):

@@ -15,6 +15,7 @@ from sklearn_patchcert import (
     PatchNetClassifier,
     PatchNetRegressor,
     PatchVocabulary,
+    flip_training,
     prediction,
 )
 from sklearn_patchcert.fast_networks import WhiteningConvNet
@@ -68,10 +69,15 @@ def test_without_options_it_is_the_vocabularys_transform(per_channel):
     torch.testing.assert_close(found, wanted)
 
 
+@pytest.mark.parametrize("offers", [3, 256])
 @pytest.mark.parametrize("kind", ["adversarial", "random"])
-@pytest.mark.parametrize("per_channel", CUTS)
-def test_flips_stay_within_their_budget(per_channel, kind):
-    vocabulary = PatchVocabulary(5, (3, 2), per_channel=per_channel, random_state=0).fit(COLOUR)
+@pytest.mark.parametrize("per_channel", [*CUTS, "unequal"])
+def test_flips_stay_within_their_budget(per_channel, kind, offers, monkeypatch):
+    monkeypatch.setattr(flip_training, "_OFFERS", offers)
+    n_tokens = (5, 2, 4) if per_channel == "unequal" else 5
+    per_channel = True if per_channel == "unequal" else per_channel
+    vocabulary = PatchVocabulary(n_tokens, (3, 2), per_channel=per_channel, random_state=0)
+    vocabulary.fit(COLOUR)
     cut = {"patch_size": (3, 2), "per_channel": bool(per_channel)}
     target = torch.zeros(len(COLOUR), dtype=torch.int64)
     radius = 0.5

@@ -31,7 +31,7 @@ ROOMS = {  # module: what it may import of ours
     "vocabulary": {"_validation", "denoising", "encoding", "patches", "tokenizer", "training"},
     "preprocessing": {"_validation"},
     "loops": set(),
-    "flip_training": {"flips", "surrogates", "voronoi"},
+    "flip_training": {"encoding", "flips", "surrogates", "voronoi"},
     "additive": {"engines"},
     "disturbance": {"_validation", "additive", "flip_training", "patches", "surrogates"},
     "nets": {"_validation", "disturbance", "loops", "networks"},

@@ -11,7 +11,8 @@ import torch
 
 _TINY = np.finfo(np.float64).tiny
 _SMALL, _LARGE = 1e-250, 1e250  # squares between are far from under- and overflow
-_CHUNK_ELEMENTS = 2**18
+_CHUNK_ELEMENTS = {"cpu": 2**18}  # what caches hold; elsewhere, what one call should not be below
+_LARGE_CHUNK = 2**25
 
 
 def prepare(tokens, weights, norm, device):
@@ -46,7 +47,7 @@ def certify(patches, prepared, noise=None, noise_growth=0.0, witnesses=True):
 
 def _chunks(patches, prepared):
     tokens = prepared[0]
-    size = max(1, _CHUNK_ELEMENTS // len(tokens))
+    size = max(1, _CHUNK_ELEMENTS.get(tokens.device.type, _LARGE_CHUNK) // len(tokens))
     for start in range(0, len(patches), size):
         chunk = patches[start : start + size].astype(np.float64)
         yield torch.as_tensor(chunk, device=tokens.device)
