@@ -11,8 +11,8 @@ import torch
 
 _TINY = np.finfo(np.float64).tiny
 _SMALL, _LARGE = 1e-250, 1e250  # squares between are far from under- and overflow
-_CHUNK_ELEMENTS = {"cpu": 2**18}  # what caches hold; elsewhere, what one call should not be below
-_LARGE_CHUNK = 2**25
+_CHUNK_ELEMENTS = 2**18  # what a CPU's caches hold
+_LARGE_CHUNK = 2**25  # elsewhere, where a call costs more than its work on less
 
 
 def prepare(tokens, weights, norm, device):
@@ -47,7 +47,8 @@ def certify(patches, prepared, noise=None, noise_growth=0.0, witnesses=True):
 
 def _chunks(patches, prepared):
     tokens = prepared[0]
-    size = max(1, _CHUNK_ELEMENTS.get(tokens.device.type, _LARGE_CHUNK) // len(tokens))
+    elements = _CHUNK_ELEMENTS if tokens.is_cpu else _LARGE_CHUNK
+    size = max(1, elements // len(tokens))
     for start in range(0, len(patches), size):
         chunk = patches[start : start + size].astype(np.float64)
         yield torch.as_tensor(chunk, device=tokens.device)
