@@ -79,13 +79,13 @@ def kept_at(dataset, name, seed):
 
 
 def fitted(dataset, name, seed, data):
-    """A model and the seconds of its fit, kept between runs."""
+    """A model, the seconds of its fit and where it ran, kept between runs."""
     path = kept_at(dataset, name, seed)
     if not path.exists():
         model = models(dataset, seed)[name]
         start = time.perf_counter()
         model.fit(*data["train"])
-        joblib.dump((model, time.perf_counter() - start), path)
+        joblib.dump((model, time.perf_counter() - start, environment()), path)
     return joblib.load(path)
 
 
@@ -218,13 +218,13 @@ def stage(options, name, seed, what):
     dataset, most = options.dataset, options.images
     data, eps = standardised(dataset), EPS[dataset]
     X, y = data["test"]
-    model, seconds = fitted(dataset, name, seed, data)
+    model, seconds, where = fitted(dataset, name, seed, data)
     if what == "fit":
-        return {"fit_seconds": seconds, **clean(model, data)}
+        return {"fit_seconds": seconds, "environment": where, **clean(model, data)}
     if what == "sspgd":
         return one_step(model, X[: options.one_step], y[: options.one_step], eps)
     if what == "attacks":
-        undefended, _ = fitted(dataset, "undefended", seed, data)
+        undefended = fitted(dataset, "undefended", seed, data)[0]
         validation = [part[:500] for part in data["validation"]]
         return worst(model, undefended, X[:most], y[:most], eps, validation)
     some = slice(options.smoothed)
@@ -275,7 +275,9 @@ def main():
                 rows[name].setdefault(key, []).append(value)
     for name, row in rows.items():
         for key, values in row.items():
-            if key not in ("attacks", "left", "radius_by_channel"):
+            if key == "environment":
+                row[key] = values[0]
+            elif key not in ("attacks", "left", "radius_by_channel"):
                 row[key] = spread(values)
         cells = [
             row[k]["mean"] if k in row else np.nan
@@ -288,8 +290,6 @@ def main():
         units = {"eps": EPS[dataset], "sigma": SIGMA[dataset]}
         result = {"settings": vars(options), **units, "rows": rows}
         result["poster"] = POSTER.get(dataset, {})
-        for row in rows.values():
-            row["environment"] = environment()
         path = RESULTS / f"poster_{dataset}.json"
         if options.models and path.exists():
             result["rows"] = {**json.loads(path.read_text())["rows"], **rows}

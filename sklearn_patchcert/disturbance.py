@@ -17,6 +17,7 @@ from sklearn_patchcert.additive import Blocks, dual_leads
 from sklearn_patchcert.flip_training import (
     FLIPS,
     disturbed_images,
+    nearest_tokens,
     squared_costs,
     training_images,
 )
@@ -82,6 +83,7 @@ class Disturbance:
         self.radius = self.options.pop("certified_radius")
         self.blocks: Any = None
         self.code: Any = None
+        self.neighbours: Any = None
         if source is None:
             if self.radius or options["flip_radius"]:
                 raise ValueError(
@@ -112,6 +114,8 @@ class Disturbance:
     def made(self, images, target, network, criterion, training):
         """Images (n, C, H, W) made of tokens, if there are any; in training disturbed ones."""
         options = self.options if training else {}
+        if options.get("flip_radius") and self.neighbours is None:
+            self.neighbours = nearest_tokens(self.code["tokens"])
         if self.code is None:
             names = ("augment", "noise_std") if training else ()
             return disturbed_images(images.to(self.device), **{k: options[k] for k in names})
@@ -120,6 +124,7 @@ class Disturbance:
             target.to(self.device),
             network,
             criterion,
+            neighbours=self.neighbours,
             **self.code,
             **options,
         )

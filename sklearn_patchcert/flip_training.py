@@ -16,7 +16,7 @@ from torch.nn import functional
 from sklearn_patchcert import encoding, flips, surrogates, voronoi
 
 FLIPS = ("adversarial", "random")
-_OFFERS = 256  # the cheapest flips of a patch, among which its flip is chosen
+_MOST = 256  # neighbours of a token that patches may flip to
 
 
 def training_images(
@@ -33,6 +33,7 @@ def training_images(
     flip_radius=0.0,
     flip_share=0.5,
     flip_kind="adversarial",
+    neighbours=None,
     autocast=False,
 ):
     """A batch of images made of tokens, disturbed as the options say.
@@ -58,6 +59,8 @@ def training_images(
     flip_share : float
         Part of the batch whose tokens are flipped.
     flip_kind : {"adversarial", "random"}
+    neighbours : Tensor of int64 (groups, n_tokens, k) or None
+        What :func:`nearest_tokens` returns for these tokens, so that it is computed once.
     autocast : bool
         Whether that gradient is computed in bfloat16.
 
@@ -86,7 +89,11 @@ def training_images(
     patches = patches.flatten(1, 3)
     table, group = _groups(tokens, patches)
     ids = torch.stack(
-        [_nearest(patches[:, group == g], part) for g, part in enumerate(table)], dim=2
+        [
+            _nearest(patches[:, group == g], part[: encoding.count_own(part)])
+            for g, part in enumerate(table)
+        ],
+        dim=2,
     ).flatten(1)
 
     def made(ids):
@@ -95,40 +102,60 @@ def training_images(
     m = round(flip_share * len(images)) if flip_radius > 0 else 0
     if not m:
         return made(ids)
-    slope = torch.zeros_like(patches[:m])
-    if flip_kind == "adversarial":
+    neighbours = nearest_tokens(tokens) if neighbours is None else neighbours
+    offered = neighbours[group, ids[:m]]
+    reached = table[group[:, None], offered]
+    steps = reached - reached[:, :, :1]
+    if flip_kind == "random":
+        gain = torch.rand(offered.shape, device=images.device)
+        gain = (gain - gain[:, :, :1]) * (offered != offered[:, :, :1])
+    else:
         slope = _gradient(network, criterion, made(ids[:m]), target[:m], autocast)
         slope = surrogates.cut(slope, patch_size, per_channel=per_channel).flatten(1, 3)
-    offered, prices, gain = _offers(patches[:m], slope, table, group)
-    if flip_kind == "random":
-        gain = torch.rand_like(prices)
-    gain = gain - gain[..., :1]
-    flipped = flips.knapsack(gain, prices, flip_radius**2)
-    flipped = offered.gather(-1, flipped[..., None])[..., 0]
-    return made(torch.cat([flipped, ids[m:]]))
+        gain = (steps @ slope[..., None])[..., 0]
+    squares = (patches[:m, :, None] - reached).square().sum(-1)
+    walls = (squares - squares[..., :1]) / (2 * surrogates.root(steps.square().sum(-1)))
+    chosen = flips.knapsack(gain, walls.clamp_min(0).square(), flip_radius**2)
+    return made(torch.cat([offered.gather(-1, chosen[..., None])[..., 0], ids[m:]]))
 
 
-def _offers(patches, slope, table, group):
-    """The cheapest flips of patches (n, positions, dim), the patches' own tokens first.
+def nearest_tokens(tokens, most=_MOST):
+    """The neighbours of every token, itself first, then by their distance.
 
-    Returns their tokens, their squared prices, inf where there are no more, and how far they rise
-    along the slope, each (n, positions, offers).
+    Parameters
+    ----------
+    tokens : Tensor (n_tokens, dim) or (C, n_tokens, dim)
+    most : int
+        How many of them at most.
+
+    Returns
+    -------
+    neighbours : Tensor of int64 (groups, n_tokens, k)
+        With one group or, with tokens for each channel, C.  Where a channel has fewer tokens, the
+        token itself fills the rest.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.flip_training import nearest_tokens
+    >>> nearest_tokens(torch.tensor([[0.0], [1.0], [5.0]]), most=2)
+    tensor([[[0, 1],
+             [1, 0],
+             [2, 1]]])
     """
+    table = tokens if tokens.ndim == 3 else tokens[None]
     own = [encoding.count_own(part) for part in table]
-    shape = *patches.shape[:2], min(max(own), _OFFERS)
-    offered = torch.zeros(shape, dtype=torch.int64, device=patches.device)
-    prices, gain = torch.full_like(offered, torch.inf, dtype=patches.dtype), torch.zeros(shape)
-    gain = gain.to(patches)
-    for g, part in enumerate(table):
-        at, part = group == g, part[: own[g]]
-        squares = surrogates.squared_distances(patches[:, at], part)
-        walls = surrogates.walls(squares, part)
-        walls = torch.where(walls.isinf(), -1.0, walls)  # before all others, even at no distance
-        cheapest, tokens = walls.topk(min(shape[2], own[g]), largest=False)
-        some = slice(tokens.shape[2])
-        offered[:, at, some], prices[:, at, some] = tokens, cheapest.clamp_min(0).square()
-        gain[:, at, some] = (slope[:, at] @ part.T).gather(-1, tokens)
-    return offered, prices, gain
+    k = min(max(own), most)
+    found = torch.arange(table.shape[1], device=table.device)[:, None].repeat(len(table), 1, k)
+    for part, count, places in zip(table, own, found, strict=True):
+        part = part[:count]
+        at = torch.arange(count, device=part.device)
+        for rows in at.split(max(1, 2**26 // count)):
+            squares = surrogates.squared_distances(part[rows], part)
+            squares[torch.arange(len(rows), device=part.device), rows] = -1.0  # itself first
+            near = squares.topk(min(k, count), largest=False)
+            places[rows, : near.indices.shape[1]] = near.indices
+    return found
 
 
 def disturbed_images(images, augment=None, noise_std=0.0):

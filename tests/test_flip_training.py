@@ -15,11 +15,15 @@ from sklearn_patchcert import (
     PatchNetClassifier,
     PatchNetRegressor,
     PatchVocabulary,
-    flip_training,
     prediction,
 )
 from sklearn_patchcert.fast_networks import WhiteningConvNet
-from sklearn_patchcert.flip_training import random_affine, random_crop, training_images
+from sklearn_patchcert.flip_training import (
+    nearest_tokens,
+    random_affine,
+    random_crop,
+    training_images,
+)
 from sklearn_patchcert.networks import ImageResNet, PatchResNet
 from sklearn_patchcert.patches import images_to_patches
 
@@ -69,21 +73,21 @@ def test_without_options_it_is_the_vocabularys_transform(per_channel):
     torch.testing.assert_close(found, wanted)
 
 
-@pytest.mark.parametrize("offers", [3, 256])
+@pytest.mark.parametrize("most", [3, 256])
 @pytest.mark.parametrize("kind", ["adversarial", "random"])
 @pytest.mark.parametrize("per_channel", [*CUTS, "unequal"])
-def test_flips_stay_within_their_budget(per_channel, kind, offers, monkeypatch):
-    monkeypatch.setattr(flip_training, "_OFFERS", offers)
+def test_flips_stay_within_their_budget(per_channel, kind, most):
     n_tokens = (5, 2, 4) if per_channel == "unequal" else 5
     per_channel = True if per_channel == "unequal" else per_channel
     vocabulary = PatchVocabulary(n_tokens, (3, 2), per_channel=per_channel, random_state=0)
     vocabulary.fit(COLOUR)
     cut = {"patch_size": (3, 2), "per_channel": bool(per_channel)}
     target = torch.zeros(len(COLOUR), dtype=torch.int64)
-    radius = 0.5
+    radius, code = 0.5, tokens_of(vocabulary)
     found = training_images(
         channels_first(COLOUR), target, Linear(), torch.nn.functional.cross_entropy,
-        flip_radius=radius, flip_share=0.75, flip_kind=kind, **tokens_of(vocabulary),
+        flip_radius=radius, flip_share=0.75, flip_kind=kind,
+        neighbours=nearest_tokens(code["tokens"], most), **code,
     )  # fmt: skip
     made = np.moveaxis(found.numpy(), 1, -1)
     ids, own = vocabulary.tokenize(made), vocabulary.tokenize(COLOUR)
