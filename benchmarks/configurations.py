@@ -67,18 +67,18 @@ CHOSEN = {
         "denoised": {"n_tokens": 64, "strategy": "denoised"},
     },
     "mnist": {
-        "learned": {"n_tokens": 20},
-        "denoised": {"n_tokens": 1024, "strategy": "denoised"},
-    },
-    "fashion_mnist": {  # MNIST's: nothing was chosen
-        "learned": {"n_tokens": 20},
-        "denoised": {"n_tokens": 1024, "strategy": "denoised"},
+        "learned": {"n_tokens": 20, "flip_radius": 2.0},
+        "denoised": {"n_tokens": 1024, "strategy": "denoised", "flip_radius": 2.0},
     },
     "cifar10": {
-        "learned": {"n_tokens": (2048, 3, 4), "max_epochs": 20},
-        "denoised": {"n_tokens": (15_000, 300, 300), "strategy": "denoised", "max_epochs": 6},
+        "learned": {"n_tokens": (8000, 3, 4), "max_epochs": 20, "flip_radius": 0.5},
+        "denoised": {
+            "n_tokens": (30_000, 1000, 1000), "strategy": "denoised", "max_epochs": 20,
+            "flip_radius": 0.5,
+        },
     },
-}
+}  # fmt: skip
+CHOSEN["fashion_mnist"] = CHOSEN["mnist"]  # nothing was chosen
 
 
 @lru_cache(1)

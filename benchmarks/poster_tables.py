@@ -15,7 +15,8 @@ and smoothing.  The models are those of benchmarks/configurations.py, which benc
 compares with others on images held out from training; the test set is used once per model.
 
 Every stage is written as it ends, models are kept, and a run that was stopped goes on.  `--models`
-measures some rows only and leaves the others as they are; `--jobs` runs so many stages at once.
+measures some rows only, without the attack that comes from the undefended network unless that is
+among them, and leaves the others as they are; `--jobs` runs so many stages at once.
 `--quick` is a smoke test on scikit-learn's digits.
 
 Result: benchmarks/results/poster_<data set>.json.
@@ -173,6 +174,8 @@ def worst(model, undefended, X, y, eps, validation):
         of_tokens = any(word in name for word in OF_TOKENS)
         if of_tokens and not (discrete and (has_network(model) or name.startswith("transfer"))):
             continue
+        if name.startswith("transfer") and undefended is None:
+            continue
         extra = {"source": undefended} if name.startswith("transfer") else {}
         if "soft" in name:
             by_gradient = one_step(model, *validation, eps)["left"]
@@ -224,7 +227,9 @@ def stage(options, name, seed, what):
     if what == "sspgd":
         return one_step(model, X[: options.one_step], y[: options.one_step], eps)
     if what == "attacks":
-        undefended = fitted(dataset, "undefended", seed, data)[0]
+        undefended = None  # which is not trained only for this
+        if "undefended" in (options.models or ["undefended"]):
+            undefended = fitted(dataset, "undefended", seed, data)[0]
         validation = [part[:500] for part in data["validation"]]
         return worst(model, undefended, X[:most], y[:most], eps, validation)
     some = slice(options.smoothed)
