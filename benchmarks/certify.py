@@ -36,7 +36,7 @@ from joblib import Parallel, delayed
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import pairwise_distances_argmin
 
-from sklearn_patchcert import voronoi
+from sklearn_patchcert import voronoi, voronoi_cells
 from sklearn_patchcert.datasets import load_images
 from sklearn_patchcert.kmeans import kmeans_tokens
 from sklearn_patchcert.patches import images_to_patches
@@ -104,7 +104,7 @@ def compare(dim, n_tokens, n_threads, n_patches, rounds):
     patches = patches_of(dim, n_patches)
     tokens = vocabulary_of(patches_of(dim, max(2 * n_tokens, 50_000)), n_tokens)
     voronoi.certify(patches[:1, None], tokens)
-    voronoi._prepare.cache_clear()
+    voronoi_cells._prepare.cache_clear()
     start = time.perf_counter()
     voronoi.certify(patches[:1, None], tokens)
     prepared = time.perf_counter() - start

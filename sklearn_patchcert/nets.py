@@ -25,6 +25,7 @@ from sklearn_patchcert._validation import (
 )
 from sklearn_patchcert.disturbance import Disturbance, check_options
 from sklearn_patchcert.loops import SCHEDULES, BatchIterator, EpochBar, Schedule
+from sklearn_patchcert.net_parameters import GivenParameters
 from sklearn_patchcert.networks import PatchConvNet
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ else:
     _Base = object
 
 
-class PatchNet(VersionedState, _Base):
+class PatchNet(GivenParameters, VersionedState, _Base):
     """What the classifier and the regressor share: everything but the target."""
 
     # skorch sets these in its constructor, where scikit-learn allows parameters only.
@@ -42,8 +43,6 @@ class PatchNet(VersionedState, _Base):
     virtual_params_: dict = {}
 
     _interrupted = False
-
-    _default_criterion: type[torch.nn.Module]
 
     def __init__(
         self,
@@ -111,61 +110,6 @@ class PatchNet(VersionedState, _Base):
         self.random_state = random_state
         for name in ("history_", "initialized_", "virtual_params_", "classes"):
             self.__dict__.pop(name, None)
-
-    @property
-    def device(self):
-        """Where the network runs: "auto" as the device that it stands for, others as given."""
-        given = self.__dict__["device"]
-        return str(check_device(given)) if isinstance(given, str) and given == "auto" else given
-
-    @device.setter
-    def device(self, device):
-        self.__dict__["device"] = device
-
-    @property
-    def criterion(self):
-        """The loss: None as the one that it stands for, others as given."""
-        given = self.__dict__["criterion"]
-        return self._default_criterion if given is None else given
-
-    @criterion.setter
-    def criterion(self, criterion):
-        self.__dict__["criterion"] = criterion
-
-    def get_params(self, deep=True, **kwargs):
-        """Parameters by name; `device` and `criterion` as they were given.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-        **kwargs
-            Go to skorch.
-
-        Returns
-        -------
-        params : dict
-        """
-        given = {name: self.__dict__[name] for name in ("device", "criterion")}
-        return {**super().get_params(deep=deep, **kwargs), **given}
-
-    def set_params(self, **params):
-        """Set parameters by name.
-
-        Parameters
-        ----------
-        **params : dict
-
-        Returns
-        -------
-        self
-        """
-        if not self.initialized_:  # skorch would unpack callbacks at once, not in fit
-            for name in [name for name in params if name.startswith("callbacks")]:
-                self.__dict__[name] = params.pop(name)
-                self._params_to_validate.add(name)
-            return super().set_params(**params)
-        with isolated_seed(random_seed(self.random_state), self.device):  # a part may start anew
-            return super().set_params(**params)
 
     def _get_param_names(self):
         return [name for name in super()._get_param_names() if not name.startswith("_")]
@@ -400,15 +344,6 @@ class PatchNet(VersionedState, _Base):
         check_device(self.device)
         images = check_images(self, X, reset=False, image_shape=self.image_shape)
         return super().predict_proba(channels_first(images))
-
-    def __setstate__(self, state):
-        device = state["device"]
-        resolved = {**state, "device": "cpu"} if device == "auto" else dict(state)
-        super().__setstate__(resolved)
-        if device == "auto":
-            self.device = device
-            if self.initialized_:
-                self.module_.to(self.device)
 
 
 def channels_first(images):

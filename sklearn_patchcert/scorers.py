@@ -13,11 +13,24 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _num_samples
 
+from sklearn_patchcert.certified_scorers import average_certified_radius, certified_accuracy
 from sklearn_patchcert.robustness import worst_case
+from sklearn_patchcert.scored import best_of, drawn, drawn_pair
 from sklearn_patchcert.smoothed import SmoothedClassifier
+
+__all__ = [
+    "attack_accuracy",
+    "average_certified_radius",
+    "certified_accuracy",
+    "image_certificate",
+    "min_patch_certificate",
+    "neg_reconstruction_error",
+    "patch_certificate",
+    "smoothing_accuracy",
+    "smoothing_radius",
+    "sspgd_accuracy",
+]
 
 
 def patch_certificate(estimator, X, y=None, *, norm="l2", n_samples=None, random_state=0):
@@ -136,8 +149,8 @@ def neg_reconstruction_error(estimator, X, y=None, *, n_samples=None, random_sta
     >>> neg_reconstruction_error(few, X) < neg_reconstruction_error(vocabulary, X) < 0
     True
     """
-    fitted, Z = _fitted(estimator), _drawn(X, n_samples, random_state)
-    steps = [step for _, step in getattr(fitted, "steps", [("", fitted)])]
+    model, Z = best_of(estimator), drawn(X, n_samples, random_state)
+    steps = [step for _, step in getattr(model, "steps", [("", model)])]
     known = [hasattr(step, "tokenize") for step in steps]
     if not any(known):
         raise TypeError(f"There is no PatchVocabulary in {estimator!r}.")
@@ -187,7 +200,7 @@ def smoothing_accuracy(
     >>> smoothing_accuracy(model, X[1000:1020], y[1000:1020], sigma=1.0, n=200) > 0.5
     True
     """
-    X, y = _drawn_pair(X, y, n_samples, random_state)
+    X, y = drawn_pair(X, y, n_samples, random_state)
     return float((_smoothed(estimator, X, y, sigma, n, alpha, random_state).predict(X) == y).mean())
 
 
@@ -216,7 +229,7 @@ def smoothing_radius(
     >>> 0 < smoothing_radius(model, X[1000:1020], y[1000:1020], sigma=1.0, n=200) < 3
     True
     """
-    X, y = _drawn_pair(X, y, n_samples, random_state)
+    X, y = drawn_pair(X, y, n_samples, random_state)
     smoothed = _smoothed(estimator, X, y, sigma, n, alpha, random_state).set_params(n0=n0)
     classes, radii = smoothed.certify(X)
     return float(np.where(classes == y, radii, 0.0).mean())
@@ -300,130 +313,24 @@ def attack_accuracy(
     >>> attack_accuracy(net, X[500:550], y[500:550], eps=4.0, attack_list=["pgd"], steps=10) < 0.5
     True
     """
-    X, y = _drawn_pair(X, y, n_samples, random_state)
+    X, y = drawn_pair(X, y, n_samples, random_state)
     found = worst_case(
-        _fitted(estimator), X, y, attack_list, eps=eps, random_state=random_state, **options
+        best_of(estimator), X, y, attack_list, eps=eps, random_state=random_state, **options
     )
     return float(found.robust.mean())
 
 
-def certified_accuracy(
-    estimator, X, y, *, radius, norm="l2", max_configurations=1000, n_samples=None, random_state=0
-):
-    """Part of the images that are classified correctly, with a certificate of at least a radius.
-
-    Parameters
-    ----------
-    estimator : fitted estimator with a `certify_prediction`, or a search over such
-    X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
-    y : array-like (n,)
-    radius : float
-        Over a whole image, in units of X.
-    norm : {"l2", "linf"}
-    max_configurations : int
-        See :meth:`CertifiedPatchClassifier.certify_prediction`.
-    n_samples : int or None
-        Score this many images, drawn once for all estimators.  None: all.
-    random_state : int
-        Draws them.
-
-    Returns
-    -------
-    accuracy : float
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_digits
-    >>> from sklearn.naive_bayes import CategoricalNB
-    >>> from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary
-    >>> from sklearn_patchcert.scorers import certified_accuracy
-    >>> X, y = load_digits(return_X_y=True)
-    >>> vocabulary = PatchVocabulary(8, 4, strategy="kmeans", output="ids", random_state=0)
-    >>> model = CertifiedPatchClassifier(
-    ...     [("vocab", vocabulary), ("clf", CategoricalNB(min_categories=8))]
-    ... )
-    >>> _ = model.fit(X[:500], y[:500])
-    >>> 0 < certified_accuracy(model, X[500:520], y[500:520], radius=1.0) <= 1
-    True
-    """
-    found = _certified(estimator, X, y, norm, max_configurations, n_samples, random_state)
-    return float((found >= radius).mean())
-
-
-def average_certified_radius(
-    estimator, X, y, *, norm="l2", max_configurations=1000, n_samples=None, random_state=0
-):
-    """Average radius inside which a prediction is certified; 0 where it is wrong.
-
-    Parameters
-    ----------
-    estimator, X, y, norm, max_configurations, n_samples, random_state
-        As for :func:`certified_accuracy`.
-
-    Returns
-    -------
-    radius : float
-        inf where an image cannot be misclassified at all.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_digits
-    >>> from sklearn.naive_bayes import CategoricalNB
-    >>> from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary
-    >>> from sklearn_patchcert.scorers import average_certified_radius
-    >>> X, y = load_digits(return_X_y=True)
-    >>> vocabulary = PatchVocabulary(8, 4, strategy="kmeans", output="ids", random_state=0)
-    >>> model = CertifiedPatchClassifier(
-    ...     [("vocab", vocabulary), ("clf", CategoricalNB(min_categories=8))]
-    ... )
-    >>> _ = model.fit(X[:500], y[:500])
-    >>> average_certified_radius(model, X[500:520], y[500:520]) > 0
-    True
-    """
-    found = _certified(estimator, X, y, norm, max_configurations, n_samples, random_state)
-    return float(np.maximum(found, 0).mean())
-
-
-def _certified(estimator, X, y, norm, max_configurations, n_samples, random_state):
-    """Certified radii of the images drawn; -1 where the prediction is wrong."""
-    X, y = _drawn_pair(X, y, n_samples, random_state)
-    found = _fitted(estimator).certify_prediction(
-        X, norm=norm, max_configurations=max_configurations
-    )
-    return np.where(found.prediction == y, found.radius, -1.0)
-
-
 def _smoothed(estimator, X, y, sigma, n, alpha, random_state):
-    frozen = FrozenEstimator(_fitted(estimator))
+    frozen = FrozenEstimator(best_of(estimator))
     smoothed = SmoothedClassifier(frozen, sigma, n=n, alpha=alpha, random_state=random_state)
     return smoothed.fit(X, y)
 
 
-def _drawn_pair(X, y, n_samples, random_state):
-    index = _drawn(np.arange(_num_samples(X)), n_samples, random_state)
-    return _safe_indexing(X, index), np.asarray(y)[index]
-
-
 def _radii(estimator, X, norm, n_samples, random_state):
-    fitted = _fitted(estimator)
-    if not hasattr(fitted, "certify"):
+    model = best_of(estimator)
+    if not hasattr(model, "certify"):
         raise TypeError(
-            f"{type(fitted).__name__} has no certify: score a PatchVocabulary, a "
+            f"{type(model).__name__} has no certify: score a PatchVocabulary, a "
             "CertifiedPatchClassifier or a CertifiedPatchRegressor."
         )
-    return fitted.certify(_drawn(X, n_samples, random_state), norm)
-
-
-def _fitted(estimator):
-    """The best estimator of a search, or the estimator itself."""
-    return getattr(estimator, "best_estimator_", estimator)
-
-
-def _drawn(X, n_samples, random_state):
-    total = _num_samples(X)
-    if n_samples is None or n_samples >= total:
-        return X
-    if n_samples < 1:
-        raise ValueError(f"n_samples must be at least 1 or None, got {n_samples}.")
-    drawn = np.random.default_rng(random_state).choice(total, n_samples, replace=False)
-    return _safe_indexing(X, np.sort(drawn))
+    return model.certify(drawn(X, n_samples, random_state), norm)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from itertools import zip_longest
@@ -10,16 +9,10 @@ from itertools import zip_longest
 import numpy as np
 from scipy.special import entr
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_consistent_length, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert import encoding
 from sklearn_patchcert._validation import (
-    Integral,
-    Interval,
-    Real,
-    StrOptions,
     _fit_context,
     all_or_nothing,
     check_device,
@@ -35,18 +28,12 @@ from sklearn_patchcert.denoising import denoise
 from sklearn_patchcert.patches import grid_shape, images_to_patches
 from sklearn_patchcert.tokenizer import PatchTokenizer, count_groups
 from sklearn_patchcert.training import fit_tokens
-
-_OF_TRAINING = (
-    "soft_temperature",
-    "entropy_weight",
-    "structure_weight",
-    "margin_weight",
-    "noise_std",
-    "loss",
-    "target_radius",
-    "augment",
-    "batch_size",
-    "learning_rate",
+from sklearn_patchcert.vocabulary_options import (
+    CONSTRAINTS,
+    OF_TRAINING,
+    check_temperature,
+    class_labels,
+    numbers_of_tokens,
 )
 
 
@@ -177,32 +164,7 @@ class PatchVocabulary(PatchTokenizer):
     (1797, 2, 2)
     """
 
-    _parameter_constraints: dict = {
-        "n_tokens": [Interval(Integral, 1, None, closed="left"), tuple, list],
-        "patch_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
-        "image_shape": [None, tuple, list],
-        "per_channel": ["boolean", StrOptions({"shared"})],
-        "strategy": [StrOptions({"learned", "kmeans", "denoised", "supervised"})],
-        "soft_temperature": [None, Interval(Real, 0, None, closed="neither"), tuple, list],
-        "entropy_weight": [Interval(Real, 0, None, closed="left")],
-        "structure_weight": [Interval(Real, 0, None, closed="left")],
-        "margin_weight": [Interval(Real, 0, None, closed="left")],
-        "noise_std": [Interval(Real, 0, None, closed="left")],
-        "loss": [None, callable],
-        "min_token_distance": [None, Interval(Real, 0, None, closed="left")],
-        "target_radius": [None, Interval(Real, 0, None, closed="neither")],
-        "augment": [None, callable],
-        "denoiser": [None, callable],
-        "output": [StrOptions({"images", "ids"})],
-        "subsample": [None, Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "device": "no_validation",  # check_device says more
-        "random_state": ["random_state"],
-        "n_jobs": [None, Integral],
-        "verbose": ["verbose"],
-    }
+    _parameter_constraints: dict = CONSTRAINTS
 
     def __init__(
         self,
@@ -305,21 +267,21 @@ class PatchVocabulary(PatchTokenizer):
         device = check_device(self.device)
         images = check_images(self, X, reset=start, image_shape=self.image_shape)
         random = np.random.default_rng(random_seed(self.random_state))
-        _check_temperature(self.soft_temperature)
+        check_temperature(self.soft_temperature)
         if start:
             self.per_channel_ = own_or_shared(self.per_channel)
             self.patch_size_ = clip_patch(check_patch_size(self.patch_size), self.image_shape_)
             self.sample_shape_ = shape_of(X)[1:]
             drawn = self._drawn(images, random)
             images = images[drawn]
-        labels = _labels(X, y)[drawn] if self.strategy == "supervised" else None
+        labels = class_labels(X, y)[drawn] if self.strategy == "supervised" else None
         if self.strategy == "denoised":
             images = self._denoised(images)
         patches = images_to_patches(images, self.patch_size_, per_channel=bool(self.per_channel_))
         parts = encoding.split_channels(patches, self.per_channel_ is True)
-        sizes = _sizes(self.n_tokens, self.per_channel_, len(parts))
+        sizes = numbers_of_tokens(self.n_tokens, self.per_channel_, len(parts))
         grid = *patches.shape[1:3], 1 if self.per_channel_ is True else patches.shape[3]
-        options = {name: getattr(self, name) for name in _OF_TRAINING}
+        options = {name: getattr(self, name) for name in OF_TRAINING}
 
         def fitted(index, part):
             tokens = counts = None
@@ -389,37 +351,3 @@ class PatchVocabulary(PatchTokenizer):
             shares = counts / counts.sum(-1, keepdims=True)
         found = np.exp(entr(shares).sum(-1))
         return found if found.ndim else float(found)
-
-
-def _sizes(n_tokens, per_channel, n_parts):
-    """Numbers of tokens of the vocabularies."""
-    if isinstance(n_tokens, Integral):
-        return [n_tokens] * n_parts
-    whole = all(isinstance(size, Integral) and size >= 1 for size in n_tokens)
-    if per_channel is not True or len(n_tokens) != n_parts or not whole:
-        raise ValueError(
-            "n_tokens must be a positive number or, with per_channel=True, one for each channel; "
-            f"got {n_tokens!r} with {per_channel=}."
-            + (f"  X has {n_parts} channel(s)." if per_channel is True else "")
-        )
-    return list(n_tokens)
-
-
-def _labels(X, y):
-    """Classes from 0 on."""
-    if y is None:
-        raise ValueError('strategy="supervised" requires y to be passed, but the target y is None')
-    y = column_or_1d(y)
-    check_consistent_length(X, y)
-    check_classification_targets(y)
-    return np.unique(y, return_inverse=True)[1]
-
-
-def _check_temperature(temperature):
-    if not isinstance(temperature, tuple | list):
-        return  # a number or None: its constraint says the rest
-    real = all(isinstance(t, Real) and 0 < t < math.inf for t in temperature)
-    if len(temperature) != 2 or not real:
-        raise ValueError(
-            f"soft_temperature must be a positive number or a pair of them, got {temperature!r}."
-        )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from sklearn_patchcert import voronoi
+from sklearn_patchcert import voronoi_cells
 from sklearn_patchcert.engines import walk
 
 matplotlib.use("agg")
@@ -29,5 +29,5 @@ def tree_engine():
         certify=walk.certify,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(voronoi._ENGINES, "tree", tree)
+        patch.setitem(voronoi_cells._ENGINES, "tree", tree)
         yield

@@ -39,7 +39,10 @@ PUBLIC = {  # modules whose functions and classes are for users
     "voting",
 }
 INSIDE = {  # all others: what is public in them is exported by the package
+    "certified_scorers",
     "fingerprints",
+    "net_parameters",
+    "scored",
     "token_attack",
     "values",
     "stores",
@@ -75,20 +78,22 @@ INSIDE = {  # all others: what is public in them is exported by the package
     "training",
     "vocabulary",
     "vocabulary_display",
+    "vocabulary_options",
+    "voronoi_cells",
 }
 # Docstring, summary, parameters as in the signature, what is returned or yielded.
 CHECKS = {"GL03", "GL08", "SS01", "SS03", "PR01", "PR02", "PR03", "RT01", "YD01"}
 
 
 def names_in(module):
-    """Functions and classes that a module defines, without an underscore."""
+    """Functions and classes that a module defines or says it has, without an underscore."""
     found = importlib.import_module(f"sklearn_patchcert.{module}")
     return [
         f"{module}.{name}"
         for name, value in vars(found).items()
         if not name.startswith("_")
         and (inspect.isfunction(value) or inspect.isclass(value))
-        and value.__module__ == found.__name__
+        and (value.__module__ == found.__name__ or name in getattr(found, "__all__", ()))
     ]
 
 

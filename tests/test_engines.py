@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_patchcert import PatchVocabulary, voronoi
+from sklearn_patchcert import PatchVocabulary, voronoi, voronoi_cells
 from sklearn_patchcert.voronoi import NORMS
 
 pytestmark = pytest.mark.usefixtures("tree_engine")
@@ -172,7 +172,7 @@ def test_a_second_process_need_not_compile(digits):
 def test_tokens_are_prepared_once_whatever_the_sign_of_the_patches():
     tokens = np.random.default_rng(5).normal(size=(7, 3))
     voronoi.tokenize(np.ones((1, 1, 3)), tokens)
-    before = voronoi._prepare.cache_info().misses
+    before = voronoi_cells._prepare.cache_info().misses
     for signs in itertools.product([-1.0, 0.0, 1.0], repeat=3):
         voronoi.tokenize(np.reshape(signs, (1, 1, 3)), tokens)
-    assert voronoi._prepare.cache_info().misses == before
+    assert voronoi_cells._prepare.cache_info().misses == before
