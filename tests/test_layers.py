@@ -131,8 +131,8 @@ ENGINES = {  # the same for sklearn_patchcert.engines, which knows nothing outsi
 TORCH_LAYER = {
     "patches", "voronoi", "voronoi_cells", "surrogates", "losses", "networks", "fast_networks",
     "kmeans", "exemplars", "denoising", "prototypes", "training", "encoding", "smoothing",
-    "attacks", "flips", "perturbations", "flip_training", "tokenised", "prediction", "stickers", "token_costs",
-    "voting", "additive", "archive", "values",
+    "attacks", "flips", "perturbations", "flip_training", "tokenised", "prediction", "stickers",
+    "token_costs", "voting", "additive", "archive", "values",
 }  # fmt: skip
 
 
