@@ -27,7 +27,8 @@ def filled(text):
         begin, name, end = match.groups()
         result = json.loads((RESULTS / f"{name}.json").read_text())
         room = tables_markdown if begin.startswith("<") else tables_rst
-        function = room.poster if name.startswith("poster_") else getattr(room, name)
+        kind = name.split("_")[0]  # one function for all data sets
+        function = getattr(room, kind if kind in ("poster", "choices") else name)
         return "\n".join([begin, *function(result), end])
 
     for begin, end in (

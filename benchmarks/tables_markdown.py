@@ -285,6 +285,11 @@ def poster(result):
     }
     by_channel = "; ".join(f"{name} {radii}" for name, radii in channels.items())
     seeds, one_step = settings["seeds"], settings.get("one_step", 5 * settings["images"])
+    places = {name: row.get("environment", machine) for name, row in result["rows"].items()}
+    fitted: dict = {}
+    for name, place in places.items():
+        fitted.setdefault(place["gpu"] or place["processor"], []).append(name)
+    where = "; ".join(f"{', '.join(names)} on {place}" for place, names in fitted.items())
     lines += [
         "",
         f"{settings['dataset']}, test set, standardised pixels, "
@@ -298,8 +303,25 @@ def poster(result):
         + "`python benchmarks/poster_tables.py "
         f"--dataset {settings['dataset']} --seeds {seeds} --images {settings['images']} --one-step "
         f"{one_step} --smoothed {settings['smoothed']}`, {machine['processor']}, "
-        f"torch {machine['torch']}.",
+        f"torch {machine['torch']}; fitted: {where}.",
     ]
+    return lines
+
+
+def choices(result):
+    """What validation images say of candidates for the poster's tables."""
+    lines = [
+        "| tokens, L2 of the flips in training | accuracy % | patch radius | sum (no radius) "
+        "| SSPGD % | search over tokens % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in result["rows"].items():
+        searched = row.get("search_over_tokens")
+        lines.append(
+            f"| {name} | {row['accuracy']:.2f} | {row['mean_radius']:.2f} "
+            f"| {row['summed_radius']:.2f} | {row['sspgd']:.1f} "
+            f"| {'' if searched is None else f'{searched:.1f}'} |"
+        )
     return lines
 
 
