@@ -2,37 +2,54 @@
 
 import contextlib
 import copy
-import functools
-import io
 import json
 import pickle
 import struct
 import sys
 import zipfile
 
-import joblib
 import numpy as np
 import pytest
-import torch
+from hostile_makers import (
+    Payload,
+    additive,
+    array_changed,
+    bayes,
+    deep,
+    edited,
+    framed,
+    joblib_file,
+    manifest_text,
+    members,
+    name_of,
+    nested,
+    npz_file,
+    of_other_images,
+    optimizer_changed,
+    other_blocks,
+    repacked,
+    safetensors_of,
+    set_one,
+    step,
+    torch_file,
+    twice,
+    weight_less,
+    whole,
+    with_wrong_sums,
+    zipped,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save as safetensors
-from sklearn.datasets import load_digits
-from sklearn.naive_bayes import CategoricalNB
-from sklearn.preprocessing import StandardScaler
 
 from sklearn_patchcert import (
     CertifiedPatchClassifier,
     ModelFileError,
-    PatchNetClassifier,
-    PatchVocabulary,
     archive,
     load,
     persistence,
-    save,
 )
 from sklearn_patchcert.known_classes import known_classes
-from sklearn_patchcert.networks import AdditivePatchNet
 
 EXECUTES = {"exec", "compile", "import", "marshal.loads", "pickle.find_class", "ctypes.dlopen"}
 EXECUTES |= {"os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen"}
@@ -46,176 +63,6 @@ def listen(event, arguments):
 
 
 sys.addaudithook(listen)
-
-
-class Payload:
-    def __reduce__(self):
-        return exec, ("import sys; sys.modules['payload'] = sys",)
-
-
-@functools.cache
-def whole():
-    """A scaler, a vocabulary and a network, with the state of its optimizer, as a file."""
-    X, y = load_digits(return_X_y=True)
-    model = CertifiedPatchClassifier(
-        [
-            ("scale", StandardScaler()),
-            ("vocab", PatchVocabulary(6, strategy="kmeans", random_state=0)),
-            ("clf", PatchNetClassifier(max_epochs=1, random_state=0, module__width=2,
-                                       module__hidden=3)),
-        ]
-    )  # fmt: skip
-    return packed(model.fit(X[:60], y[:60]), trim=False)
-
-
-@functools.cache
-def additive():
-    X, y = load_digits(return_X_y=True)
-    net = PatchNetClassifier(AdditivePatchNet, max_epochs=1, random_state=0, module__width=2)
-    vocabulary = PatchVocabulary(4, strategy="kmeans", random_state=0)
-    steps = [("vocab", vocabulary), ("clf", net)]
-    return packed(CertifiedPatchClassifier(steps).fit(X[:60], y[:60]))
-
-
-@functools.cache
-def bayes():
-    X, y = load_digits(return_X_y=True)
-    vocabulary = PatchVocabulary(4, strategy="kmeans", output="ids", random_state=0)
-    steps = [("vocab", vocabulary), ("clf", CategoricalNB(min_categories=4))]
-    return packed(CertifiedPatchClassifier(steps).fit(X[:60], y[:60]))
-
-
-def packed(model, **options):
-    written = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(persistence.archive, "replacing", lambda path: Catch(written))
-        save(model, "nowhere", **options)
-    return written[0]
-
-
-class Catch:
-    def __init__(self, written):
-        self.write_bytes = written.append
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return None
-
-
-def repacked(change, make=whole):
-    """The file with its manifest and arrays changed, and the checksums right again."""
-    content, arrays = archive.unpack(make())
-    content = copy.deepcopy(content)
-    change(content, arrays)
-    return archive.pack(content, arrays)
-
-
-def step(content, index):
-    return content["model"]["params"]["steps"][index]["tuple"][1]["estimator"]
-
-
-def edited(index, part, name, value, make=whole):
-    """The file with one parameter or attribute of a step changed."""
-
-    def change(content, arrays):
-        step(content, index)[part][name] = value
-
-    return repacked(change, make)
-
-
-def array_changed(ending, change, make=whole):
-    """The file with one array changed, the one whose name ends so."""
-
-    def change_it(content, arrays):
-        (name,) = (name for name in arrays if name.endswith(ending))
-        arrays[name] = np.ascontiguousarray(change(arrays[name].copy()))
-
-    return repacked(change_it, make)
-
-
-def zipped(members, compression=zipfile.ZIP_STORED, comment=b""):
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", compression) as file:
-        for name, content in members:
-            file.writestr(name, content)
-        file.comment = comment
-    return stream.getvalue()
-
-
-def members(data=None):
-    with zipfile.ZipFile(io.BytesIO(data or whole())) as file:
-        return [(name, file.read(name)) for name in file.namelist()]
-
-
-def framed(manifest=None, arrays=None):
-    """A file of raw members, right but for what they hold."""
-    parts = dict(members())
-    if manifest is not None:
-        parts["manifest.json"] = manifest
-    if arrays is not None:
-        parts["arrays.safetensors"] = arrays
-    parts["SHA256SUMS"] = archive._sums(parts)
-    heads, tail = archive._frame(parts)
-    return b"".join(a + b for a, b in zip(heads, parts.values(), strict=True)) + tail
-
-
-def joblib_file():
-    stream = io.BytesIO()
-    joblib.dump(Payload(), stream, compress=3)
-    return stream.getvalue()
-
-
-def torch_file():
-    stream = io.BytesIO()
-    torch.save(Payload(), stream)
-    return stream.getvalue()
-
-
-def npz_file():
-    stream = io.BytesIO()
-    np.savez(stream, a=np.array([Payload()], dtype=object))
-    return stream.getvalue()
-
-
-def swapped(data, before, after):
-    assert data.count(before) >= 1
-    return data.replace(before, after)
-
-
-def name_of(content, value):
-    content["model"]["class"] = value
-
-
-def set_one(row, column, value):
-    def change(array):
-        array[row, column] = value
-        return array
-
-    return change
-
-
-def nested(content, arrays):
-    inner = content["model"]
-    for _ in range(250):
-        inner = {"class": "FrozenEstimator", "params": {"estimator": {"estimator": inner}},
-                 "fitted": {}}  # fmt: skip
-    content["model"] = inner
-
-
-def manifest_text(change):
-    return framed(change(dict(members())["manifest.json"].decode()).encode())
-
-
-def safetensors_of(header, data=b""):
-    text = json.dumps(header).encode()
-    return framed(arrays=struct.pack("<Q", len(text)) + text + data)
-
-
-def optimizer_changed(content, arrays):
-    (name,) = (n for n in arrays if n.endswith("[2][1].optimizer.state.0.exp_avg"))
-    arrays[name] = arrays[name][:1]
 
 
 HOSTILE = {  # what it is: (the bytes, what the error says)
@@ -239,7 +86,7 @@ HOSTILE = {  # what it is: (the bytes, what the error says)
         "damaged or was packed",
     ),
     "arrays of another": (
-        lambda: b"".join(_with_wrong_sums()), "do not have the checksums",
+        lambda: b"".join(with_wrong_sums()), "do not have the checksums",
     ),
     # Archives of others, and tricks with archives.
     "zip comment": (lambda: zipped(members(), comment=b"hi"), "damaged or was packed"),
@@ -249,7 +96,7 @@ HOSTILE = {  # what it is: (the bytes, what the error says)
         "inside manifest.json, which has 67108864 bytes",
     ),
     "repacked": (lambda: zipped(members()), "damaged or was packed"),
-    "member twice": (lambda: _twice(), "damaged|must be"),
+    "member twice": (lambda: twice(), "damaged|must be"),
     "member more": (lambda: zipped([*members(), ("../../evil.py", b"1")]), "damaged or was packed"),
     "path up": (lambda: zipped([("../manifest.json", b"{}")]), "'../manifest.json' where"),
     "path from the root": (lambda: zipped([("/etc/passwd", b"root")]), "'/etc/passwd' where"),
@@ -361,7 +208,7 @@ HOSTILE = {  # what it is: (the bytes, what the error says)
     ),
     "wider than numbers": (lambda: edited(2, "params", "module__width", 10**30), "PatchNetClass"),
     "deep network": (
-        lambda: repacked(_deep), "deeper than its weights",
+        lambda: repacked(deep), "deeper than its weights",
     ),
     "estimator in an estimator in ...": (lambda: repacked(nested), "RecursionError"),
     "text that grows": (
@@ -424,7 +271,7 @@ HOSTILE = {  # what it is: (the bytes, what the error says)
         lambda: repacked(lambda c, a: step(c, 1)["fitted"].pop("per_channel_")), "other attributes",
     ),
     "steps that do not fit": (
-        lambda: repacked(lambda c, a: _of_other_images(c)), "takes other features|do not fit",
+        lambda: repacked(lambda c, a: of_other_images(c)), "takes other features|do not fit",
     ),
     "weights of another shape": (
         lambda: array_changed("features.0.weight", lambda a: a[:1]), "shapes and dtypes",
@@ -435,7 +282,7 @@ HOSTILE = {  # what it is: (the bytes, what the error says)
     "weight is NaN": (
         lambda: array_changed("head.2.weight", set_one(0, 0, np.nan)), "not finite",
     ),
-    "a weight less": (lambda: repacked(_weight_less), "shapes and dtypes"),
+    "a weight less": (lambda: repacked(weight_less), "shapes and dtypes"),
     "no state": (lambda: repacked(lambda c, a: step(c, 2).pop("state")), "state is missing"),
     "a state too much": (
         lambda: repacked(lambda c, a: step(c, 1).update(state=1)), "there should be none",
@@ -450,55 +297,12 @@ HOSTILE = {  # what it is: (the bytes, what the error says)
     ),
     "scale missing": (lambda: edited(0, "fitted", "scale_", None), "scale_ is missing"),
     "blocks of other patches": (
-        lambda: repacked(_other_blocks, additive), "blocks of the network",
+        lambda: repacked(other_blocks, additive), "blocks of the network",
     ),
     "probabilities of another shape": (
         lambda: array_changed("feature_log_prob_[0]", lambda a: a[:, :1], bayes), "does not fit",
     ),
 }  # fmt: skip
-
-
-def _with_wrong_sums():
-    parts = dict(members())
-    parts["arrays.safetensors"] = parts["arrays.safetensors"][:-1] + b"\x7f"
-    heads, tail = archive._frame(parts)
-    return [*(a + b for a, b in zip(heads, parts.values(), strict=True)), tail]
-
-
-def _twice():
-    with pytest.warns(UserWarning, match="Duplicate name"):
-        return zipped([members()[0], *members()])
-
-
-def _deep(content, arrays):
-    step(content, 2)["params"]["module"] = {"name": ["PatchResNet", None]}
-    step(content, 2)["params"]["module__depth"] = 10**12
-
-
-def _of_other_images(content):
-    fitted = step(content, 1)["fitted"]
-    fitted["image_shape_"] = {"tuple": [8, 4, 1]}
-    fitted["sample_shape_"] = {"tuple": [32]}
-    fitted["n_features_in_"] = 32
-
-
-def _weight_less(content, arrays):
-    weights = step(content, 2)["state"]["dict"][0][1]["dict"]
-    arrays.pop(weights.pop()[1]["tensor"])
-
-
-def _other_blocks(content, arrays):
-    """As many blocks of other sides: their certificate would be of other images."""
-    step(content, 1)["params"]["module__patch_size"] = {"tuple": [3, 3]}
-    (name,) = (name for name in arrays if name.endswith("stem.weight"))
-    arrays[name] = np.ascontiguousarray(arrays[name][..., :6, :6])
-    for ending in ("place", "weights.out"):
-        (name,) = (name for name in arrays if name.endswith(ending))
-        array = arrays[name]
-        if ending == "place":
-            arrays[name] = np.ascontiguousarray(np.tile(array, (1, 2, 2)))
-        else:
-            arrays[name] = np.ascontiguousarray(np.tile(array, (4, 1, 1)))
 
 
 @pytest.fixture(scope="module")
