@@ -5,8 +5,9 @@
 Shows accuracy, mean radius of a patch (L2), its sum over an image (no radius) and what one step of
 projected gradient descent leaves, the lowest of the straight-through and some soft gradients, and
 what the search over tokens leaves, all on validation images and in standardised pixels; one seed.
-Training with flips is what the candidates differ by, and the numbers of tokens.  The test set is
-not used.  What was chosen from it stands in benchmarks/configurations.py.
+Candidates differ by the strategy, the numbers of tokens and the training with flips.  SSPGD and
+radii are of the first 1,000 images, the search of the first 200 or 40.  The test set is not used.
+What was chosen from it stands in benchmarks/configurations.py.
 
 Result: benchmarks/results/choices_<data set>.json.
 """
@@ -19,7 +20,6 @@ from common import RESULTS, environment, save
 from configurations import EPS, discrete, standardised
 from poster_tables import attacked, one_step
 
-DENOISED = {"strategy": "denoised"}
 SEARCHED = {"mnist": 200, "cifar10": 40}  # images
 CANDIDATES = {
     "mnist": {
@@ -74,16 +74,19 @@ def main():
     parser.add_argument("--only", nargs="*", help="names of candidates; others are kept")
     parser.add_argument("--images", type=int, help="to train on; all by default")
     options = parser.parse_args()
-    candidates, data = CANDIDATES[options.dataset], standardised(options.dataset)
+    candidates, data = CANDIDATES[options.dataset], dict(standardised(options.dataset))
     data["train"] = tuple(part[: options.images] for part in data["train"])
     path = RESULTS / f"choices_{options.dataset}.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    rows = kept.get("rows", {})
     for name in options.only or candidates:
         rows[name] = figures(options.dataset, candidates[name], data)
         shown = ("accuracy", "mean_radius", "summed_radius", "sspgd", "search_over_tokens")
         print(f"{name:50}" + "".join(f"{rows[name][k]:9.3f}" for k in shown), flush=True)
         rows[name]["images"] = len(data["train"][0])
-        save(f"choices_{options.dataset}", {"eps": EPS[options.dataset], "rows": rows})
+        units = {"eps": EPS[options.dataset], "searched": SEARCHED[options.dataset]}
+        result = {**kept, "environment": environment(), **units, "rows": rows}
+        save(f"choices_{options.dataset}", result)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ ON_TOKENS = {
 CHOSEN = {
     "digits": {
         "learned": {"n_tokens": 16, "noise_std": 0.2},
-        "denoised": {"n_tokens": 64, "strategy": "denoised"},
+        "denoised": {"n_tokens": 64, "strategy": "denoised", "flip_radius": 1.0},
     },
     "mnist": {
         "learned": {"n_tokens": 20, "flip_radius": 2.0},

@@ -51,6 +51,7 @@ ATTACKS = {
     "search over tokens": ("flips", {}),
 }
 OF_TOKENS = ("soft", "transfer", "tokens")
+NO_TRANSFER = "attacks without transfer"
 
 
 def estimate(dataset, names, data):
@@ -79,15 +80,20 @@ def kept_at(dataset, name, seed):
     return RESULTS / f"poster.{dataset}.{name}.{seed}.partial.joblib"
 
 
-def fitted(dataset, name, seed, data):
+def fitted(dataset, name, seed):
     """A model, the seconds of its fit and where it ran, kept between runs."""
-    path = kept_at(dataset, name, seed)
-    if not path.exists():
-        model = models(dataset, seed)[name]
-        start = time.perf_counter()
-        model.fit(*data["train"])
-        joblib.dump((model, time.perf_counter() - start, environment()), path)
-    return joblib.load(path)
+    path, model = kept_at(dataset, name, seed), models(dataset, seed)[name]
+    wanted = joblib.hash(model)
+    if path.exists():
+        *found, configuration = joblib.load(path)
+        if configuration == wanted:
+            return found
+    start = time.perf_counter()
+    model.fit(*standardised(dataset)["train"])
+    found = model, time.perf_counter() - start, environment()
+    joblib.dump((*found, wanted), path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+    return found
 
 
 def clean(model, data):
@@ -216,20 +222,18 @@ def smoothing(model, X, y, sigma, copies):
     }
 
 
-def stage(options, name, seed, what):
+def stage(options, name, seed, what, configuration):
     """One measurement of one model, which is fitted first where it is not yet."""
     dataset, most = options.dataset, options.images
     data, eps = standardised(dataset), EPS[dataset]
     X, y = data["test"]
-    model, seconds, where = fitted(dataset, name, seed, data)
+    model, seconds, where = fitted(dataset, name, seed)
     if what == "fit":
         return {"fit_seconds": seconds, "environment": where, **clean(model, data)}
     if what == "sspgd":
         return one_step(model, X[: options.one_step], y[: options.one_step], eps)
-    if what == "attacks":
-        undefended = None  # which is not trained only for this
-        if "undefended" in (options.models or ["undefended"]):
-            undefended = fitted(dataset, "undefended", seed, data)[0]
+    if what.startswith("attacks"):
+        undefended = None if what == NO_TRANSFER else fitted(dataset, "undefended", seed)[0]
         validation = [part[:500] for part in data["validation"]]
         return worst(model, undefended, X[:most], y[:most], eps, validation)
     some = slice(options.smoothed)
@@ -252,31 +256,33 @@ def main():
     if options.quick:
         options.dataset, options.seeds, options.images = "digits", 1, 30
         options.one_step, options.smoothed, options.copies = 150, 10, 100
+        for kept in RESULTS.glob("poster*digits.*partial*"):
+            kept.unlink()
     dataset = options.dataset
     names = [
         name for name in models(dataset, 0) if name != ON_NOISE or options.noise or options.quick
     ]
     names = [name for name in names if name in (options.models or names)]
     seconds = estimate(dataset, names, standardised(dataset))
-    print(f"training takes about {seconds / 60:.0f} minutes a seed")
+    print(f"training takes about {seconds / 60:.0f} minutes a seed, without flips")
     # Fits come first: the others need the undefended network, too.
     keys = [(name, seed) for seed in range(options.seeds) for name in names]
     keys = [(name, seed) for name, seed in keys if name != ON_NOISE or seed == 0]
+    attacks = "attacks" if "undefended" in names else NO_TRANSFER
     fits = [(*key, "fit") for key in keys]
     more = [(*key, "sspgd") for key in keys if key[0] != ON_NOISE]
-    more += [(name, 0, "attacks") for name in names if name != ON_NOISE]
+    more += [(name, 0, attacks) for name in names if name != ON_NOISE]
     more += [(name, 0, "smoothing") for name in names]
     rows = {name: {} for name in names}
     variable = ("seeds", "noise", "models", "jobs")  # adds to what there is
     settings = {name: value for name, value in vars(options).items() if name not in variable}
     for work in (fits, more):
-        found = stages(
-            f"poster_{dataset}", settings, work, partial(stage, options), options.jobs
-        )  # fmt: skip
-        for (name, _, what), values in found:
-            if what == "attacks":
+        work = [(*key, joblib.hash(models(dataset, key[1])[key[0]])) for key in work]
+        found = stages(f"poster_{dataset}", settings, work, partial(stage, options), options.jobs)
+        for (name, _, what, _), values in found:
+            if what == attacks:
                 rows[name]["attacks"] = values
-            for key, value in values.items() if what != "attacks" else ():
+            for key, value in values.items() if what != attacks else ():
                 rows[name].setdefault(key, []).append(value)
     for name, row in rows.items():
         for key, values in row.items():

@@ -290,6 +290,12 @@ def poster(result):
     for name, place in places.items():
         fitted.setdefault(place["gpu"] or place["processor"], []).append(name)
     where = "; ".join(f"{', '.join(names)} on {place}" for place, names in fitted.items())
+    without = [
+        name
+        for name, row in result["rows"].items()
+        if "search over tokens" in row.get("attacks", {}).get("left", {})
+        and "transfer from the undefended network" not in row["attacks"]["left"]
+    ]
     lines += [
         "",
         f"{settings['dataset']}, test set, standardised pixels, "
@@ -300,6 +306,7 @@ def poster(result):
         f"{settings['copies']:,} copies, of models not trained on noise unless their name says so. "
         f"Successes below the certified radius: {below}. "
         + (f"Patch radii by channel: {by_channel}. " if by_channel else "")
+        + (f"Not attacked from the undefended network: {', '.join(without)}. " if without else "")
         + "`python benchmarks/poster_tables.py "
         f"--dataset {settings['dataset']} --seeds {seeds} --images {settings['images']} --one-step "
         f"{one_step} --smoothed {settings['smoothed']}`, {machine['processor']}, "
@@ -322,6 +329,14 @@ def choices(result):
             f"| {row['summed_radius']:.2f} | {row['sspgd']:.1f} "
             f"| {'' if searched is None else f'{searched:.1f}'} |"
         )
+    places = {row["environment"]["gpu"] or row["environment"]["processor"]: None
+              for row in result["rows"].values()}  # fmt: skip
+    lines += [
+        "",
+        f"Validation images, one seed, L2 {result['eps']:g}; radii and SSPGD on the first 1,000, "
+        f"the search on the first {result['searched']}. `python benchmarks/choices.py`, "
+        f"{', '.join(places)}." + (f" {result['note']}" if "note" in result else ""),
+    ]
     return lines
 
 

@@ -51,7 +51,8 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     flip_share : float, default=0.5
         Part of each batch that has its tokens flipped.
     flip_kind : {"adversarial", "random"}, default="adversarial"
-        Whether the flips are the worst by the network's gradient.
+        Whether the flips are the worst by the network's gradient; each is to one of the 256
+        tokens nearest to the patch's own.
     certified_radius : float, default=0.0
         Train on the certified leads at this L2 radius, in the same units, instead of the logits;
         for additive networks, :class:`networks.AdditivePatchNet`.

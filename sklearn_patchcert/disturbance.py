@@ -114,7 +114,8 @@ class Disturbance:
     def made(self, images, target, network, criterion, training):
         """Images (n, C, H, W) made of tokens, if there are any; in training disturbed ones."""
         options = self.options if training else {}
-        if options.get("flip_radius") and self.neighbours is None:
+        flips = options.get("flip_radius", 0) * options.get("flip_share", 0)
+        if flips and self.neighbours is None:
             self.neighbours = nearest_tokens(self.code["tokens"])
         if self.code is None:
             names = ("augment", "noise_std") if training else ()

@@ -3,7 +3,8 @@ r"""Training batches for certified predictions: images disturbed before they bec
 An attacker of L2 budget :math:`\epsilon` reaches the token configurations whose squared prices add
 up to less than :math:`\epsilon^2` (:mod:`prediction`).  So a network is trained on what it will be
 asked about: tokens of noisy images, which are flips drawn by their price, and the configurations
-within a budget that its gradient finds worst, or random ones.  Prices here are approximate.
+within a budget that its gradient finds worst, or random ones.  A patch flips to one of the 256
+tokens that are nearest to its own; prices here are approximate.
 """
 
 from __future__ import annotations
@@ -103,20 +104,39 @@ def training_images(
     if not m:
         return made(ids)
     neighbours = nearest_tokens(tokens) if neighbours is None else neighbours
-    offered = neighbours[group, ids[:m]]
-    reached = table[group[:, None], offered]
-    steps = reached - reached[:, :, :1]
-    if flip_kind == "random":
-        gain = torch.rand(offered.shape, device=images.device)
-        gain = (gain - gain[:, :, :1]) * (offered != offered[:, :, :1])
-    else:
+    offered, own = neighbours[group, ids[:m]], table[group, ids[:m]]
+    vectors = [patches[:m], own]
+    if flip_kind == "adversarial":
         slope = _gradient(network, criterion, made(ids[:m]), target[:m], autocast)
-        slope = surrogates.cut(slope, patch_size, per_channel=per_channel).flatten(1, 3)
-        gain = (steps @ slope[..., None])[..., 0]
-    squares = (patches[:m, :, None] - reached).square().sum(-1)
-    walls = (squares - squares[..., :1]) / (2 * surrogates.root(steps.square().sum(-1)))
-    chosen = flips.knapsack(gain, walls.clamp_min(0).square(), flip_radius**2)
+        vectors.append(surrogates.cut(slope, patch_size, per_channel=per_channel).flatten(1, 3))
+    dots = _dots(torch.stack(vectors, dim=2), table, group, offered)
+    squares = table.square().sum(-1)[group[:, None], offered]
+    ahead = (squares - squares[..., :1]) / 2 - (dots[:, :, 0] - dots[:, :, 0, :1])
+    apart = squares + squares[..., :1] - 2 * dots[:, :, 1]
+    prices = ahead.clamp_min(0).square() / apart.clamp_min(torch.finfo(apart.dtype).tiny)
+    gain = dots[:, :, 2] if flip_kind == "adversarial" else torch.rand_like(prices)
+    gain = (gain - gain[..., :1]) * (offered != offered[..., :1])
+    chosen = flips.knapsack(gain, prices, flip_radius**2)
     return made(torch.cat([offered.gather(-1, chosen[..., None])[..., 0], ids[m:]]))
+
+
+def _dots(vectors, table, group, offered):
+    """Products (n, positions, some, k) of vectors (n, positions, some, dim) with offered tokens."""
+    n, positions, some, _ = vectors.shape
+    k = offered.shape[-1]
+    dots = torch.empty(n, positions, some, k, dtype=vectors.dtype, device=vectors.device)
+    if table.shape[1] <= 4 * k:  # all tokens are fewer numbers than those that each is offered
+        for g, part in enumerate(table):
+            at = group == g
+            every = offered[:, at, None].expand(-1, -1, some, -1)
+            dots[:, at] = (vectors[:, at] @ part.T).gather(-1, every)
+        return dots
+    for rows in torch.arange(n, device=vectors.device).split(
+        max(1, 2**26 // (positions * k * table.shape[2]))
+    ):
+        reached = table[group[:, None], offered[rows]]
+        dots[rows] = vectors[rows] @ reached.transpose(-1, -2)
+    return dots
 
 
 def nearest_tokens(tokens, most=_MOST):
