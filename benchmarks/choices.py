@@ -26,8 +26,11 @@ CANDIDATES = {
         f"{strategy}, {n} tokens, flips {radius:g}": {
             "n_tokens": n, "strategy": strategy, "flip_radius": radius,
         }
-        for n, strategy in ((20, "learned"), (1024, "denoised"))
-        for radius in (0.0, 2.0, 4.0)
+        for n, strategy, radius in (
+            *((20, "learned", radius) for radius in (0.0, 2.0, 4.0)),
+            (18, "learned", 2.0),
+            *((1024, "denoised", radius) for radius in (0.0, 2.0, 4.0)),
+        )
     },
     "cifar10": {  # luminance and two differences of colours
         f"{strategy}, {sizes} tokens, flips {radius:g}": {
