@@ -310,7 +310,7 @@ def poster(result):
         + "`python benchmarks/poster_tables.py "
         f"--dataset {settings['dataset']} --seeds {seeds} --images {settings['images']} --one-step "
         f"{one_step} --smoothed {settings['smoothed']}`, {machine['processor']}, "
-        f"torch {machine['torch']}; fitted: {where}.",
+        f"torch {machine['torch']}; seed 0 fitted: {where}.",
     ]
     return lines
 
