@@ -323,8 +323,8 @@ def undo(network, decode, ids, own, costs, labels, tokens):
     array([[1, 0]])
     """
     device = tokens.device
-    prices = np.take_along_axis(costs, ids[..., None], -1)[..., 0]
-    prices = torch.as_tensor(prices, dtype=torch.float32, device=device)
+    paid = np.take_along_axis(costs, ids[..., None], -1)[..., 0]
+    prices = torch.as_tensor(paid, dtype=torch.float32, device=device)
     ids, own = torch.tensor(ids, device=device), torch.as_tensor(own, device=device)
     labels, places = labels.to(device), torch.arange(ids.shape[1], device=device)
     order = prices.argsort(1, descending=True)
