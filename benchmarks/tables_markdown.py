@@ -290,6 +290,7 @@ def poster(result):
     for name, place in places.items():
         fitted.setdefault(place["gpu"] or place["processor"], []).append(name)
     where = "; ".join(f"{', '.join(names)} on {place}" for place, names in fitted.items())
+    noise = " --noise" if any("noise" in name for name in result["rows"]) else ""
     without = [
         name
         for name, row in result["rows"].items()
@@ -309,7 +310,7 @@ def poster(result):
         + (f"Not attacked from the undefended network: {', '.join(without)}. " if without else "")
         + "`python benchmarks/poster_tables.py "
         f"--dataset {settings['dataset']} --seeds {seeds} --images {settings['images']} --one-step "
-        f"{one_step} --smoothed {settings['smoothed']}`, {machine['processor']}, "
+        f"{one_step} --smoothed {settings['smoothed']}{noise}`, {machine['processor']}, "
         f"torch {machine['torch']}; seed 0 fitted: {where}.",
     ]
     return lines

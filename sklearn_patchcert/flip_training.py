@@ -125,7 +125,7 @@ def _dots(vectors, table, group, offered):
     n, positions, some, _ = vectors.shape
     k = offered.shape[-1]
     dots = torch.empty(n, positions, some, k, dtype=vectors.dtype, device=vectors.device)
-    if table.shape[1] <= 4 * k:  # all tokens are fewer numbers than those that each is offered
+    if table.shape[1] <= 4 * k:  # cheaper than to gather what each is offered
         for g, part in enumerate(table):
             at = group == g
             every = offered[:, at, None].expand(-1, -1, some, -1)

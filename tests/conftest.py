@@ -2,6 +2,7 @@ import functools
 from types import SimpleNamespace
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -31,3 +32,16 @@ def tree_engine():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(voronoi_cells._ENGINES, "tree", tree)
         yield
+
+
+@pytest.fixture(scope="module")
+def few(digits):
+    X, y = digits
+    return X[:150], y[:150]
+
+
+@pytest.fixture(scope="module")
+def colour():
+    rng = np.random.default_rng(0)
+    X = (rng.random((60, 6, 7, 3)) * [1, 10, 100] + [0, 5, -30]).astype(np.float32)
+    return X, (X[..., 0].mean((1, 2)) > 0.5).astype(int)

@@ -73,11 +73,11 @@ def test_without_options_it_is_the_vocabularys_transform(per_channel):
     torch.testing.assert_close(found, wanted)
 
 
-@pytest.mark.parametrize("most", [3, 256])
+@pytest.mark.parametrize(("size", "most"), [(5, 3), (5, 256), (13, 3)])
 @pytest.mark.parametrize("kind", ["adversarial", "random"])
 @pytest.mark.parametrize("per_channel", [*CUTS, "unequal"])
-def test_flips_stay_within_their_budget(per_channel, kind, most):
-    n_tokens = (5, 2, 4) if per_channel == "unequal" else 5
+def test_flips_stay_within_their_budget(per_channel, kind, size, most):
+    n_tokens = (size, 2, 4) if per_channel == "unequal" else size
     per_channel = True if per_channel == "unequal" else per_channel
     vocabulary = PatchVocabulary(n_tokens, (3, 2), per_channel=per_channel, random_state=0)
     vocabulary.fit(COLOUR)

@@ -24,20 +24,6 @@ from sklearn_patchcert import PatchNetRegressor
 from sklearn_patchcert.nets import BatchIterator
 from sklearn_patchcert.networks import PatchConvNet
 
-
-@pytest.fixture(scope="module")
-def few(digits):
-    X, y = digits
-    return X[:150], y[:150]
-
-
-@pytest.fixture(scope="module")
-def colour():
-    rng = np.random.default_rng(0)
-    X = (rng.random((60, 6, 7, 3)) * [1, 10, 100] + [0, 5, -30]).astype(np.float32)
-    return X, (X[..., 0].mean((1, 2)) > 0.5).astype(int)
-
-
 # ---------------------------------------------------------------------------- seeds
 
 

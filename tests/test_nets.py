@@ -23,20 +23,6 @@ from sklearn.exceptions import DataConversionWarning, NotFittedError
 
 from sklearn_patchcert import PatchNetClassifier, PatchNetRegressor
 
-
-@pytest.fixture(scope="module")
-def few(digits):
-    X, y = digits
-    return X[:150], y[:150]
-
-
-@pytest.fixture(scope="module")
-def colour():
-    rng = np.random.default_rng(0)
-    X = (rng.random((60, 6, 7, 3)) * [1, 10, 100] + [0, 5, -30]).astype(np.float32)
-    return X, (X[..., 0].mean((1, 2)) > 0.5).astype(int)
-
-
 # ---------------------------------------------------------------------------- what comes in
 
 
