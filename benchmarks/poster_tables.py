@@ -170,7 +170,7 @@ def label(options):
 def worst(model, undefended, X, y, eps, validation):
     """Accuracy that all attacks together leave, and each.
 
-    The soft gradient is the one through which one step finds most of the validation images.
+    The soft gradient is the one through which one step fools most on validation images.
     """
     standing, left = model.predict(X) == y, {}
     correct = standing.copy()
@@ -223,7 +223,10 @@ def smoothing(model, X, y, sigma, copies):
 
 
 def stage(options, name, seed, what, configuration):
-    """One measurement of one model, which is fitted first where it is not yet."""
+    """One measurement of one model, which is fitted first where it is not yet.
+
+    The configuration, a hash, is there for the caller, who keeps results by all arguments.
+    """
     dataset, most = options.dataset, options.images
     data, eps = standardised(dataset), EPS[dataset]
     X, y = data["test"]
