@@ -53,6 +53,11 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     flip_kind : {"adversarial", "random"}, default="adversarial"
         Whether the flips are the worst by the network's gradient; each is to one of the 256
         tokens nearest to the patch's own.
+    adversarial_radius : float, default=0.0
+        Train on images attacked within this L2 budget of the whole image before they become tokens,
+        in the same units; also without tokens.
+    adversarial_steps : int, default=5
+        Of projected gradient descent, straight through the tokens.
     certified_radius : float, default=0.0
         Train on the certified leads at this L2 radius, in the same units, instead of the logits;
         for additive networks, :class:`networks.AdditivePatchNet`.
@@ -179,6 +184,10 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
         As in :class:`PatchNetClassifier`.
     augment, noise_std, flip_radius, flip_share, flip_kind : optional
         As in :class:`PatchNetClassifier`.
+    adversarial_radius : float, default=0.0
+        Must be 0: values have no classes that an attack would change.
+    adversarial_steps : int, default=5
+        Of no effect.
     certified_radius : float, default=0.0
         Must be 0: values have no leads.
     device, random_state, train_split, callbacks, predict_nonlinearity, warm_start : optional

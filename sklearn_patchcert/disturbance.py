@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import numbers
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn_patchcert import surrogates
 from sklearn_patchcert._validation import check_autocast
 from sklearn_patchcert.additive import Blocks, dual_leads
+from sklearn_patchcert.adversarial_training import attacked_images
 from sklearn_patchcert.flip_training import (
     FLIPS,
     disturbed_images,
@@ -23,7 +25,8 @@ from sklearn_patchcert.flip_training import (
 )
 from sklearn_patchcert.patches import grid_shape
 
-_LIMITS = {"noise_std": math.inf, "flip_radius": math.inf, "certified_radius": math.inf}
+_BUDGETS = "flip_radius", "adversarial_radius", "certified_radius"
+_LIMITS = dict.fromkeys(("noise_std", *_BUDGETS), math.inf)
 
 
 def check_options(net):
@@ -38,8 +41,17 @@ def check_options(net):
         value = getattr(net, name)
         if not 0 <= value <= most or math.isinf(value):
             raise ValueError(f"{name} must be in [0, {most}] and finite, got {value!r}.")
-    if net.certified_radius and not is_classifier(net):
-        raise ValueError(f"certified_radius is for classifiers; {type(net).__name__} must have 0.")
+    for name in ("adversarial_radius", "certified_radius"):
+        if getattr(net, name) and not is_classifier(net):
+            raise ValueError(f"{name} is for classifiers; {type(net).__name__} must have 0.")
+    steps = net.adversarial_steps
+    if not isinstance(steps, numbers.Integral) or steps < 1:
+        raise ValueError(f"adversarial_steps must be a positive integer, got {steps!r}.")
+    if net.adversarial_radius and sum(getattr(net, name) > 0 for name in _BUDGETS) > 1:
+        raise ValueError(
+            "adversarial_radius spends the budget of an attacker, as flip_radius and "
+            "certified_radius do: set one of them."
+        )
     if net.flip_kind not in FLIPS:
         raise ValueError(f"flip_kind must be one of {FLIPS}, got {net.flip_kind!r}.")
     if net.augment is not None and not callable(net.augment):
@@ -47,8 +59,10 @@ def check_options(net):
     names = ("augment", "noise_std", "flip_radius", "flip_share", "flip_kind")
     options = {name: getattr(net, name) for name in names}
     options["autocast"] = check_autocast(net.autocast, net.device)
-    options["certified_radius"] = net.certified_radius
-    active = net.augment, net.noise_std, net.flip_radius * net.flip_share, net.certified_radius
+    for name in ("adversarial_radius", "adversarial_steps", "certified_radius"):
+        options[name] = getattr(net, name)
+    budgets = net.flip_radius * net.flip_share, net.adversarial_radius, net.certified_radius
+    active = net.augment, net.noise_std, *budgets
     return options if any(active) else None
 
 
@@ -81,6 +95,8 @@ class Disturbance:
     def __init__(self, options, source, like, device):
         self.options, self.device = dict(options), device
         self.radius = self.options.pop("certified_radius")
+        attack = {name: self.options.pop(f"adversarial_{name}") for name in ("radius", "steps")}
+        self.attack: Any = {**attack, "autocast": options["autocast"]} if attack["radius"] else None
         self.blocks: Any = None
         self.code: Any = None
         self.neighbours: Any = None
@@ -113,21 +129,22 @@ class Disturbance:
 
     def made(self, images, target, network, criterion, training):
         """Images (n, C, H, W) made of tokens, if there are any; in training disturbed ones."""
-        options = self.options if training else {}
+        options = dict(self.options) if training else {}
+        images, target = images.to(self.device), target.to(self.device)
+        if training and (self.attack or self.code is None):
+            images = disturbed_images(images, options.pop("augment"), options.pop("noise_std"))
+        if training and self.attack:
+            code = {} if self.code is None else {**self.code}
+            if code:
+                code["vocabulary"] = np.asarray(code.pop("tokens").cpu())
+            images = attacked_images(images, target, network, **self.attack, **code)
+        if self.code is None:
+            return images
         flips = options.get("flip_radius", 0) * options.get("flip_share", 0)
         if flips and self.neighbours is None:
             self.neighbours = nearest_tokens(self.code["tokens"])
-        if self.code is None:
-            names = ("augment", "noise_std") if training else ()
-            return disturbed_images(images.to(self.device), **{k: options[k] for k in names})
         return training_images(
-            images.to(self.device),
-            target.to(self.device),
-            network,
-            criterion,
-            neighbours=self.neighbours,
-            **self.code,
-            **options,
+            images, target, network, criterion, neighbours=self.neighbours, **self.code, **options
         )
 
     def leads(self, images, target, network):

@@ -61,6 +61,8 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         flip_radius=0.0,
         flip_share=0.5,
         flip_kind="adversarial",
+        adversarial_radius=0.0,
+        adversarial_steps=5,
         certified_radius=0.0,
         device="auto",
         random_state=None,
@@ -106,6 +108,8 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         self.flip_radius = flip_radius
         self.flip_share = flip_share
         self.flip_kind = flip_kind
+        self.adversarial_radius = adversarial_radius
+        self.adversarial_steps = adversarial_steps
         self.certified_radius = certified_radius
         self.random_state = random_state
         for name in ("history_", "initialized_", "virtual_params_", "classes"):

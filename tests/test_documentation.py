@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PUBLIC = {  # modules whose functions and classes are for users
     "additive",
+    "adversarial_training",
     "attacks",
     "datasets",
     "denoising",

@@ -43,7 +43,15 @@ ROOMS = {  # module: what it may import of ours
     "loops": set(),
     "flip_training": {"encoding", "flips", "surrogates", "voronoi"},
     "additive": {"engines"},
-    "disturbance": {"_validation", "additive", "flip_training", "patches", "surrogates"},
+    "adversarial_training": {"attacks", "tokenised"},
+    "disturbance": {
+        "_validation",
+        "additive",
+        "adversarial_training",
+        "flip_training",
+        "patches",
+        "surrogates",
+    },
     "net_parameters": {"_validation"},
     "nets": {"_validation", "disturbance", "loops", "net_parameters", "networks"},
     "classifier": {"_validation", "nets"},
@@ -132,7 +140,7 @@ TORCH_LAYER = {
     "patches", "voronoi", "voronoi_cells", "surrogates", "losses", "networks", "fast_networks",
     "kmeans", "exemplars", "denoising", "prototypes", "training", "encoding", "smoothing",
     "attacks", "flips", "perturbations", "flip_training", "tokenised", "prediction", "stickers",
-    "token_costs", "voting", "additive", "archive", "values",
+    "token_costs", "voting", "additive", "adversarial_training", "archive", "values",
 }  # fmt: skip
 
 

@@ -1,0 +1,121 @@
+"""Training on attacked images: within the budget, worse than noise, the network left alone."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from sklearn.frozen import FrozenEstimator
+
+from sklearn_patchcert import (
+    CertifiedPatchClassifier,
+    PatchNetClassifier,
+    PatchNetRegressor,
+    PatchVocabulary,
+)
+from sklearn_patchcert.adversarial_training import attacked_images
+from sklearn_patchcert.robustness import run_attack
+
+X, y = load_digits(return_X_y=True)
+X = (X.reshape(-1, 8, 8) / 16).astype(np.float32)
+
+
+def tensors(n=60):
+    return torch.from_numpy(X[:n, None]), torch.from_numpy(y[:n])
+
+
+def code_of(vocabulary):
+    return {
+        "vocabulary": vocabulary.vocabulary_, "patch_size": vocabulary.patch_size_,
+        "per_channel": bool(vocabulary.per_channel_),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    vocabulary = PatchVocabulary(32, 2, random_state=0).fit(X)
+    net = PatchNetClassifier(max_epochs=4, random_state=0)
+    return vocabulary, net.fit(vocabulary.transform(X), y)
+
+
+@settings(max_examples=15, deadline=None)
+@given(radius=st.floats(1e-3, 20.0), steps=st.integers(1, 4), tokens=st.booleans())
+def test_the_budget_is_kept(fitted, radius, steps, tokens):
+    vocabulary, net = fitted
+    images, target = tensors(20)
+    code = code_of(vocabulary) if tokens else {}
+    moved = attacked_images(images, target, net.module_, radius=radius, steps=steps, **code)
+    spent = (moved.double() - images).flatten(1).norm(dim=1)
+    assert (spent <= radius * (1 + 1e-5) + 1e-6).all()  # the last bits of images near 1
+
+
+@pytest.mark.parametrize("tokens", [True, False])
+def test_it_hurts_more_than_noise_and_leaves_the_network_alone(fitted, tokens):
+    vocabulary, net = fitted
+    images, target = tensors(300)
+    module, code = net.module_, code_of(vocabulary) if tokens else {}
+    module.train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    slopes = [parameter.grad.clone() for parameter in module.parameters()]
+    moved = attacked_images(images, target, module, radius=1.5, **code)
+    assert module.training
+    for name, value in module.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    for parameter, slope in zip(module.parameters(), slopes, strict=True):
+        torch.testing.assert_close(parameter.grad, slope, rtol=0, atol=0)
+    module.eval()
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    noise *= (moved - images).flatten(1).norm(dim=1)[:, None, None, None]
+    noise /= noise.flatten(1).norm(dim=1)[:, None, None, None]
+
+    def left(batch):
+        batch = batch[:, 0].numpy()
+        return net.score(vocabulary.transform(batch) if tokens else batch, y[:300])
+
+    assert left(moved) < left(images + noise) - 0.1
+
+
+@pytest.mark.parametrize("attack", ["pgd", "flips"])
+def test_trained_networks_stand_attacks_better(attack):
+    left, eps = [], 0.75
+    tokens = np.linspace(0, 1, 9, dtype=np.float32)[:, None]
+    vocabulary = PatchVocabulary.from_tokens(tokens, patch_size=1, image_shape=(8, 8))
+    for radius in (0.0, eps):
+        net = PatchNetClassifier(
+            max_epochs=5, batch_size=64, adversarial_radius=radius, random_state=0
+        )
+        model = CertifiedPatchClassifier([("vocab", FrozenEstimator(vocabulary)), ("clf", net)])
+        model.fit(X[:1200], y[:1200])
+        held, labels = X[1200:1240], y[1200:1240]
+        found = run_attack(model, held, labels, attack, eps=eps)
+        left.append(((model.predict(held) == labels) & ~found.success).mean())
+    assert left[1] > left[0] + 0.1
+
+
+def test_without_tokens_too_and_the_same_seed_gives_the_same_network():
+    scores = [
+        PatchNetClassifier(max_epochs=1, adversarial_radius=0.5, random_state=seed)
+        .fit(X[:300], y[:300])
+        .predict_proba(X)
+        for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert not np.array_equal(scores[0], scores[2])
+
+
+def test_errors_say_what_to_do():
+    for options, words in (
+        ({"adversarial_radius": -1.0}, "adversarial_radius"),
+        ({"adversarial_radius": np.nan}, "adversarial_radius"),
+        ({"adversarial_radius": 1.0, "adversarial_steps": 0}, "adversarial_steps"),
+        ({"adversarial_radius": 1.0, "adversarial_steps": 2.5}, "adversarial_steps"),
+        ({"adversarial_radius": 1.0, "flip_radius": 1.0}, "one of them"),
+        ({"adversarial_radius": 1.0, "certified_radius": 1.0}, "one of them"),
+    ):
+        net = PatchNetClassifier(max_epochs=1, **options)
+        with pytest.raises(ValueError, match=words):
+            net.fit(X[:50], y[:50])
+        assert not net.initialized_
+    with pytest.raises(ValueError, match="for classifiers"):
+        PatchNetRegressor(max_epochs=1, adversarial_radius=1.0).fit(X[:50], y[:50])
