@@ -8,22 +8,27 @@ from sklearn_patchcert.attacks import pgd
 from sklearn_patchcert.tokenised import TokenisedNetwork
 
 
-def attacked_images(images, target, network, *, radius, steps=5, autocast=False, **code):
+def attacked_images(
+    images, target, network, *, radius, steps=5, generator=None, autocast=False, **code
+):
     """Images moved against a network by projected gradient descent (Madry et al., ICLR 2018).
 
-    The gradient passes the tokens as if every patch were its own (straight through).  What comes
-    back are images, whose tokens are still to be found.
+    The loss is the cross-entropy; its gradient passes the tokens as if every patch were its own
+    (straight through).  What comes back are images, whose tokens are still to be found; they are
+    not clipped to a range.
 
     Parameters
     ----------
-    images : Tensor (n, C, H, W)
+    images : Tensor of float32 (n, C, H, W)
     target : Tensor of int64 (n,)
     network : nn.Module, images (n, C, H, W) made of tokens -> logits (n, n_classes)
-        Asked in evaluation mode; its mode and gradients are left as they were.
+        Asked in evaluation mode; its modes and gradients are left as they were.
     radius : float
         L2 norm, over the whole image, in the units of the images.
     steps : int
         Of length 2.5 radius / steps, from a random start.
+    generator : torch.Generator or None
+        Draws the start; None: torch's global one.
     autocast : bool
         Whether to compute in bfloat16.
     **code
@@ -40,14 +45,17 @@ def attacked_images(images, target, network, *, radius, steps=5, autocast=False,
     >>> from sklearn_patchcert.adversarial_training import attacked_images
     >>> images, target = torch.zeros(1, 1, 1, 2), torch.tensor([0])
     >>> moved = attacked_images(images, target, torch.nn.Flatten(), radius=1.0)
-    >>> moved.round(decimals=1), bool(moved.norm() <= 1)  # less of pixel 0, more of pixel 1
-    (tensor([[[[-0.7,  0.7]]]]), True)
+    >>> bool(moved[..., 0] < moved[..., 1]), bool(moved.norm() <= 1 + 1e-6)  # towards pixel 1
+    (True, True)
     """
-    model = TokenisedNetwork(network, **code).to(images.device)
-    training = network.training
+    model = TokenisedNetwork(torch.nn.Identity(), **code).to(images.device)
+    model.network = network  # stays where it is
+    modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=autocast):
-            return pgd(model, images, target, eps=radius, steps=steps).detach()
+            options = {"eps": radius, "steps": steps, "generator": generator}
+            return pgd(model, images, target, **options).detach()
     finally:
-        network.train(training)
+        for module, mode in modes:
+            module.training = mode

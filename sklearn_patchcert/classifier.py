@@ -54,8 +54,9 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         Whether the flips are the worst by the network's gradient; each is to one of the 256
         tokens nearest to the patch's own.
     adversarial_radius : float, default=0.0
-        Train on images attacked within this L2 budget of the whole image before they become tokens,
-        in the same units; also without tokens.
+        Train on images attacked within this L2 budget of the whole image, in the same units, behind
+        `augment` and `noise_std` and before they become tokens; all of a batch, by cross-entropy,
+        and not clipped.  Also without tokens; not with flips or `certified_radius`.
     adversarial_steps : int, default=5
         Of projected gradient descent, straight through the tokens.
     certified_radius : float, default=0.0
@@ -187,7 +188,7 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
     adversarial_radius : float, default=0.0
         Must be 0: values have no classes that an attack would change.
     adversarial_steps : int, default=5
-        Of no effect.
+        A positive integer, of no effect here.
     certified_radius : float, default=0.0
         Must be 0: values have no leads.
     device, random_state, train_split, callbacks, predict_nonlinearity, warm_start : optional

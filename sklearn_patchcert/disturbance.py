@@ -25,8 +25,9 @@ from sklearn_patchcert.flip_training import (
 )
 from sklearn_patchcert.patches import grid_shape
 
-_BUDGETS = "flip_radius", "adversarial_radius", "certified_radius"
-_LIMITS = dict.fromkeys(("noise_std", *_BUDGETS), math.inf)
+_LIMITS = dict.fromkeys(
+    ("noise_std", "flip_radius", "adversarial_radius", "certified_radius"), math.inf
+)
 
 
 def check_options(net):
@@ -45,9 +46,10 @@ def check_options(net):
         if getattr(net, name) and not is_classifier(net):
             raise ValueError(f"{name} is for classifiers; {type(net).__name__} must have 0.")
     steps = net.adversarial_steps
-    if not isinstance(steps, numbers.Integral) or steps < 1:
+    if not isinstance(steps, numbers.Integral) or isinstance(steps, bool) or steps < 1:
         raise ValueError(f"adversarial_steps must be a positive integer, got {steps!r}.")
-    if net.adversarial_radius and sum(getattr(net, name) > 0 for name in _BUDGETS) > 1:
+    flips = net.flip_radius * net.flip_share
+    if net.adversarial_radius and (flips or net.certified_radius):
         raise ValueError(
             "adversarial_radius spends the budget of an attacker, as flip_radius and "
             "certified_radius do: set one of them."
@@ -61,8 +63,7 @@ def check_options(net):
     options["autocast"] = check_autocast(net.autocast, net.device)
     for name in ("adversarial_radius", "adversarial_steps", "certified_radius"):
         options[name] = getattr(net, name)
-    budgets = net.flip_radius * net.flip_share, net.adversarial_radius, net.certified_radius
-    active = net.augment, net.noise_std, *budgets
+    active = net.augment, net.noise_std, flips, net.adversarial_radius, net.certified_radius
     return options if any(active) else None
 
 

@@ -171,7 +171,8 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         source : pair of a fitted PatchVocabulary and images, or None
             Where X comes from, ``vocabulary.transform(images)``, so that training images can be
             disturbed before they become tokens.  The certified pipelines pass it.  None: X are
-            plain images, which `augment` and `noise_std` disturb as they are.
+            plain images, which `augment`, `noise_std` and `adversarial_radius` disturb as they
+            are.
         **fit_params
             Go to the module's forward.
 

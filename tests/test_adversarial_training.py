@@ -56,10 +56,12 @@ def test_it_hurts_more_than_noise_and_leaves_the_network_alone(fitted, tokens):
     images, target = tensors(300)
     module, code = net.module_, code_of(vocabulary) if tokens else {}
     module.train()
+    module.features[1].eval()  # a part may be frozen
     before = {name: value.clone() for name, value in module.state_dict().items()}
     slopes = [parameter.grad.clone() for parameter in module.parameters()]
     moved = attacked_images(images, target, module, radius=1.5, **code)
     assert module.training
+    assert not module.features[1].training
     for name, value in module.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
     for parameter, slope in zip(module.parameters(), slopes, strict=True):
@@ -110,6 +112,7 @@ def test_errors_say_what_to_do():
         ({"adversarial_radius": np.nan}, "adversarial_radius"),
         ({"adversarial_radius": 1.0, "adversarial_steps": 0}, "adversarial_steps"),
         ({"adversarial_radius": 1.0, "adversarial_steps": 2.5}, "adversarial_steps"),
+        ({"adversarial_radius": 1.0, "adversarial_steps": True}, "adversarial_steps"),
         ({"adversarial_radius": 1.0, "flip_radius": 1.0}, "one of them"),
         ({"adversarial_radius": 1.0, "certified_radius": 1.0}, "one of them"),
     ):
