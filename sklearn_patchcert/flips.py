@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.spatial import KDTree
 
 from sklearn_patchcert import engines, voronoi
 from sklearn_patchcert.perturbations import _gradient, losses_of
 
+_NEIGHBOURS = 64  # of a token, whose walls bound the distance of its cell
 _INSIDE = 1e-5  # how far beyond a wall to go, relative to the step
 
 
@@ -71,8 +73,9 @@ def cell_costs(patches, tokens, *, weights=None, limit=np.inf, exact=True, sweep
     limit : float
         Costs that are certainly above it are inf.
     exact : bool
-        Whether to project onto the cells; otherwise the costs are those of a single wall, which
-        are smaller.
+        Whether to project onto the cells; otherwise the costs are those of a single wall, the
+        farthest one among those to the patch's own token and to the 64 neighbours of the other
+        one, which are smaller.
     sweeps : int
         Of the solver that projects.
 
@@ -92,6 +95,8 @@ def cell_costs(patches, tokens, *, weights=None, limit=np.inf, exact=True, sweep
     weights = np.ones((positions, dim)) if weights is None else weights
     costs = np.empty((n, positions, len(tokens)))
     tokens = np.asarray(tokens, dtype=np.float64)
+    near = KDTree(tokens).query(tokens, min(_NEIGHBOURS + 1, len(tokens)))[1]
+    near = near.reshape(len(tokens), -1)[:, 1:]
     for p in range(positions):
         block = patches[:, p].astype(np.float64)
         squares = np.square(block[:, None] - tokens).sum(-1)
@@ -101,7 +106,8 @@ def cell_costs(patches, tokens, *, weights=None, limit=np.inf, exact=True, sweep
         with np.errstate(divide="ignore", invalid="ignore"):
             walls = (squares - squares.min(1, keepdims=True)) / (2 * between[owner])
         walls[np.arange(n), own] = 0
-        costs[:, p] = np.where(walls <= limit, walls, np.inf)
+        farthest = _farthest_walls(squares, walls, limit, tokens * weights[p], near)
+        costs[:, p] = np.where(farthest <= limit, farthest, np.inf)
     if exact:
         at = np.argwhere(np.isfinite(costs) & (costs > 0))
         if len(at):
@@ -112,6 +118,21 @@ def cell_costs(patches, tokens, *, weights=None, limit=np.inf, exact=True, sweep
             costs[tuple(at.T)] = np.maximum(costs[tuple(at.T)], lower)
             costs[costs > limit] = np.inf
     return costs
+
+
+def _farthest_walls(squares, walls, limit, tokens, near):
+    """Walls (n, n_tokens) of cells, or those between them and their neighbours' if farther."""
+    farthest = walls.copy()
+    apart = np.linalg.norm(tokens[:, None] - tokens[near], axis=-1)
+    row, token = np.nonzero((walls <= limit) & (walls > 0))
+    size = max(1, 2**22 // max(1, near.shape[1]))
+    for start in range(0, len(row), size):
+        i, b = row[start : start + size], token[start : start + size]
+        ahead = squares[i, b][:, None] - squares[i[:, None], near[b]]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = np.nan_to_num(ahead / (2 * apart[b]), nan=0.0, posinf=np.inf, neginf=0.0)
+        farthest[i, b] = np.maximum(farthest[i, b], found.max(1, initial=0.0))
+    return farthest
 
 
 def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, greedy=24):

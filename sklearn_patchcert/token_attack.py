@@ -10,6 +10,7 @@ from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_
 from sklearn_patchcert.torch_modules import as_torch_module
 
 _ROUNDS = 8
+_FEW = 64  # tokens, onto whose cells every patch is projected
 _MANY = 2048  # tokens, of which an attacker can pay for a few in each place
 
 
@@ -133,7 +134,8 @@ def flipped(tokens, images, labels, far, *, eps, exact=None, **options):
     adversarial : ndarray of float32 (n, H, W, C)
         The images themselves where nothing was found.
     """
-    exact = tokens.tokens.shape[1] <= 64 if exact is None else exact
+    if exact is None:  # of single pixels, walls are exact
+        exact = tokens.tokens.shape[1] <= _FEW and tokens.tokens.shape[2] > 1
     costs = tokens.costs(eps, exact)
     y, own = torch.from_numpy(labels), costs.argmin(-1)
     begin = own

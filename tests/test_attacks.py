@@ -14,6 +14,7 @@ from sklearn_patchcert import (
     attacks,
     flips,
     perturbations,
+    prediction,
     token_attack,
     voronoi,
 )
@@ -236,6 +237,30 @@ def test_costs_of_cells_are_at_least_those_of_walls():
     nearest = np.where(walls == 0, np.inf, walls).min(-1)
     np.testing.assert_allclose(nearest, radii)
     np.testing.assert_allclose(np.where(exact == 0, np.inf, exact).min(-1), radii, rtol=1e-6)
+
+
+def test_costs_of_single_pixels_are_exact_without_projections():
+    rng = np.random.default_rng(0)
+    tokens, patches = rng.normal(size=(150, 1)), rng.normal(size=(4, 3, 1))
+    weights = np.array([[1.0], [2.0], [0.5]])
+    costs = flips.cell_costs(patches, tokens, weights=weights, exact=False)
+    order = np.sort(tokens[:, 0])
+    between = np.r_[-np.inf, (order[1:] + order[:-1]) / 2, np.inf]
+    rank = tokens[:, 0].argsort().argsort()
+    outside = np.maximum(between[rank] - patches, patches - between[rank + 1]).clip(0)
+    np.testing.assert_allclose(costs, outside / weights, atol=1e-12)
+
+
+def test_the_farthest_wall_is_nearer_to_the_cost_than_the_one_to_the_own_token():
+    rng = np.random.default_rng(0)
+    tokens, patches = rng.normal(size=(200, 4)), rng.normal(size=(3, 2, 4))
+    costs, exact = (flips.cell_costs(patches, tokens, exact=e) for e in (False, True))
+    single = prediction.wall_costs(patches, tokens)
+    assert (single <= costs + 1e-12).all()
+    assert (costs <= exact + 1e-12).all()
+    assert (exact - costs).mean() < (exact - single).mean() / 2
+    limited = flips.cell_costs(patches, tokens, exact=False, limit=1.0)
+    np.testing.assert_array_equal(limited, np.where(costs <= 1.0, costs, np.inf))
 
 
 def test_scorers_and_report(discrete, plain, held):
