@@ -37,6 +37,7 @@ POSTER = {  # accuracy, patch, summed, smoothing's accuracy and radius, SSPGD
 EPS = {"digits": 2.0, "mnist": 4.0, "fashion_mnist": 4.0, "cifar10": 0.5}
 SIGMA = {"digits": 1.0, "mnist": 2.0, "fashion_mnist": 2.0, "cifar10": 1.0}
 ON_NOISE = "undefended, trained on noise"
+ON_ATTACKS = "no tokens, trained on attacks"
 HELD_OUT = {"digits": 300, "mnist": 10_000, "fashion_mnist": 10_000, "cifar10": 5_000}
 AUGMENT = {
     "mnist": partial(random_affine, degrees=10, translate=1.5, scale=0.08, shear=0.1),
@@ -62,6 +63,7 @@ ON_TOKENS = {
     "cifar10": {**FAST, "criterion__label_smoothing": 0.1},
 }
 FINE = {"n_tokens": (30_000, 1000, 1000), "strategy": "denoised", "max_epochs": 20}
+ROBUST = {"n_tokens": 32, "patch_size": 1, "adversarial_radius": 5.0, "module__patch_size": 4}
 CHOSEN = {
     "digits": {
         "learned": {"n_tokens": 16, "noise_std": 0.2},
@@ -70,6 +72,7 @@ CHOSEN = {
     "mnist": {
         "learned": {"n_tokens": 18, "flip_radius": 2.0},
         "denoised": {"n_tokens": 1024, "strategy": "denoised", "flip_radius": 2.0},
+        "pixels, trained on attacks": ROBUST,
     },
     "cifar10": {
         "learned": {"n_tokens": (8000, 3, 4), "max_epochs": 20, "flip_radius": 0.5},
@@ -109,11 +112,13 @@ def network(dataset, seed, module, **options):
     return PatchNetClassifier(module, **{**settings, **options})
 
 
-def discrete(dataset, seed, n_tokens, *, strategy="learned", vocabulary=None, **options):
-    """The network behind tokens of 4x4 pixels of one channel."""
-    size = 2 if dataset == "digits" else 4
+def discrete(
+    dataset, seed, n_tokens, *, patch_size=None, strategy="learned", vocabulary=None, **options
+):
+    """The network behind tokens of one channel, by default of 4x4 pixels."""
+    patch_size = patch_size or (2 if dataset == "digits" else 4)
     tokens = PatchVocabulary(
-        n_tokens, size, strategy=strategy, per_channel=dataset == "cifar10",
+        n_tokens, patch_size, strategy=strategy, per_channel=dataset == "cifar10",
         random_state=seed, **(vocabulary or {}),
     )  # fmt: skip
     net = network(dataset, seed, **{"module": PatchResNet, **ON_TOKENS[dataset], **options})
@@ -139,6 +144,9 @@ def models(dataset, seed):
     if dataset in ("mnist", "fashion_mnist"):
         target = 1.58 / {"mnist": 0.3081, "fashion_mnist": 0.353}[dataset]  # of pixels in [0, 1]
         found["prototypes"] = prototypes(seed, 2000, target, 30, AUGMENT[dataset])
+        attacks = {"adversarial_radius": ROBUST["adversarial_radius"]}
+        same = {**ON_TOKENS[dataset], "module__patch_size": ROBUST["module__patch_size"]}
+        found[ON_ATTACKS] = network(dataset, seed, PatchResNet, **same, **attacks)
     noise = {"noise_std": SIGMA[dataset]}
     found[ON_NOISE] = network(dataset, seed, **on_pixels, **noise)
     return found

@@ -118,22 +118,33 @@ def ablations(result):
 
 
 def pareto(result):
-    """The front of accuracy against mean radius."""
-    lines = ["| data | vocabulary | accuracy % | mean radius |", "|---|---|---|---|"]
+    """The fronts of accuracy against mean and summed radii, and other networks."""
+    lines = [
+        "| data | vocabulary | accuracy % | mean radius | sum (no radius) | on the front of |",
+        "|---|---|---|---|---|---|",
+    ]
+    fronts = {"front_mean_radius": "mean", "front_summed_radius": "sum"}
     for name, rows in result["rows"].items():
-        radius, accuracy = result["poster"][name]
-        lines.append(f"| {name} | the poster's, learned (test set) | {accuracy} | {radius} |")
+        radius, total, accuracy = result["poster"][name]
+        lines.append(
+            f"| {name} | the poster's, learned (test set) | {accuracy} | {radius} | {total} | |"
+        )
         for row in sorted(rows, key=lambda row: row["mean_radius"]):
-            if row["front"]:
-                options = ", ".join(f"{k}={v!r}" for k, v in row["options"].items())
+            on = [label for key, label in fronts.items() if row.get(key)]
+            if on or "module" in row["options"]:
                 lines.append(
-                    f"| {name} | `{options}` | {row['accuracy']:.2f} | {row['mean_radius']:.3f} |"
+                    f"| {name} | {row['group']}, {row['options']['n_tokens']} tokens "
+                    f"| {row['accuracy']:.2f} | {row['mean_radius']:.3f} "
+                    f"| {row['summed_radius']:.1f} | {', '.join(on)} |"
                 )
     settings = result["settings"]
+    counts = ", ".join(f"{len(rows)} of {name}" for name, rows in result["rows"].items())
     lines += [
         "",
         f"Validation images, {settings['images']:,} training images, {settings['epochs']} epochs, "
-        "one seed, standardised units; `python benchmarks/pareto.py`.",
+        f"one seed, standardised units; {counts} were compared, of which the JSON has all. Rows "
+        "that name a network are on no front: they show what the network alone changes. Mean radii "
+        "of patches of different sizes are not comparable. `python benchmarks/pareto.py`.",
     ]
     return lines
 
@@ -284,7 +295,11 @@ def poster(result):
         if "radius_by_channel" in row
     }
     by_channel = "; ".join(f"{name} {radii}" for name, radii in channels.items())
-    seeds, one_step = settings["seeds"], settings.get("one_step", 5 * settings["images"])
+    counts = {len(row["test_accuracy"]["values"]) for row in result["rows"].values()}
+    seeds, one_step = max(counts), settings.get("one_step", 5 * settings["images"])
+    over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+    if min(counts) < seeds:
+        over += ", or one seed"
     places = {name: row.get("environment", machine) for name, row in result["rows"].items()}
     fitted: dict = {}
     for name, place in places.items():
@@ -299,9 +314,8 @@ def poster(result):
     ]
     lines += [
         "",
-        f"{settings['dataset']}, test set, standardised pixels, "
-        + ("one seed" if seeds == 1 else f"mean ± standard deviation over {seeds} seeds")
-        + f"; SSPGD (the lower of straight-through and soft gradient) and all attacks at L2 "
+        f"{settings['dataset']}, test set, standardised pixels, {over}; SSPGD (the lower of "
+        f"straight-through and soft gradient) and all attacks at L2 "
         f"{result['eps']:g}, on {one_step:,} and {settings['images']:,} images; "
         f"smoothing at sigma {result['sigma']:g} on {settings['smoothed']} images, "
         f"{settings['copies']:,} copies, of models not trained on noise unless their name says so. "
@@ -319,23 +333,24 @@ def poster(result):
 def choices(result):
     """What validation images say of candidates for the poster's tables."""
     lines = [
-        "| tokens, L2 of the flips in training | accuracy % | patch radius | sum (no radius) "
-        "| SSPGD % | search over tokens % |",
-        "|---|---|---|---|---|---|",
+        "| tokens, L2 of the flips or attacks in training | accuracy % | patch radius "
+        "| sum (no radius) | SSPGD % | search over tokens % | all attacks % |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, row in result["rows"].items():
-        searched = row.get("search_over_tokens")
+        last = [row.get(key) for key in ("search_over_tokens", "worst_case")]
         lines.append(
             f"| {name} | {row['accuracy']:.2f} | {row['mean_radius']:.2f} "
             f"| {row['summed_radius']:.2f} | {row['sspgd']:.1f} "
-            f"| {'' if searched is None else f'{searched:.1f}'} |"
+            + "".join(f"| {'' if value is None else f'{value:.1f}'} " for value in last)
+            + "|"
         )
     places = {row["environment"]["gpu"] or row["environment"]["processor"]: None
               for row in result["rows"].values()}  # fmt: skip
     lines += [
         "",
         f"Validation images, one seed, L2 {result['eps']:g}; radii and SSPGD on the first 1,000, "
-        f"the search on the first {result['searched']}. `python benchmarks/choices.py`, "
+        f"attacks on the first {result['searched']}. `python benchmarks/choices.py`, "
         f"{', '.join(places)}." + (f" {result['note']}" if "note" in result else ""),
     ]
     return lines
