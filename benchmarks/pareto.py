@@ -62,8 +62,8 @@ CANDIDATES = {
             for n in (32, 256)
         ),
         *(("8x8", {"patch_size": 8, "n_tokens": n}) for n in (256, 4096)),
-        *(("4x4, PatchConvNet", {"n_tokens": n, "module": PatchConvNet}) for n in (16,)),
-        *(("4x4, ImageResNet", {"n_tokens": n, "module": ImageResNet}) for n in (16,)),
+        ("4x4, PatchConvNet", {"n_tokens": 16, "module": PatchConvNet}),
+        ("4x4, ImageResNet", {"n_tokens": 16, "module": ImageResNet}),
         *(("2x2", {"patch_size": 2, "n_tokens": n}) for n in ((8, 2, 2), (32, 2, 3))),
     ],
 }  # fmt: skip

@@ -108,7 +108,7 @@ def cell_costs(patches, tokens, *, weights=None, limit=np.inf, exact=True, sweep
         walls[np.arange(n), own] = 0
         farthest = _farthest_walls(squares, walls, limit, tokens * weights[p], near)
         costs[:, p] = np.where(farthest <= limit, farthest, np.inf)
-    if exact:
+    if exact and dim > 1:  # in one dimension the walls to the neighbours are the cell
         at = np.argwhere(np.isfinite(costs) & (costs > 0))
         if len(at):
             _, lower = steps_into_cells(

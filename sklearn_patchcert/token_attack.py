@@ -134,8 +134,7 @@ def flipped(tokens, images, labels, far, *, eps, exact=None, **options):
     adversarial : ndarray of float32 (n, H, W, C)
         The images themselves where nothing was found.
     """
-    if exact is None:  # of single pixels, walls are exact
-        exact = tokens.tokens.shape[1] <= _FEW and tokens.tokens.shape[2] > 1
+    exact = tokens.tokens.shape[1] <= _FEW if exact is None else exact
     costs = tokens.costs(eps, exact)
     y, own = torch.from_numpy(labels), costs.argmin(-1)
     begin = own

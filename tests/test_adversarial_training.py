@@ -59,7 +59,8 @@ def test_it_hurts_more_than_noise_and_leaves_the_network_alone(fitted, tokens):
     module.features[1].eval()  # a part may be frozen
     before = {name: value.clone() for name, value in module.state_dict().items()}
     slopes = [parameter.grad.clone() for parameter in module.parameters()]
-    moved = attacked_images(images, target, module, radius=1.5, **code)
+    generator = torch.Generator().manual_seed(0)
+    moved = attacked_images(images, target, module, radius=1.5, generator=generator, **code)
     assert module.training
     assert not module.features[1].training
     for name, value in module.state_dict().items():
@@ -67,7 +68,7 @@ def test_it_hurts_more_than_noise_and_leaves_the_network_alone(fitted, tokens):
     for parameter, slope in zip(module.parameters(), slopes, strict=True):
         torch.testing.assert_close(parameter.grad, slope, rtol=0, atol=0)
     module.eval()
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(images.shape, generator=generator)
     noise *= (moved - images).flatten(1).norm(dim=1)[:, None, None, None]
     noise /= noise.flatten(1).norm(dim=1)[:, None, None, None]
 
