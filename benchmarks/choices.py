@@ -35,6 +35,12 @@ CANDIDATES = {
         )
     }
     | {
+        f"2x2, learned, {n} tokens, flips {radius:g}": {
+            "n_tokens": n, "patch_size": 2, "flip_radius": radius,
+        }
+        for n, radius in ((2, 2.0), (3, 2.0), (4, 2.0))
+    }
+    | {
         f"{size}x{size}, learned, {n} tokens, attacks {radius:g}": {
             **ROBUST, "n_tokens": n, "patch_size": size, "adversarial_radius": radius,
         }

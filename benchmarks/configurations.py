@@ -72,12 +72,16 @@ CHOSEN = {
     "mnist": {
         "learned": {"n_tokens": 18, "flip_radius": 2.0},
         "denoised": {"n_tokens": 1024, "strategy": "denoised", "flip_radius": 2.0},
+        "small patches": {"n_tokens": 4, "patch_size": 2, "flip_radius": 2.0},
         "pixels, trained on attacks": ROBUST,
     },
     "cifar10": {
         "learned": {"n_tokens": (8000, 3, 4), "max_epochs": 20, "flip_radius": 0.5},
         "denoised": {**FINE, "flip_radius": 0.5},
         "denoised, no flips": FINE,
+        "small patches": {
+            "n_tokens": (24, 2, 2), "patch_size": 2, "max_epochs": 20, "flip_radius": 0.5,
+        },
     },
 }  # fmt: skip
 CHOSEN["fashion_mnist"] = CHOSEN["mnist"]  # nothing was chosen
@@ -144,9 +148,12 @@ def models(dataset, seed):
     if dataset in ("mnist", "fashion_mnist"):
         target = 1.58 / {"mnist": 0.3081, "fashion_mnist": 0.353}[dataset]  # of pixels in [0, 1]
         found["prototypes"] = prototypes(seed, 2000, target, 30, AUGMENT[dataset])
-        attacks = {"adversarial_radius": ROBUST["adversarial_radius"]}
         same = {**ON_TOKENS[dataset], "module__patch_size": ROBUST["module__patch_size"]}
+        attacks = {"adversarial_radius": ROBUST["adversarial_radius"]}
         found[ON_ATTACKS] = network(dataset, seed, PatchResNet, **same, **attacks)
+    if dataset == "cifar10":
+        attacks = {"adversarial_radius": 0.6, "max_epochs": 15}
+        found[ON_ATTACKS] = network(dataset, seed, **ON_TOKENS[dataset], **attacks)
     noise = {"noise_std": SIGMA[dataset]}
     found[ON_NOISE] = network(dataset, seed, **on_pixels, **noise)
     return found
