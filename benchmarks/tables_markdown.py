@@ -295,11 +295,12 @@ def poster(result):
         if "radius_by_channel" in row
     }
     by_channel = "; ".join(f"{name} {radii}" for name, radii in channels.items())
-    counts = {len(row["test_accuracy"]["values"]) for row in result["rows"].values()}
-    seeds, one_step = max(counts), settings.get("one_step", 5 * settings["images"])
+    counts = {name: len(row["test_accuracy"]["values"]) for name, row in result["rows"].items()}
+    seeds, one_step = max(counts.values()), settings.get("one_step", 5 * settings["images"])
     over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
-    if min(counts) < seeds:
-        over += ", or one seed"
+    fewer = [name for name, count in counts.items() if count < seeds]
+    if fewer:
+        over += f" (one: {', '.join(fewer)})"
     places = {name: row.get("environment", machine) for name, row in result["rows"].items()}
     fitted: dict = {}
     for name, place in places.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from sklearn_patchcert import encoding, surrogates
 from sklearn_patchcert.attacks import pgd
 from sklearn_patchcert.tokenised import TokenisedNetwork
 
@@ -48,7 +49,8 @@ def attacked_images(
     >>> bool(moved[..., 0] < moved[..., 1]), bool(moved.norm() <= 1 + 1e-6)  # towards pixel 1
     (True, True)
     """
-    model = TokenisedNetwork(torch.nn.Identity(), **code).to(images.device)
+    kind = TokenisedNetwork if images.device.type == "cpu" else _OnDevice
+    model = kind(torch.nn.Identity(), **code).to(images.device)
     model.network = network  # stays where it is
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
@@ -59,3 +61,17 @@ def attacked_images(
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+class _OnDevice(TokenisedNetwork):
+    """Finds tokens where the images are; patches as good as on a wall may get either."""
+
+    def ids(self, scaled):
+        patches = surrogates.cut(scaled.detach(), self.patch_size, per_channel=self.per_channel)
+        if self.tokens.ndim == 2:
+            return surrogates.nearest(patches, self.tokens)
+        parts = [
+            surrogates.nearest(patches[..., c, :], part[: encoding.count_own(part)])
+            for c, part in enumerate(self.tokens)
+        ]
+        return torch.stack(parts, dim=3)

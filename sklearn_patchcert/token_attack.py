@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sklearn_patchcert import encoding, flips, surrogates
+from sklearn_patchcert import cell_steps, encoding, flips, surrogates
 from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_to_images
 from sklearn_patchcert.torch_modules import as_torch_module
 
@@ -51,7 +51,7 @@ class Tokens:
     def costs(self, limit, exact):
         def of_part(at, vocabulary):
             own = vocabulary[: encoding.count_own(vocabulary)]
-            found = flips.cell_costs(
+            found = cell_steps.cell_costs(
                 self.patches[:, at], own, weights=self.weights[at], limit=limit, exact=exact
             )
             more = len(vocabulary) - len(own)  # copies, which would crowd out other flips
@@ -71,7 +71,7 @@ class Tokens:
             found = np.argwhere(ids[:, at] != own[:, at])
             row, position = found[:, 0], at[found[:, 1]]
             if len(found):
-                steps, _ = flips.steps_into_cells(
+                steps, _ = cell_steps.steps_into_cells(
                     self.patches[rows[row], position], vocabulary, ids[row, position],
                     weights=self.weights[position],
                 )  # fmt: skip
@@ -89,7 +89,7 @@ class Tokens:
     def moved(self, images, ids):
         """Images in the user's units whose tokens are the ids."""
         steps = self.per_part(
-            lambda at, v: flips.realised(
+            lambda at, v: cell_steps.realised(
                 self.patches[:, at], v, ids[:, at], weights=self.weights[at]
             ),
             self.patches.shape[-1],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_patchcert import encoding, flips, prediction, voronoi
+from sklearn_patchcert import cell_steps, encoding, prediction, voronoi
 from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_to_images
 
 _WALLS = 8  # to how many tokens walls are measured: more help little
@@ -76,7 +76,7 @@ class TokenCosts:
                 key = row, at[p], ids[at[p]]
                 if key not in self._cells:
                     patch, weights = self.patches[row, key[1]][None], self.weights[key[1]][None]
-                    _, lower = flips.steps_into_cells(
+                    _, lower = cell_steps.steps_into_cells(
                         patch, tokens, ids[at[p]][None], weights=weights, sweeps=60, sound=True
                     )  # fmt: skip
                     self._cells[key] = float(lower[0])
@@ -87,7 +87,7 @@ class TokenCosts:
         """X, one image, with the patches moved into the cells of the ids (positions,)."""
         steps = np.zeros((1, *self.patches.shape[1:]))
         for at, tokens in self.parts:
-            steps[:, at] = flips.realised(
+            steps[:, at] = cell_steps.realised(
                 self.patches[row, at][None], tokens, ids[at][None], weights=self.weights[at]
             )
         steps = steps.reshape(1, *self.grid[1:])

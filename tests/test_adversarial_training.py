@@ -14,8 +14,9 @@ from sklearn_patchcert import (
     PatchNetRegressor,
     PatchVocabulary,
 )
-from sklearn_patchcert.adversarial_training import attacked_images
+from sklearn_patchcert.adversarial_training import _OnDevice, attacked_images
 from sklearn_patchcert.robustness import run_attack
+from sklearn_patchcert.tokenised import TokenisedNetwork
 
 X, y = load_digits(return_X_y=True)
 X = (X.reshape(-1, 8, 8) / 16).astype(np.float32)
@@ -48,6 +49,21 @@ def test_the_budget_is_kept(fitted, radius, steps, tokens):
     moved = attacked_images(images, target, net.module_, radius=radius, steps=steps, **code)
     spent = (moved.double() - images).flatten(1).norm(dim=1)
     assert (spent <= radius * (1 + 1e-5) + 1e-6).all()  # the last bits of images near 1
+
+
+@pytest.mark.parametrize(
+    ("per_channel", "n_tokens"), [(False, 5), ("shared", 5), (True, 5), (True, (5, 2, 3))]
+)
+def test_a_gpu_finds_the_same_tokens(per_channel, n_tokens):
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(40, 7, 5, 3)).astype(np.float32)  # padded
+    vocabulary = PatchVocabulary(n_tokens, 2, per_channel=per_channel, random_state=0).fit(images)
+    code = code_of(vocabulary)
+    moved = torch.from_numpy(images).permute(0, 3, 1, 2)
+    exact, quick = (
+        kind(torch.nn.Identity(), **code).ids(moved) for kind in (TokenisedNetwork, _OnDevice)
+    )
+    assert (exact == quick).all()
 
 
 @pytest.mark.parametrize("tokens", [True, False])

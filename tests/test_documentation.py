@@ -17,6 +17,7 @@ PUBLIC = {  # modules whose functions and classes are for users
     "additive",
     "adversarial_training",
     "attacks",
+    "cell_steps",
     "datasets",
     "denoising",
     "fast_networks",

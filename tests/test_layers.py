@@ -43,7 +43,7 @@ ROOMS = {  # module: what it may import of ours
     "loops": set(),
     "flip_training": {"encoding", "flips", "surrogates", "voronoi"},
     "additive": {"engines"},
-    "adversarial_training": {"attacks", "tokenised"},
+    "adversarial_training": {"attacks", "encoding", "surrogates", "tokenised"},
     "disturbance": {
         "_validation",
         "additive",
@@ -59,7 +59,7 @@ ROOMS = {  # module: what it may import of ours
     "torch_modules": {"preprocessing", "tokenised", "tokenizer"},
     "prediction": {"engines", "voronoi"},
     "stickers": set(),
-    "token_costs": {"encoding", "flips", "patches", "prediction", "voronoi"},
+    "token_costs": {"cell_steps", "encoding", "patches", "prediction", "voronoi"},
     "fingerprints": {"nets"},
     "image_certificates": {
         "additive",
@@ -85,8 +85,16 @@ ROOMS = {  # module: what it may import of ours
     "smoothed": {"_validation", "parallel", "smoothing"},
     "perturbations": set(),
     "attacks": {"perturbations"},
-    "flips": {"engines", "perturbations", "voronoi"},
-    "token_attack": {"encoding", "flips", "patches", "surrogates", "torch_modules"},
+    "cell_steps": {"engines", "voronoi"},
+    "flips": {"perturbations"},
+    "token_attack": {
+        "cell_steps",
+        "encoding",
+        "flips",
+        "patches",
+        "surrogates",
+        "torch_modules",
+    },
     "robustness": {"attacks", "token_attack", "torch_modules"},
     "archive": set(),
     "values": set(),
@@ -139,8 +147,8 @@ ENGINES = {  # the same for sklearn_patchcert.engines, which knows nothing outsi
 TORCH_LAYER = {
     "patches", "voronoi", "voronoi_cells", "surrogates", "losses", "networks", "fast_networks",
     "kmeans", "exemplars", "denoising", "prototypes", "training", "encoding", "smoothing",
-    "attacks", "flips", "perturbations", "flip_training", "tokenised", "prediction", "stickers",
-    "token_costs", "voting", "additive", "adversarial_training", "archive", "values",
+    "attacks", "cell_steps", "flips", "perturbations", "flip_training", "tokenised", "prediction",
+    "stickers", "token_costs", "voting", "additive", "adversarial_training", "archive", "values",
 }  # fmt: skip
 
 
