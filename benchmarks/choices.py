@@ -35,10 +35,13 @@ CANDIDATES = {
         )
     }
     | {
-        f"2x2, learned, {n} tokens, flips {radius:g}": {
-            "n_tokens": n, "patch_size": 2, "flip_radius": radius,
+        f"{size}x{size}, learned, {n} tokens, flips {radius:g}": {
+            "n_tokens": n, "patch_size": size, "flip_radius": radius,
+            **({"module__patch_size": 4} if size == 1 else {}),
         }
-        for n, radius in ((2, 2.0), (3, 2.0), (4, 2.0))
+        for n, size, radius in (
+            *((n, 2, 2.0) for n in (2, 3, 4)), (2, 1, 2.0), (2, 1, 4.0), (3, 1, 2.0),
+        )
     }
     | {
         f"{size}x{size}, learned, {n} tokens, attacks {radius:g}": {

@@ -72,7 +72,9 @@ CHOSEN = {
     "mnist": {
         "learned": {"n_tokens": 18, "flip_radius": 2.0},
         "denoised": {"n_tokens": 1024, "strategy": "denoised", "flip_radius": 2.0},
-        "small patches": {"n_tokens": 4, "patch_size": 2, "flip_radius": 2.0},
+        "pixels": {
+            "n_tokens": 2, "patch_size": 1, "flip_radius": 2.0, "module__patch_size": 4,
+        },
         "pixels, trained on attacks": ROBUST,
     },
     "cifar10": {
@@ -82,6 +84,7 @@ CHOSEN = {
         "small patches": {
             "n_tokens": (24, 2, 2), "patch_size": 2, "max_epochs": 20, "flip_radius": 0.5,
         },
+        "pixels": {"n_tokens": (8, 2, 2), "patch_size": 1, "max_epochs": 10},
     },
 }  # fmt: skip
 CHOSEN["fashion_mnist"] = CHOSEN["mnist"]  # nothing was chosen

@@ -47,6 +47,7 @@ CANDIDATES = {
         *(("2x2", {"patch_size": 2, "n_tokens": n}) for n in (2, 4, 8, 32)),
         *(("7x7", {"patch_size": 7, "n_tokens": n}) for n in (32, 128, 512)),
         *(("7x7, denoised", {"patch_size": 7, "n_tokens": n, **DENOISED}) for n in (512, 4096)),
+        *(("1x1", {"patch_size": 1, "n_tokens": n}) for n in (2, 3, 4, 8)),
     ],
     "cifar10": [
         *(("4x4", {"n_tokens": n}) for n in (8, 16, 64, (256, 3, 4), (2048, 3, 4), (2048, 32, 32))),
@@ -65,6 +66,10 @@ CANDIDATES = {
         ("4x4, PatchConvNet", {"n_tokens": 16, "module": PatchConvNet}),
         ("4x4, ImageResNet", {"n_tokens": 16, "module": ImageResNet}),
         *(("2x2", {"patch_size": 2, "n_tokens": n}) for n in ((8, 2, 2), (32, 2, 3))),
+        *(
+            ("1x1", {"patch_size": 1, "n_tokens": n})
+            for n in ((2, 2, 2), (4, 2, 2), (8, 2, 2), (8, 4, 4), (16, 4, 4), (32, 8, 8))
+        ),
     ],
 }  # fmt: skip
 
@@ -124,6 +129,8 @@ def figures(dataset, options, images, epochs):
                 criterion__label_smoothing=0.1, random_state=seed,
             )  # fmt: skip
             model.steps[1] = ("clf", net)
+        if dataset == "mnist" and candidate["patch_size"] == 1:
+            model.set_params(clf__module__patch_size=4)  # a network on 4x4 blocks
         return model.set_params(**{f"vocab__{k}": v for k, v in candidate.items()})
 
     model = network(0, epochs)
