@@ -175,7 +175,7 @@ def worst(model, undefended, X, y, eps, validation):
     standing, left = model.predict(X) == y, {}
     correct = standing.copy()
     smallest, discrete = np.full(len(X), np.inf), hasattr(model, "certify")
-    result = {"clean": 100 * float(correct.mean())}
+    result = {"clean": 100 * float(correct.mean()), "images": len(X)}
     for name, (attack, options) in ATTACKS.items():
         of_tokens = any(word in name for word in OF_TOKENS)
         if of_tokens and not (discrete and (has_network(model) or name.startswith("transfer"))):

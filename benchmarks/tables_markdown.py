@@ -301,6 +301,13 @@ def poster(result):
     fewer = [name for name, count in counts.items() if count < seeds]
     if fewer:
         over += f" (one: {', '.join(fewer)})"
+    attacked: dict = {}
+    for name, row in result["rows"].items():
+        if "attacks" in row:
+            attacked.setdefault(row["attacks"]["images"], []).append(name)
+    usual = max(attacked, key=lambda n: len(attacked[n]))
+    others = [f"{n}: {', '.join(names)}" for n, names in attacked.items() if n != usual]
+    images = f"{usual} images" + (f" ({'; '.join(others)})" if others else "")
     places = {name: row.get("environment", machine) for name, row in result["rows"].items()}
     fitted: dict = {}
     for name, place in places.items():
@@ -317,7 +324,7 @@ def poster(result):
         "",
         f"{settings['dataset']}, test set, standardised pixels, {over}; SSPGD (the lower of "
         f"straight-through and soft gradient) and all attacks at L2 "
-        f"{result['eps']:g}, on {one_step:,} and {settings['images']:,} images; "
+        f"{result['eps']:g}, on {one_step:,} and {images}; "
         f"smoothing at sigma {result['sigma']:g} on {settings['smoothed']} images, "
         f"{settings['copies']:,} copies, of models not trained on noise unless their name says so. "
         f"Successes below the certified radius: {below}. "
