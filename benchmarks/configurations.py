@@ -74,6 +74,7 @@ CHOSEN = {
         "denoised": {"n_tokens": 1024, "strategy": "denoised", "flip_radius": 2.0},
         "pixels": {
             "n_tokens": 2, "patch_size": 1, "flip_radius": 2.0, "module__patch_size": 4,
+            "vocabulary": {"margin_weight": 30.0},
         },
         "pixels, trained on attacks": ROBUST,
     },

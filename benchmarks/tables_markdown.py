@@ -143,8 +143,9 @@ def pareto(result):
         "",
         f"Validation images, {settings['images']:,} training images, {settings['epochs']} epochs, "
         f"one seed, standardised units; {counts} were compared, of which the JSON has all. Rows "
-        "that name a network are on no front: they show what the network alone changes. Mean radii "
-        "of patches of different sizes are not comparable. `python benchmarks/pareto.py`.",
+        "that name a network are on no front: they show what the network alone changes. At the "
+        "same radius smaller patches promise more: all of them may move at once, so a patch of 4x4 "
+        "pixels, each within its own, by up to four times as much. `python benchmarks/pareto.py`.",
     ]
     return lines
 
