@@ -63,6 +63,9 @@ ON_TOKENS = {
     "cifar10": {**FAST, "criterion__label_smoothing": 0.1},
 }
 FINE = {"n_tokens": (30_000, 1000, 1000), "strategy": "denoised", "max_epochs": 20}
+BLACK_WHITE = {
+    "n_tokens": 2, "patch_size": 1, "module__patch_size": 4, "vocabulary": {"margin_weight": 30.0},
+}  # fmt: skip
 ROBUST = {"n_tokens": 32, "patch_size": 1, "adversarial_radius": 5.0, "module__patch_size": 4}
 CHOSEN = {
     "digits": {
@@ -72,10 +75,8 @@ CHOSEN = {
     "mnist": {
         "learned": {"n_tokens": 18, "flip_radius": 2.0},
         "denoised": {"n_tokens": 1024, "strategy": "denoised", "flip_radius": 2.0},
-        "pixels": {
-            "n_tokens": 2, "patch_size": 1, "flip_radius": 2.0, "module__patch_size": 4,
-            "vocabulary": {"margin_weight": 30.0},
-        },
+        "pixels": {**BLACK_WHITE, "flip_radius": 2.0},
+        "pixels, flips 4": {**BLACK_WHITE, "flip_radius": 4.0},
         "pixels, trained on attacks": ROBUST,
     },
     "cifar10": {
