@@ -66,6 +66,7 @@ FINE = {"n_tokens": (30_000, 1000, 1000), "strategy": "denoised", "max_epochs": 
 BLACK_WHITE = {
     "n_tokens": 2, "patch_size": 1, "module__patch_size": 4, "vocabulary": {"margin_weight": 30.0},
 }  # fmt: skip
+EIGHT = {"n_tokens": (8, 2, 2), "patch_size": 1}  # levels of luminance
 ROBUST = {"n_tokens": 32, "patch_size": 1, "adversarial_radius": 5.0, "module__patch_size": 4}
 CHOSEN = {
     "digits": {
@@ -86,7 +87,8 @@ CHOSEN = {
         "small patches": {
             "n_tokens": (24, 2, 2), "patch_size": 2, "max_epochs": 20, "flip_radius": 0.5,
         },
-        "pixels": {"n_tokens": (8, 2, 2), "patch_size": 1, "max_epochs": 10},
+        "pixels": {**EIGHT, "max_epochs": 10},
+        "pixels, flips 0.5": {**EIGHT, "max_epochs": 8, "flip_radius": 0.5},
     },
 }  # fmt: skip
 CHOSEN["fashion_mnist"] = CHOSEN["mnist"]  # nothing was chosen
