@@ -306,7 +306,8 @@ def main():
         result["poster"] = POSTER.get(dataset, {})
         path = RESULTS / f"poster_{dataset}.json"
         if options.models and path.exists():
-            result["rows"] = {**json.loads(path.read_text())["rows"], **rows}
+            kept = {**json.loads(path.read_text())["rows"], **rows}
+            result["rows"] = {name: kept[name] for name in models(dataset, 0) if name in kept}
         save(f"poster_{dataset}", result)
 
 
