@@ -67,11 +67,13 @@ class _OnDevice(TokenisedNetwork):
     """Finds tokens where the images are; patches as good as on a wall may get either."""
 
     def ids(self, scaled):
-        patches = surrogates.cut(scaled.detach(), self.patch_size, per_channel=self.per_channel)
-        if self.tokens.ndim == 2:
-            return surrogates.nearest(patches, self.tokens)
-        parts = [
-            surrogates.nearest(patches[..., c, :], part[: encoding.count_own(part)])
-            for c, part in enumerate(self.tokens)
-        ]
+        images = scaled.detach().float()
+        patches = surrogates.cut(images, self.patch_size, per_channel=self.per_channel)
+        with torch.autocast(images.device.type, enabled=False):  # bfloat16 takes other tokens
+            if self.tokens.ndim == 2:
+                return surrogates.nearest(patches, self.tokens)
+            parts = [
+                surrogates.nearest(patches[..., c, :], part[: encoding.count_own(part)])
+                for c, part in enumerate(self.tokens)
+            ]
         return torch.stack(parts, dim=3)

@@ -1,7 +1,8 @@
 """The attack that knows tokens: which patches to flip to which tokens.
 
 The attack chooses tokens, not pixels: each flip has a price, the squared distance of the patch to
-the cell of its new token (:mod:`cell_steps`), and the prices of an image's flips add up.
+the cell of its new token (:mod:`cell_steps`), and the prices of an image's flips add up.  A flipped
+patch takes the shortest step into its new cell, all others do not move at all.
 """
 
 from __future__ import annotations

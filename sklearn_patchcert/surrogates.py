@@ -16,7 +16,9 @@ def squared_distances(patches, tokens):
 
 def nearest(patches, tokens):
     """Nearest tokens (...) of patches (..., dim)."""
-    return (tokens.square().sum(-1) - 2 * patches @ tokens.T).argmin(-1)
+    centre = tokens.mean(0)  # distances are differences of squares: small ones round less
+    tokens = tokens - centre
+    return (tokens.square().sum(-1) - 2 * (patches - centre) @ tokens.T).argmin(-1)
 
 
 def soft_assignment(squares, temperature):

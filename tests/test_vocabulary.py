@@ -1,4 +1,4 @@
-"""PatchVocabulary: layouts, options, the certificate in the user's units, bad input."""
+"""PatchVocabulary: layouts, options, the certificate in the user's units."""
 
 import pickle
 
