@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sklearn_patchcert import encoding, surrogates
+from sklearn_patchcert import surrogates
 from sklearn_patchcert.attacks import pgd
 from sklearn_patchcert.tokenised import TokenisedNetwork
 
@@ -72,8 +72,5 @@ class _OnDevice(TokenisedNetwork):
         with torch.autocast(images.device.type, enabled=False):  # bfloat16 takes other tokens
             if self.tokens.ndim == 2:
                 return surrogates.nearest(patches, self.tokens)
-            parts = [
-                surrogates.nearest(patches[..., c, :], part[: encoding.count_own(part)])
-                for c, part in enumerate(self.tokens)
-            ]
+            parts = [surrogates.nearest(patches[..., c, :], t) for c, t in enumerate(self.tokens)]
         return torch.stack(parts, dim=3)

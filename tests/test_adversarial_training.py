@@ -63,13 +63,12 @@ def test_a_gpu_finds_the_same_tokens(per_channel, n_tokens, far, autocast):
     vocabulary = PatchVocabulary(n_tokens, 2, per_channel=per_channel, random_state=0).fit(images)
     code = code_of(vocabulary)
     moved = torch.from_numpy(images).permute(0, 3, 1, 2)
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        exact, quick = (
-            kind(torch.nn.Identity(), **code).ids(moved) for kind in (TokenisedNetwork, _OnDevice)
-        )
-    assert (exact == quick).float().mean() > 0.999  # but for ties, to float32
-    if isinstance(n_tokens, tuple):
-        assert (quick.amax((0, 1, 2)) < torch.tensor(n_tokens)).all()  # no copy that fills a table
+    made = []
+    for kind in (TokenisedNetwork, _OnDevice):
+        model = kind(torch.nn.Identity(), **code)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            made.append(model.decoded(model.ids(moved)))
+    assert (made[0] == made[1]).float().mean() > 0.999  # but for ties, to float32
 
 
 def test_training_as_on_a_gpu(fitted, monkeypatch):

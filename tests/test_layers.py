@@ -43,7 +43,7 @@ ROOMS = {  # module: what it may import of ours
     "loops": set(),
     "flip_training": {"encoding", "flips", "surrogates", "voronoi"},
     "additive": {"engines"},
-    "adversarial_training": {"attacks", "encoding", "surrogates", "tokenised"},
+    "adversarial_training": {"attacks", "surrogates", "tokenised"},
     "disturbance": {
         "_validation",
         "additive",
