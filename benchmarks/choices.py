@@ -9,7 +9,8 @@ in standardised pixels; one seed.  Candidates differ by the patch, the strategy,
 tokens and the training with flips or on attacked images.  SSPGD and radii are of the first 1,000
 images, the attacks of the first 200 or 40.  The test set is not used.
 What was chosen stands in benchmarks/configurations.py.  The results have no rows yet of the
-candidates trained on attacked images, which were chosen from shorter runs on validation images.
+candidates trained on attacked images, which were chosen from shorter runs on validation images, nor
+of three tokens of single pixels.
 
 Result: benchmarks/results/choices_<data set>.json.
 """

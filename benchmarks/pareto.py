@@ -11,8 +11,9 @@ said otherwise.  The baseline beside them is what the poster reports for its lea
 One seed, and networks that are far from converged; the test set is not used.
 
 Fronts are of the rows with the same network, against the mean radius and against the summed one (a
-slack statistic, no radius).  At the same radius smaller patches promise more: all of them may move
-at once, each within its own.  The network behind single pixels of MNIST looks at blocks of 4x4.
+slack statistic, no radius).  Mean radii of patches of different sizes are not comparable; where
+every patch has the same radius, smaller patches promise more, since all of them may move at once.
+The network behind single pixels of MNIST looks at blocks of 4x4.
 
 Result: benchmarks/results/pareto.json and pareto_<data set>.png.
 """

@@ -4,15 +4,16 @@
                                        [--images 1000] [--one-step 5000] [--quick]
                                        [--models NAME ...] [--jobs 1]
 
-Shows, for an undefended network, a learned vocabulary, a denoised one and the vocabulary that we
-like best: accuracy, mean radius of a patch (L2), its sum over an image (a slack statistic, not a
-radius), accuracy under one step of projected gradient descent (SSPGD; through the straight-
-through and the soft gradient, the lower counts), and accuracy and average certified radius of
-randomized smoothing, with `--noise` also of an undefended network trained on the noise.  And what
-the poster lacks: the worst case over the attacks of this library, the search over tokens among
-them, on the first test images.  Units are standardised pixels, L2 over a whole image for attacks
-and smoothing.  The models are those of benchmarks/configurations.py, which benchmarks/choices.py
-compares with others on images held out from training; the test set is used once per model.
+Shows, for an undefended network, a learned vocabulary, a denoised one, vocabularies of small
+patches and others: accuracy, mean radius of a patch (L2), the smallest one of an image (its mean
+over images; within it no token changes), the sum over an image (a slack statistic, not a radius),
+accuracy under one step of projected gradient descent (SSPGD; through the straight-through and the
+soft gradient, the lower counts), and accuracy and average certified radius of randomized smoothing,
+with `--noise` also of an undefended network trained on the noise.  And what the poster lacks: the
+worst case over the attacks of this library, the search over tokens among them, on the first test
+images.  Units are standardised pixels, L2 over a whole image for attacks and smoothing.  The models
+are those of benchmarks/configurations.py, which benchmarks/choices.py compares with others on
+images held out from training; the test set is used once per model.
 
 Every stage is written as it ends, models are kept, and a run that was stopped goes on.  `--models`
 measures some rows only, without the attack that comes from the undefended network unless that is
@@ -307,7 +308,8 @@ def main():
         path = RESULTS / f"poster_{dataset}.json"
         if options.models and path.exists():
             kept = {**json.loads(path.read_text())["rows"], **rows}
-            result["rows"] = {name: kept[name] for name in models(dataset, 0) if name in kept}
+            ordered = (*models(dataset, 0), *kept)
+            result["rows"] = {name: kept[name] for name in ordered if name in kept}
         save(f"poster_{dataset}", result)
 
 

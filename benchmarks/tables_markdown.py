@@ -143,9 +143,9 @@ def pareto(result):
         "",
         f"Validation images, {settings['images']:,} training images, {settings['epochs']} epochs, "
         f"one seed, standardised units; {counts} were compared, of which the JSON has all. Rows "
-        "that name a network are on no front: they show what the network alone changes. At the "
-        "same radius smaller patches promise more: all of them may move at once, so a patch of 4x4 "
-        "pixels, each within its own, by up to four times as much. `python benchmarks/pareto.py`.",
+        "that name a network are on no front: they show what the network alone changes. Mean radii "
+        "of patches of different sizes are not comparable; where every patch has the same radius, "
+        "smaller patches promise more. `python benchmarks/pareto.py`.",
     ]
     return lines
 
@@ -269,19 +269,19 @@ def whole_image(result):
 def poster(result):
     """The poster's columns, its own rows in italics, and the worst case of all attacks."""
     lines = [
-        "| model | accuracy % | patch radius | sum (no radius) | SSPGD % | worst attack % "
-        "| smoothing % | smoothing's radius |",
-        "|---|---|---|---|---|---|---|---|",
+        "| model | accuracy % | patch radius | smallest of an image | sum (no radius) | SSPGD % "
+        "| worst attack % | smoothing % | smoothing's radius |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    columns = ("test_accuracy", "mean_radius", "summed_radius", "sspgd")
+    columns = ("test_accuracy", "mean_radius", "smallest_radius", "summed_radius", "sspgd")
     for name, row in result["rows"].items():
-        cells = [_cell(row.get(key)) for key in columns]
+        cells = [_cell(row.get(key), 4 if key == "smallest_radius" else 2) for key in columns]
         cells.append(f"{row['attacks']['worst_case']:.1f}" if "attacks" in row else "")
         cells += [_cell(row.get(key)) for key in ("smoothing_accuracy", "smoothing_radius")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
         if name in result["poster"]:
             accuracy, patch, total, smooth, radius, step = result["poster"][name]
-            shown = [accuracy, patch, total, step, None, smooth, radius]
+            shown = [accuracy, patch, None, total, step, None, smooth, radius]
             cells = ["" if value is None else f"{value:.2f}" for value in shown]
             lines.append(f"| *the poster's* | {' | '.join(cells)} |")
     settings, machine = result["settings"], result["environment"]
@@ -295,25 +295,20 @@ def poster(result):
         for name, row in result["rows"].items()
         if "radius_by_channel" in row
     }
-    by_channel = "; ".join(f"{name} {radii}" for name, radii in channels.items())
+    by_channel = "; ".join(f"“{name}” {radii}" for name, radii in channels.items())
     counts = {name: len(row["test_accuracy"]["values"]) for name, row in result["rows"].items()}
     seeds, one_step = max(counts.values()), settings.get("one_step", 5 * settings["images"])
     over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
-    fewer = [name for name, count in counts.items() if count < seeds]
-    if fewer:
-        over += f" (one: {', '.join(fewer)})"
-    attacked: dict = {}
-    for name, row in result["rows"].items():
-        if "attacks" in row:
-            attacked.setdefault(row["attacks"]["images"], []).append(name)
-    usual = max(attacked, key=lambda n: len(attacked[n]))
-    others = [f"{n}: {', '.join(names)}" for n, names in attacked.items() if n != usual]
-    images = f"{usual} images" + (f" ({'; '.join(others)})" if others else "")
+    over += _but(counts, seeds)
+    attacked = {
+        name: row["attacks"]["images"] for name, row in result["rows"].items() if "attacks" in row
+    }
+    images = f"{settings['images']:,} images{_but(attacked, settings['images'])}"
     places = {name: row.get("environment", machine) for name, row in result["rows"].items()}
     fitted: dict = {}
     for name, place in places.items():
         fitted.setdefault(place["gpu"] or place["processor"], []).append(name)
-    where = "; ".join(f"{', '.join(names)} on {place}" for place, names in fitted.items())
+    where = "; ".join(f"{_quoted(names)} on {place}" for place, names in fitted.items())
     noise = " --noise" if any("noise" in name for name in result["rows"]) else ""
     without = [
         name
@@ -330,7 +325,7 @@ def poster(result):
         f"{settings['copies']:,} copies, of models not trained on noise unless their name says so. "
         f"Successes below the certified radius: {below}. "
         + (f"Patch radii by channel: {by_channel}. " if by_channel else "")
-        + (f"Not attacked from the undefended network: {', '.join(without)}. " if without else "")
+        + (f"Not attacked from the undefended network: {_quoted(without)}. " if without else "")
         + "`python benchmarks/poster_tables.py "
         f"--dataset {settings['dataset']} --seeds {seeds} --images {settings['images']} --one-step "
         f"{one_step} --smoothed {settings['smoothed']}{noise}`, {machine['processor']}, "
@@ -359,10 +354,25 @@ def choices(result):
     lines += [
         "",
         f"Validation images, one seed, L2 {result['eps']:g}; radii and SSPGD on the first 1,000, "
-        f"attacks on the first {result['searched']}. `python benchmarks/choices.py`, "
+        f"attacks, all but the transfer, on the first {result['searched']}. `python "
+        "benchmarks/choices.py`, "
         f"{', '.join(places)}." + (f" {result['note']}" if "note" in result else ""),
     ]
     return lines
+
+
+def _quoted(names):
+    return ", ".join(f"“{name}”" for name in names)
+
+
+def _but(counts, usual):
+    """Rows with another count than the usual one, in parentheses."""
+    others: dict = {}
+    for name, count in counts.items():
+        if count != usual:
+            others.setdefault(count, []).append(name)
+    said = "; ".join(f"{count}: {_quoted(names)}" for count, names in others.items())
+    return f" ({said})" if said else ""
 
 
 def _cell(value, digits=2):
