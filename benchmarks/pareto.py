@@ -162,6 +162,7 @@ def same_network(rows):
 
 
 def draw(name, rows):
+    plt.rcParams["axes.prop_cycle"] = plt.cycler(color=plt.colormaps["tab20"].colors)
     figure, axes = plt.subplots(1, 2, figsize=(12, 4.5), sharey=True, layout="constrained")
     places = ("mean_radius", "mean radius of a patch"), ("summed_radius", "sum over an image")
     for ax, (key, label), known in zip(axes, places, POSTER[name][:2], strict=True):
