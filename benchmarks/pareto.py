@@ -23,6 +23,7 @@ import json
 import time
 from functools import partial
 
+import configurations
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -37,7 +38,11 @@ from sklearn_patchcert.flip_training import random_crop
 from sklearn_patchcert.model_selection import pareto_front
 from sklearn_patchcert.networks import ImageResNet, PatchConvNet
 
-POSTER = {"mnist": (0.83, 40.58, 97.64), "cifar10": (0.46, 87.67, 73.06)}
+POSTER = {  # mean radius, sum, accuracy
+    name: (patch, total, accuracy)
+    for name, rows in configurations.POSTER.items()
+    for accuracy, patch, total, *_ in [rows["learned"]]
+}
 MARGIN = {"margin_weight": 10.0}
 DENOISED = {"strategy": "denoised"}
 CANDIDATES = {

@@ -314,7 +314,7 @@ def test_training_that_fails_changes_nothing(few, kind, method):
     assert len(net.history_) == epochs
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="looks at a machine without a GPU")
 def test_device_that_is_not_there_at_predict(few):
     net = make().fit(*few).set_params(device="cuda")
     with pytest.raises(ValueError, match="device='cuda' cannot be used here"):

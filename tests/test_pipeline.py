@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pipelines_for_tests import clone_steps, net, vocabulary
 from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
@@ -22,26 +23,13 @@ from sklearn_patchcert import (
     CertifiedPatchClassifier,
     CertifiedPatchRegressor,
     ChannelStandardizer,
-    PatchNetClassifier,
     PatchNetRegressor,
-    PatchVocabulary,
 )
 from sklearn_patchcert.patches import images_to_patches, patches_to_images
 from sklearn_patchcert.voronoi import NORMS
 
 ORDER = {"l2": 2, "linf": np.inf, "l1": 1}
 DUAL = {"l2": 2, "linf": 1, "l1": np.inf}
-
-
-def vocabulary(**options):
-    return PatchVocabulary(
-        **{"n_tokens": 8, "patch_size": 3, "strategy": "kmeans", "random_state": 0, **options}
-    )
-
-
-def net(kind=PatchNetClassifier, **options):
-    small = {"max_epochs": 1, "module__width": 8, "module__hidden": 16, "random_state": 0}
-    return kind(**{**small, **options})
 
 
 @pytest.fixture(scope="module")
@@ -227,10 +215,6 @@ def test_classifier_and_regressor_certify_the_same_behind_a_scaler(few):
     first = CertifiedPatchClassifier([*before, ("clf", net())]).fit(X, y)
     second = CertifiedPatchRegressor([*clone_steps(before), ("clf", Ridge())]).fit(X, y / 7)
     np.testing.assert_array_equal(first.certify(X, "linf"), second.certify(X, "linf"))
-
-
-def clone_steps(steps):
-    return [(name, clone(step)) for name, step in steps]
 
 
 def test_a_pipeline_is_what_its_steps_are(few):

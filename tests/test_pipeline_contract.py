@@ -4,6 +4,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from pipelines_for_tests import clone_steps, net, vocabulary
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
@@ -27,17 +28,6 @@ from sklearn_patchcert import (
 from sklearn_patchcert.voronoi import NORMS
 
 
-def vocabulary(**options):
-    return PatchVocabulary(
-        **{"n_tokens": 8, "patch_size": 3, "strategy": "kmeans", "random_state": 0, **options}
-    )
-
-
-def net(kind=PatchNetClassifier, **options):
-    small = {"max_epochs": 1, "module__width": 8, "module__hidden": 16, "random_state": 0}
-    return kind(**{**small, **options})
-
-
 @pytest.fixture(scope="module")
 def few(digits):
     X, y = digits
@@ -52,10 +42,6 @@ class CountedVocabulary(PatchVocabulary):
     def fit(self, X, y=None):
         type(self).fits += 1
         return super().fit(X, y)
-
-
-def clone_steps(steps):
-    return [(name, clone(step)) for name, step in steps]
 
 
 def test_slices_are_plain_pipelines(few):

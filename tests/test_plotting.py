@@ -1,13 +1,12 @@
 """CertificateDisplay: what is drawn is what is certified."""
 
-import io
-
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
+from pictures_for_tests import render, vocabulary
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
@@ -27,12 +26,6 @@ def closed():
     pyplot.close("all")
 
 
-def vocabulary(**options):
-    return PatchVocabulary(
-        **{"n_tokens": 6, "patch_size": 3, "strategy": "kmeans", "random_state": 0, **options}
-    )
-
-
 @pytest.fixture(scope="module")
 def gray(digits):
     return digits[0][:100].reshape(-1, 8, 8)
@@ -48,14 +41,6 @@ def drawn(display):
     """The arrays in the three columns, and what their colours mean."""
     columns = [[ax.get_images()[0] for ax in column] for column in display.axes_.T]
     return [np.ma.stack([image.get_array() for image in column]) for column in columns]
-
-
-def render(display):
-    """Draw every pixel, so that what cannot be drawn fails here."""
-    figure = display.figure_
-    while figure is not figure.figure:
-        figure = figure.figure
-    figure.savefig(io.BytesIO(), format="png", dpi=40)
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -1,14 +1,12 @@
 """CertificateDisplay: overlays, histograms, and axes of the user's."""
 
-import io
-
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from pictures_for_tests import render, vocabulary
 
 from sklearn_patchcert import (
     CertificateDisplay,
-    PatchVocabulary,
 )
 
 
@@ -18,23 +16,9 @@ def closed():
     pyplot.close("all")
 
 
-def vocabulary(**options):
-    return PatchVocabulary(
-        **{"n_tokens": 6, "patch_size": 3, "strategy": "kmeans", "random_state": 0, **options}
-    )
-
-
 @pytest.fixture(scope="module")
 def gray(digits):
     return digits[0][:100].reshape(-1, 8, 8)
-
-
-def render(display):
-    """Draw every pixel, so that what cannot be drawn fails here."""
-    figure = display.figure_
-    while figure is not figure.figure:
-        figure = figure.figure
-    figure.savefig(io.BytesIO(), format="png", dpi=40)
 
 
 def test_an_overlay_is_the_map_over_the_image(gray):
