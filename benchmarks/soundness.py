@@ -1,7 +1,9 @@
-"""No perturbation inside a radius changes a token, and the witness shows that radii are tight.
+"""No perturbation inside a radius changes a token or a prediction; the witness shows tightness.
 
-    python benchmarks/soundness.py [--millions 10] [--quick]
+    python benchmarks/soundness.py [--millions 10] [--part patches | predictions] [--quick]
 
+Patches
+-------
 For every engine, norm, dtype and scale of the values, patches of CIFAR-10 (digits with `--quick`)
 are certified and moved, as far as numbers of that dtype allow without leaving the radius (checked
 in extended precision), along six directions: to the nearest wall, to another token's wall, to two
@@ -11,12 +13,23 @@ false certificate.
 The same patches, moved along the witness by one part in a thousand more than the radius, should
 change their tokens.  A third of the patches are sums of two tokens' halves, the hardest to tell.
 
-Result: benchmarks/results/soundness.json.
+Predictions
+-----------
+For every composition of `compositions.py` (what follows the tokens, its wrapper, scalers, dtypes)
+the predictions of digits are certified, and perturbations inside the certified radius are
+predicted in one large batch, and some of them alone and in batches of seven.  They cross the
+nearest walls of some patches, or go in random directions, or are the images themselves.  Every
+other class would be a false certificate.  "refused" are models in which rounding decides, for
+which `certify_prediction` raises.
+
+Result: benchmarks/results/soundness.json and predictions.json.
 """
 
 import argparse
 import itertools
+import warnings
 
+import compositions
 import numpy as np
 from common import save, stages
 
@@ -143,12 +156,8 @@ def attack(images, engine, norm, dtype, scale, n_tokens, n, seed=0):
     }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--millions", type=float, default=10.0)
-    parser.add_argument("--quick", action="store_true", help="digits, ten thousand perturbations")
-    options = parser.parse_args()
-    dataset, total = ("digits", 1e4) if options.quick else ("cifar10", options.millions * 1e6)
+def of_patches(total, dataset):
+    """Attack the radii of patches; prints and saves the sums."""
     images = load_images(dataset).X_train[:10_000].astype(np.float64)
     cases = list(itertools.product(("dense", "walk"), NORMS, ("float32", "float64"), SCALES))
     unit = total / 6 / len(cases) / sum(SIZES.values())
@@ -176,6 +185,51 @@ def main():
     }
     print(totals, f"{totals['changed_beyond'] / totals['beyond']:.5f} changed just beyond")
     save("soundness", {"settings": settings, **totals, "rows": rows})
+
+
+def of_predictions(total):
+    """Attack the certificates of predictions; prints the table and saves it."""
+    table = {one.name if one else "committee": one for one in [*compositions.table(), None]}
+    n_images = 40 if total > 1e6 else 4
+    each = int(np.ceil(total / len(table) / n_images * 1.2))  # some have fewer certified images
+    settings = {"tries": total, "n_images": n_images, "per_image": each}
+    rows = []
+    print(f"{'composition':45}{'tries':>9}{'changed':>9}{'certified':>11}{'median radius':>15}")
+    for (name,), found in stages(
+        "predictions", settings, [(name,) for name in table],
+        lambda name: _predictions(table[name], n_images, each),
+    ):  # fmt: skip
+        rows.append({"composition": name, **found})
+        certified = "refused" if found["refused"] else f"{found['certified']}/{found['images']}"
+        print(f"{name:45}{found['tries']:9}{found['changed']:9}{certified:>11}"
+              f"{found['median_radius']:15.3f}")  # fmt: skip
+    totals = {name: sum(row[name] for row in rows) for name in ("tries", "changed", "refused")}
+    print(totals)
+    save("predictions", {"settings": settings, **totals, "rows": rows})
+
+
+def _predictions(composition, n_images, each):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # other people's estimators converge late
+        try:
+            found = compositions.attack(composition, n_images, each, singles=n_images * each // 40)
+        except compositions.Refused:
+            found = {"tries": 0, "changed": 0, "certified": 0, "images": n_images,
+                     "median_radius": 0.0, "refused": 1}  # fmt: skip
+    return {"refused": 0, **found}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--millions", type=float, default=10.0)
+    parser.add_argument("--part", choices=["patches", "predictions"], help="one of the two")
+    parser.add_argument("--quick", action="store_true", help="digits, ten thousand perturbations")
+    options = parser.parse_args()
+    total = 1e4 if options.quick else options.millions * 1e6
+    if options.part != "predictions":
+        of_patches(total, "digits" if options.quick else "cifar10")
+    if options.part != "patches":
+        of_predictions(total)
 
 
 if __name__ == "__main__":

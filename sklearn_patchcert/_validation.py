@@ -11,6 +11,7 @@ import warnings
 import numpy as np
 import torch
 from sklearn.base import _fit_context
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Integral, Interval, Real, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, validate_data
@@ -19,6 +20,7 @@ from sklearn_patchcert._version import __version__
 
 __all__ = [
     "LARGEST",
+    "BaseSearchCV",
     "HasMethods",
     "Integral",
     "Interval",

@@ -135,6 +135,12 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         # The one logit more that a single class gets for training is nobody's.
         return probabilities if len(self.classes_) > 1 else np.ones_like(probabilities[:, :1])
 
+    def _logits(self, X):
+        """Outputs of the module, a Tensor (n, n_classes) on the CPU."""
+        outputs = self._outputs(X, self.forward)
+        outputs = outputs[0] if isinstance(outputs, tuple) else outputs
+        return outputs if len(self.classes_) > 1 else outputs[:, :1]
+
     def terms(self, X):
         """Terms of an additive network, which add up to its logits.
 

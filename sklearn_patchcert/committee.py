@@ -7,7 +7,7 @@ from sklearn.ensemble import VotingClassifier
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_patchcert.voting import committee_radius
+from sklearn_patchcert.voting import committee_radius, plurality
 
 
 class CertifiedCommittee(VotingClassifier):
@@ -52,12 +52,45 @@ class CertifiedCommittee(VotingClassifier):
     (10,)
     """
 
-    voting, weights, flatten_transform = "hard", None, True
+    # Not to be set: the certificate is of the vote in which every member counts once.
+    voting = property(lambda self: "hard")
+    weights = property(lambda self: None)
+    flatten_transform = property(lambda self: True)
 
     def __init__(self, estimators, *, n_jobs=None, verbose=False):
         self.estimators = estimators
         self.n_jobs = n_jobs
         self.verbose = verbose
+
+    def transform(self, X):
+        """Votes of the members.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+            Every member gets a copy, since one that works in place would change it for the others.
+
+        Returns
+        -------
+        votes : ndarray of int (n, n_members)
+            Indices of classes.
+        """
+        check_is_fitted(self)
+        return np.stack([member.predict(_copy(X)) for member in self.estimators_], axis=1)
+
+    def predict(self, X):
+        """Predict the class with the most votes, the first of several.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+
+        Returns
+        -------
+        y : ndarray (n,)
+        """
+        votes = self.transform(X)
+        return self.classes_[plurality(votes.T, len(self.classes_))]
 
     def certify_prediction(self, X, **options):
         """Certified radius of the vote on each image.
@@ -91,7 +124,7 @@ class CertifiedCommittee(VotingClassifier):
         for name, member in zip(names, self.estimators_, strict=True):
             if not hasattr(member, "certify_prediction"):
                 raise TypeError(f"{name!r} has no certify_prediction: {member!r}.")
-        found = [member.certify_prediction(X, **options) for member in self.estimators_]
+        found = [member.certify_prediction(_copy(X), **options) for member in self.estimators_]
         frame, X = X, np.asarray(X)
         votes = np.stack([one.prediction for one in found])
         winners, radius = committee_radius(
@@ -121,3 +154,7 @@ class CertifiedCommittee(VotingClassifier):
             result.adversarial[rows[better]] = moved[better]
         result.exact = result.upper <= result.radius * (1 + 1e-4)
         return result
+
+
+def _copy(X):
+    return X.copy() if hasattr(X, "copy") else np.array(X)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from contextlib import closing
 from functools import partial
+from numbers import Integral
 
 import joblib
 import numpy as np
@@ -13,16 +14,19 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch, _safe_indexing
 from tqdm.auto import tqdm
 
-from sklearn_patchcert import encoding, prediction, stickers
+from sklearn_patchcert import encoding, net_scores, prediction, stickers
 from sklearn_patchcert.additive import additive_radius
-from sklearn_patchcert.classifier import PatchNetClassifier
+from sklearn_patchcert.answers import reader
+from sklearn_patchcert.consistency import check_one_image_at_a_time
 from sklearn_patchcert.disturbance import blocks_of
+from sklearn_patchcert.estimator_tree import is_pipeline
 from sklearn_patchcert.fingerprints import fingerprint
 from sklearn_patchcert.parallel import over_parts
 from sklearn_patchcert.token_costs import TokenCosts
 
 NORMS = ("l2", "linf", "l0", "sticker")
-_MARGIN = 1e-3  # of the logits: what is nearer to a tie may change with the batch or the device
+_UNITS = 128  # in the last place of the terms of an additive network: the rounding of their sum
+_PROBES = 16  # images, and as many assignments at random, on which the steps are asked twice
 _AT_ONCE, _PARTS = 64, 16  # images at once, at most; parts of few images, for several jobs
 _KEPT = ("prediction", "radius", "n_configurations", "upper", "adversarial")
 
@@ -58,21 +62,22 @@ def certify_prediction(
     result : Bunch
     """
     before, vocabulary = pipeline._split()
+    _check_options(norm, max_configurations, max_seconds, cells, method, before)
     vocabulary._check_own_tokens()
-    if norm not in NORMS:
-        raise ValueError(f"norm must be one of {NORMS} for a whole image, got {norm!r}.")
-    if cells and (before or norm != "l2"):
-        raise ValueError('cells=True is for norm="l2" and no scaling step before the vocabulary.')
-    for name, value in (("max_configurations", max_configurations), ("max_seconds", max_seconds)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} must be positive, got {value!r}.")
-    if method not in ("enumeration", "additive"):
-        raise ValueError(f'method must be "enumeration" or "additive", got {method!r}.')
-    if method == "additive" and norm != "l2":
-        raise ValueError(f'method="additive" is for norm="l2", got {norm!r}.')
+    if not is_pipeline(pipeline):
+        raise TypeError(
+            f"{type(pipeline).__name__} has a predict of its own, of which nothing is known: "
+            "certify a CertifiedPatchClassifier."
+        )
     frame = X if hasattr(X, "columns") else np.asarray(X)
     X = np.asarray(frame)
-    predicted, n = pipeline.predict(frame.copy()), len(X)  # a step may work in place
+    predicted, n = np.asarray(pipeline.predict(frame.copy())), len(X)  # a step may work in place
+    if predicted.ndim != 1:
+        raise ValueError(
+            f"{pipeline.steps[-1][0]!r} predicts arrays of shape {predicted.shape[1:]} for an "
+            "image: certificates are for one output. Fit a pipeline for each output."
+        )
+    _check_steps(pipeline, vocabulary, scaled, frame)
     key = _key(pipeline, X, norm, cells)
     result = Bunch(
         prediction=predicted,
@@ -106,6 +111,43 @@ def certify_prediction(
                 result[name][part] = values
             bar.update(len(part))
     return result
+
+
+def _check_options(norm, max_configurations, max_seconds, cells, method, before):
+    """Refuse options that are out of range or do not go together."""
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {NORMS} for a whole image, got {norm!r}.")
+    most, seconds = max_configurations, max_seconds
+    if not isinstance(most, Integral) or isinstance(most, bool) or most < 1:
+        raise ValueError(f"max_configurations must be a positive integer, got {most!r}.")
+    number = isinstance(seconds, int | float | np.number) and not isinstance(seconds, bool)
+    if seconds is not None and not (number and seconds > 0):
+        raise ValueError(f"max_seconds must be positive or None, got {seconds!r}.")
+    if not isinstance(cells, bool | np.bool_):
+        raise ValueError(f"cells must be True or False, got {cells!r}.")
+    if cells and (before or norm != "l2"):
+        raise ValueError('cells=True is for norm="l2" and no scaling step before the vocabulary.')
+    if method not in ("enumeration", "additive"):
+        raise ValueError(f'method must be "enumeration" or "additive", got {method!r}.')
+    if method == "additive" and norm != "l2":
+        raise ValueError(f'method="additive" is for norm="l2", got {norm!r}.')
+
+
+def _check_steps(pipeline, vocabulary, scaled, frame):
+    """Refuse steps that do not look at one image at a time, found out on a few images."""
+    Z, options = scaled(_safe_indexing(frame, np.arange(min(_PROBES, len(frame)))))
+    costs = TokenCosts(vocabulary._check(Z), vocabulary, options, "l2")
+    rng, ids = np.random.default_rng(0), np.repeat(costs.own[:1], _PROBES, axis=0)
+    for at, tokens in costs.parts:
+        ids[:, at] = rng.integers(encoding.count_own(tokens), size=ids[:, at].shape)
+    given = _given(vocabulary, costs, np.shape(Z)[1:])(np.concatenate([costs.own, ids]))
+    check_one_image_at_a_time(_after(pipeline, vocabulary), given)
+
+
+def _after(pipeline, vocabulary):
+    """The steps after the vocabulary."""
+    own = [_holds(step, vocabulary) for _, step in pipeline.steps]
+    return Pipeline(pipeline.steps[own.index(True) + 1 :])
 
 
 def _key(pipeline, X, norm, cells):
@@ -161,7 +203,7 @@ def _certified(pipeline, scaled, table, norm, limits, frame, before):
         "exact": exact.copy(),
         "adversarial": before["adversarial"].copy(),
     }
-    new = np.flatnonzero((changing != costs.own).any(1) & np.isfinite(upper))
+    new = np.flatnonzero(np.isfinite(upper))
     if not len(new):
         return result
     doubtful = answers(changing[new])[0] == predicted[new]  # only too near to a tie
@@ -195,40 +237,26 @@ def _stickers(costs, changes, most):
     return radius, exact, looked, changing, np.where(exact, radius, np.inf)
 
 
-def _answers(pipeline, vocabulary, costs, layout):
-    """Function of configurations (m, positions): their classes, and which are beyond doubt.
+def _given(vocabulary, costs, layout):
+    """Function of token ids (m, positions): what the vocabulary hands on for them.
 
     `layout` is the shape in which the vocabulary is given an image, and gives it on.
     """
-    own = [_holds(step, vocabulary) for _, step in pipeline.steps]
-    rest, last = Pipeline(pipeline.steps[own.index(True) + 1 :]), pipeline.steps[-1][1]
 
-    def answers(ids):
-        images = ids
-        if vocabulary.output == "images":
-            maps = ids.reshape(-1, *costs.grid[1:4])
-            made = encoding.decode(maps, image_shape=costs.shape, **vocabulary._code())
-            images = made.reshape(len(ids), *layout)
-        if not hasattr(last, "module_"):
-            return rest.predict(images), np.ones(len(ids), dtype=bool)
-        sure = np.ones(len(ids), dtype=bool)
-        if hasattr(rest, "predict_proba"):
-            with np.errstate(divide="ignore"):
-                logs = np.log(rest.predict_proba(images))
-            top = np.sort(logs, axis=1)[:, -2:]
-            if top.shape[1] > 1:
-                sure = top[:, 1] - top[:, 0] > _MARGIN
-            if _takes_the_largest(last):
-                return pipeline.classes_[logs.argmax(1)], sure
-        return rest.predict(images), sure
+    def given(ids):
+        if vocabulary.output == "ids":
+            return ids.copy()
+        maps = ids.reshape(-1, *costs.grid[1:4])
+        made = encoding.decode(maps, image_shape=costs.shape, **vocabulary._code())
+        return made.reshape(len(ids), *layout)
 
-    return answers
+    return given
 
 
-def _takes_the_largest(network):
-    """Whether its answer is the class of the largest probability, which need not be asked twice."""
-    predict = getattr(type(network), "predict", None)
-    return predict is PatchNetClassifier.predict and "predict" not in vars(network)
+def _answers(pipeline, vocabulary, costs, layout):
+    """Function of token ids (m, positions): their classes, and which are beyond doubt."""
+    read, given = reader(_after(pipeline, vocabulary)), _given(vocabulary, costs, layout)
+    return lambda ids: read(given(ids))
 
 
 class _Table:
@@ -238,18 +266,29 @@ class _Table:
         last = pipeline.steps[-1][1]
         if pipeline.steps[-2][1] is not vocabulary or vocabulary.output != "images":
             raise TypeError('method="additive" is for a network right behind the vocabulary.')
-        if hasattr(last, "module_") and not _takes_the_largest(last):
+        if hasattr(last, "module_") and net_scores.rule_of(last) != "largest":
             raise TypeError(
                 f'The answer of {type(last).__name__} is not its largest logit: method="additive" '
-                "needs the `predict` of PatchNetClassifier."
+                "needs the `predict` of PatchNetClassifier and a predict_nonlinearity that is "
+                '"auto" or None.'
             )
         self.blocks = blocks_of(getattr(last, "module_", last), vocabulary)
         self.classes = pipeline.classes_
         made = vocabulary.inverse_transform(self.blocks.images())
         self.terms = last.terms(made)
+        unit = np.finfo(np.float32).eps
+        self.error = unit * (_UNITS * float(np.abs(self.terms).max((0, 2)).sum()) + 8)
+        sums = self.terms.sum(1)  # of images with every block in the same configuration
+        if not (np.abs(net_scores.raw_scores(last, made)[0] - sums) <= self.error).all():
+            raise TypeError(
+                f"The outputs of {type(last.module_).__name__} are not the sums of its terms: "
+                'method="additive" would certify another network.'
+            )
 
     def radii(self, costs, predicted):
         prices = self.blocks.prices(np.square(costs.walls()))
         labels = np.searchsorted(self.classes, predicted)
         pairs = zip(prices, labels, strict=True)
-        return np.array([additive_radius(self.terms, p, label, _MARGIN) for p, label in pairs])
+        return np.array(
+            [additive_radius(self.terms, p, label, 2 * self.error) for p, label in pairs]
+        )

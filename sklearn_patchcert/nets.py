@@ -344,11 +344,12 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         X, y : ignored
         """
 
-    def _outputs(self, X):
+    def _outputs(self, X, compute=None):
+        """What skorch computes of images, by default its probabilities."""
         check_is_fitted(self)
         check_device(self.device)
         images = check_images(self, X, reset=False, image_shape=self.image_shape)
-        return super().predict_proba(channels_first(images))
+        return (compute or super().predict_proba)(channels_first(images))
 
 
 def channels_first(images):

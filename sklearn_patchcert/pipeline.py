@@ -226,9 +226,9 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
     ):
         """Certified radius of the prediction of each image as a whole.
 
-        Classifies the token configurations that an attacker can reach in the order of what they
-        cost him: deterministic, for any classifier behind the vocabulary, and much larger than the
-        smallest patch radius.
+        Classifies the token configurations that an attacker can reach, from the cheapest to the
+        dearest.  The certificate is deterministic, holds for any classifier after the vocabulary,
+        and is much larger than the smallest patch radius.
 
         Parameters
         ----------
@@ -270,9 +270,20 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
         NotFittedError
             If the pipeline is not fitted.
         TypeError
-            If a step before the vocabulary is not one of the affine scalers that are known.
+            If a step before the vocabulary is not one of the affine scalers that are known, if the
+            class has a `predict` of its own, or if `method="additive"` does not fit the network.
         ValueError
-            If an option is out of range, X does not fit, or `previous` is of something else.
+            If an option is out of range, X does not fit, or `previous` is of something else; if
+            there are several outputs; and if a step after the vocabulary depends on chance or on
+            the other images of a batch.
+
+        Notes
+        -----
+        The certificate is about :meth:`predict`, for single images as for batches.  Where rounding
+        could decide the class, an assignment counts as one that changes it, so that an image that
+        is tied itself has radius 0.  Scores of well-known
+        estimators and wrappers are compared with a bound for their rounding.  All other estimators
+        are asked for every image by itself, too, which takes longer.
 
         Examples
         --------

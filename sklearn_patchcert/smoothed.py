@@ -92,6 +92,8 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
     True
     """
 
+    _depends_on_place = True  # of an image in its batch, by its noise
+
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "predict"])],
         "sigma": [Interval(Real, 0, None, closed="neither")],

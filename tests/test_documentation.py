@@ -41,6 +41,11 @@ PUBLIC = {  # modules whose functions and classes are for users
     "voting",
 }
 INSIDE = {  # all others: what is public in them is exported by the package
+    "answers",
+    "consistency",
+    "estimator_tree",
+    "net_scores",
+    "score_errors",
     "certified_scorers",
     "fingerprints",
     "net_parameters",
