@@ -113,7 +113,7 @@ def linear(estimator):
         values = estimator.decision_function(X.copy())
         values = values.astype(np.float64).reshape(len(values), -1)
         rows = X if issparse(X) else np.asarray(X)
-        sizes = abs(rows) @ abs(estimator.coef_).T + abs(estimator.intercept_)
+        sizes = abs(rows) @ abs(np.atleast_2d(estimator.coef_)).T + abs(estimator.intercept_)
         unit = np.finfo(np.result_type(rows.dtype, estimator.coef_.dtype, np.float32)).eps
         error = (rows.shape[1] + 8) * unit * np.asarray(sizes, dtype=np.float64).max(1)
         if values.shape[1] == 1:  # the sign decides
