@@ -23,13 +23,13 @@ from sklearn_patchcert import (
     ChannelStandardizer,
     PatchNetClassifier,
     PatchVocabulary,
-    losses,
-    surrogates,
 )
 from sklearn_patchcert.datasets import load_images
 from sklearn_patchcert.patches import images_to_patches
 from sklearn_patchcert.scorers import neg_reconstruction_error, patch_certificate
-from sklearn_patchcert.training import learn_tokens
+from sklearn_patchcert.vocabulary import losses
+from sklearn_patchcert.vocabulary.training import learn_tokens
+from sklearn_patchcert.voronoi import surrogates
 
 N_TOKENS = 64
 OPTIONS = {

@@ -27,8 +27,8 @@ from sklearn_patchcert import (
     PatchVocabulary,
     SmoothedClassifier,
 )
+from sklearn_patchcert.attacks import reproject, run_attack
 from sklearn_patchcert.datasets import load_images
-from sklearn_patchcert.robustness import reproject, run_attack
 from sklearn_patchcert.smoothing import certified_radius, lower_bound
 
 EPS, SIGMA = 4.0, 2.0

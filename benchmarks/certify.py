@@ -36,10 +36,10 @@ from joblib import Parallel, delayed
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import pairwise_distances_argmin
 
-from sklearn_patchcert import voronoi, voronoi_cells
 from sklearn_patchcert.datasets import load_images
-from sklearn_patchcert.kmeans import kmeans_tokens
 from sklearn_patchcert.patches import images_to_patches
+from sklearn_patchcert.vocabulary.kmeans import kmeans_tokens
+from sklearn_patchcert.voronoi import certificate, preparation
 
 SHAPES = {4: ((2, 2), True), 16: ((4, 4), True), 48: ((4, 4), False)}
 MOST = {"naive": 30e6, "argmin": 200e6, "top1": 5e9, "top2": 2e9, "ours": 6.3e11}
@@ -84,7 +84,7 @@ def contenders(tokens, n_threads):
     def ours(patches):
         parts = np.array_split(patches[:, None], n_threads)
         run = Parallel(n_jobs=n_threads, prefer="threads")
-        return run(delayed(voronoi.certify)(part, tokens, device="cpu") for part in parts)
+        return run(delayed(certificate.certify)(part, tokens, device="cpu") for part in parts)
 
     functions = {
         "ours": ours,
@@ -103,10 +103,10 @@ def compare(dim, n_tokens, n_threads, n_patches, rounds):
     torch.set_num_threads(n_threads)
     patches = patches_of(dim, n_patches)
     tokens = vocabulary_of(patches_of(dim, max(2 * n_tokens, 50_000)), n_tokens)
-    voronoi.certify(patches[:1, None], tokens)
-    voronoi_cells._prepare.cache_clear()
+    certificate.certify(patches[:1, None], tokens)
+    preparation._prepare.cache_clear()
     start = time.perf_counter()
-    voronoi.certify(patches[:1, None], tokens)
+    certificate.certify(patches[:1, None], tokens)
     prepared = time.perf_counter() - start
     functions = contenders(tokens, n_threads)
 
@@ -172,7 +172,7 @@ def fit(n_tokens, rounds=3):
     patches, rows = patches_of(16, 200_000), []
 
     def error(tokens):
-        ids = voronoi.tokenize(patches[:, None], tokens)[:, 0]
+        ids = certificate.tokenize(patches[:, None], tokens)[:, 0]
         return float(np.square(patches - tokens[ids]).sum(1).mean())
 
     def ours(steps, seed):

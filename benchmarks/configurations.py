@@ -20,9 +20,13 @@ from sklearn_patchcert import (
     PatchVocabulary,
 )
 from sklearn_patchcert.datasets import load_images
-from sklearn_patchcert.fast_networks import WhiteningConvNet
-from sklearn_patchcert.flip_training import random_affine, random_crop
-from sklearn_patchcert.networks import ImageResNet, PatchResNet
+from sklearn_patchcert.networks import (
+    ImageResNet,
+    PatchResNet,
+    WhiteningConvNet,
+    random_affine,
+    random_crop,
+)
 
 POSTER = {  # accuracy, patch, summed, smoothing's accuracy and radius, SSPGD
     "mnist": {

@@ -24,8 +24,8 @@ from sklearn_patchcert import (
     PatchVocabulary,
 )
 from sklearn_patchcert.datasets import load_images
-from sklearn_patchcert.denoising import denoise
 from sklearn_patchcert.scorers import neg_reconstruction_error, patch_certificate
+from sklearn_patchcert.vocabulary import denoise
 
 
 def nl_means(images):

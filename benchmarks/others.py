@@ -38,10 +38,9 @@ from sklearn_patchcert import (
     PatchVocabulary,
     SmoothedClassifier,
 )
+from sklearn_patchcert.attacks import as_torch_module, run_attack
 from sklearn_patchcert.datasets import load_images
-from sklearn_patchcert.robustness import run_attack
 from sklearn_patchcert.smoothing import lower_bound
-from sklearn_patchcert.torch_modules import as_torch_module
 
 SPAN = 20.0  # theirs take images in [0, 1]: -10 .. 10, so that bounds hinder nobody
 STEPS = 40

@@ -33,10 +33,10 @@ from scipy.fft import idct
 from sklearn.frozen import FrozenEstimator
 from torch.nn.functional import cross_entropy
 
-from sklearn_patchcert import ParetoDisplay, PatchVocabulary, surrogates
-from sklearn_patchcert.flip_training import random_crop
+from sklearn_patchcert import ParetoDisplay, PatchVocabulary
 from sklearn_patchcert.model_selection import pareto_front
-from sklearn_patchcert.networks import ImageResNet, PatchConvNet
+from sklearn_patchcert.networks import ImageResNet, PatchConvNet, random_crop
+from sklearn_patchcert.voronoi import surrogates
 
 POSTER = {  # mean radius, sum, accuracy
     name: (patch, total, accuracy)

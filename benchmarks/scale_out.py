@@ -29,8 +29,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary
 from sklearn_patchcert.networks import PatchResNet
 from sklearn_patchcert.outofcore import certify_to
-from sklearn_patchcert.smoothed import SmoothedClassifier
-from sklearn_patchcert.stores import checksum, output
+from sklearn_patchcert.outofcore.stores import checksum, output
+from sklearn_patchcert.smoothing import SmoothedClassifier
 
 SIDE, PATCH = 224, 4
 ALL = 1_281_167  # ImageNet's training images

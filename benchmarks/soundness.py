@@ -33,9 +33,9 @@ import compositions
 import numpy as np
 from common import save, stages
 
-from sklearn_patchcert import voronoi
 from sklearn_patchcert.datasets import load_images
 from sklearn_patchcert.patches import images_to_patches
+from sklearn_patchcert.voronoi import certificate
 
 NORMS = {"l2": 2, "linf": np.inf, "l1": 1}
 SCALES = (1e-20, 1.0, 1e20)
@@ -75,7 +75,9 @@ def directions(patches, tokens, ids, others, norm, rng):
     n, dim = patches.shape
 
     def to_wall(behind):
-        steps = voronoi.step_to_wall(patches[:, None], tokens, ids[:, None], behind[:, None], norm)
+        steps = certificate.step_to_wall(
+            patches[:, None], tokens, ids[:, None], behind[:, None], norm
+        )
         return np.nan_to_num(steps[:, 0])
 
     def at_random():
@@ -109,7 +111,7 @@ def feel(patches, tokens, ids, radii, norm, rng, tries=4):
 
 
 def _reach(patches, tokens, ids, norm):
-    found, radii = voronoi.certify(patches[:, None], tokens, norm, engine="walk")
+    found, radii = certificate.certify(patches[:, None], tokens, norm, engine="walk")
     return np.where(found[:, 0] == ids, radii[:, 0], -1.0), found
 
 
@@ -131,7 +133,7 @@ def attack(images, engine, norm, dtype, scale, n_tokens, n, seed=0):
     patches, tokens = draw(images, n_tokens, n, dtype, scale, rng)
     ids, radii, others = (
         found[:, 0]
-        for found in voronoi.certify(
+        for found in certificate.certify(
             patches[:, None], tokens, norm, engine=engine, return_witness=True
         )
     )
@@ -140,12 +142,12 @@ def attack(images, engine, norm, dtype, scale, n_tokens, n, seed=0):
     moved["by feel"] = feel(patches, tokens, ids, radii, norm, rng)
     changed = 0
     for name, judge in itertools.product(moved, ("dense", "walk")):
-        found = voronoi.tokenize(moved[name][:, None], tokens, engine=judge)[:, 0]
+        found = certificate.tokenize(moved[name][:, None], tokens, engine=judge)[:, 0]
         changed += int((found != ids).sum())
     wall = "to the nearest wall"
     used = size_of(moved[wall].astype(np.longdouble) - patches.astype(np.longdouble), norm)
     beyond = patches.astype(np.float64) + (1 + 1e-3) * steps[wall]
-    found = voronoi.tokenize(beyond[:, None], tokens, engine=engine)[:, 0]
+    found = certificate.tokenize(beyond[:, None], tokens, engine=engine)[:, 0]
     return {
         "inside": n * len(moved),
         "changed": changed,

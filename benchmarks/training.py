@@ -21,8 +21,7 @@ from common import save, stages
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary
 from sklearn_patchcert.datasets import load_images
-from sklearn_patchcert.flip_training import random_affine
-from sklearn_patchcert.networks import PatchResNet
+from sklearn_patchcert.networks import PatchResNet, random_affine
 
 RADII = (0.25, 0.5, 0.75)
 SMOOTHING = {"criterion__label_smoothing": 0.1}

@@ -42,10 +42,15 @@ from sklearn_patchcert import (
     PatchVocabulary,
     SmoothedClassifier,
 )
+from sklearn_patchcert.attacks import run_attack
 from sklearn_patchcert.datasets import load_images
-from sklearn_patchcert.flip_training import random_affine, random_crop
-from sklearn_patchcert.networks import AdditivePatchNet, ImageResNet, PatchResNet
-from sklearn_patchcert.robustness import run_attack
+from sklearn_patchcert.networks import (
+    AdditivePatchNet,
+    ImageResNet,
+    PatchResNet,
+    random_affine,
+    random_crop,
+)
 
 RADII = {
     "mnist": (0.25, 0.5, 0.75, 1.0, 1.58),

@@ -2,7 +2,7 @@
 ==============================
 
 16 tokens of 4 x 4 pixels, a network, a radius for every patch.  The images come from the cache of
-:func:`~sklearn_patchcert.datasets.load_images` or are downloaded once.  With the standardising step
+:func:`~sklearn_patchcert.datasets.benchmarks.load_images` or are downloaded once.  With the standardising step
 in the pipeline the radii are in gray levels of the images themselves, 0 to 255; divided by the
 standard deviation of the pixels they are in standardised units. ::
 

@@ -2,7 +2,7 @@
 ==================
 
 Tokens that keep the brightness of an image.  A loss is a function of a
-:class:`~sklearn_patchcert.losses.Batch`: it sees patches, what the tokens make of them, and, by
+:class:`~sklearn_patchcert.vocabulary.losses.Batch`: it sees patches, what the tokens make of them, and, by
 `batch.images`, whole images.  It takes the place of the reconstruction error; the other options of
 :class:`~sklearn_patchcert.PatchVocabulary` are added to it. ::
 
@@ -11,9 +11,10 @@ Tokens that keep the brightness of an image.  A loss is a function of a
 
 import numpy as np
 
-from sklearn_patchcert import PatchVocabulary, VocabularyDisplay, losses
+from sklearn_patchcert import PatchVocabulary, VocabularyDisplay
 from sklearn_patchcert.datasets import load_images
 from sklearn_patchcert.scorers import neg_reconstruction_error
+from sklearn_patchcert.vocabulary import losses
 
 
 def brightness(batch):

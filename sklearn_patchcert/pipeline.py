@@ -11,12 +11,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from sklearn_patchcert._validation import as_before
-from sklearn_patchcert.classifier import PatchNetClassifier, PatchNetRegressor
-from sklearn_patchcert.disturbance import Source, check_options
-from sklearn_patchcert.image_certificates import certify_prediction
+from sklearn_patchcert.attacks.torch_modules import as_torch_module
+from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
+from sklearn_patchcert.networks.fitting.disturbance import Source, check_options
+from sklearn_patchcert.prediction.image_certificates import certify_prediction
 from sklearn_patchcert.preprocessing import IDENTITY, then
-from sklearn_patchcert.torch_modules import as_torch_module
-from sklearn_patchcert.vocabulary import PatchVocabulary
+from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
 
 
 class _CertifiedPipeline(Pipeline):

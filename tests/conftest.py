@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from sklearn_patchcert import voronoi_cells
-from sklearn_patchcert.engines import walk
+from sklearn_patchcert.voronoi import preparation
+from sklearn_patchcert.voronoi.engines import walk
 
 matplotlib.use("agg")
 torch.set_num_threads(1)  # so that test workers do not fight over cores
@@ -30,7 +30,7 @@ def tree_engine():
         certify=walk.certify,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(voronoi_cells._ENGINES, "tree", tree)
+        patch.setitem(preparation._ENGINES, "tree", tree)
         yield
 
 

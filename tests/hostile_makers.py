@@ -15,15 +15,9 @@ from sklearn.datasets import load_digits
 from sklearn.naive_bayes import CategoricalNB
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_patchcert import (
-    CertifiedPatchClassifier,
-    PatchNetClassifier,
-    PatchVocabulary,
-    archive,
-    persistence,
-    save,
-)
-from sklearn_patchcert.networks import AdditivePatchNet
+from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary, save
+from sklearn_patchcert.files import archive, model_files
+from sklearn_patchcert.networks.modules import AdditivePatchNet
 
 
 class Payload:
@@ -66,7 +60,7 @@ def bayes():
 def packed(model, **options):
     written = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(persistence.archive, "replacing", lambda path: Catch(written))
+        patch.setattr(model_files.archive, "replacing", lambda path: Catch(written))
         save(model, "nowhere", **options)
     return written[0]
 

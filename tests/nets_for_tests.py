@@ -5,7 +5,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_patchcert import PatchNetClassifier, PatchNetRegressor
-from sklearn_patchcert.networks import PatchConvNet
+from sklearn_patchcert.networks.modules import PatchConvNet
 
 KINDS = [PatchNetClassifier, PatchNetRegressor]
 

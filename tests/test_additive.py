@@ -16,8 +16,8 @@ from sklearn_patchcert import (
     PatchNetRegressor,
     PatchVocabulary,
 )
-from sklearn_patchcert.additive import Blocks, additive_radius, dual_leads, exact_price
-from sklearn_patchcert.networks import AdditivePatchNet, PatchResNet
+from sklearn_patchcert.networks.additive import Blocks, additive_radius, dual_leads, exact_price
+from sklearn_patchcert.networks.modules import AdditivePatchNet, PatchResNet
 
 
 def brute(table, prices, label, least):

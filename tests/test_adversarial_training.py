@@ -13,11 +13,11 @@ from sklearn_patchcert import (
     PatchNetClassifier,
     PatchNetRegressor,
     PatchVocabulary,
-    adversarial_training,
 )
-from sklearn_patchcert.adversarial_training import _OnDevice, attacked_images
-from sklearn_patchcert.robustness import run_attack
-from sklearn_patchcert.tokenised import TokenisedNetwork
+from sklearn_patchcert.attacks.robustness import run_attack
+from sklearn_patchcert.attacks.tokenized_network import TokenizedNetwork
+from sklearn_patchcert.networks.fitting import adversarial_training
+from sklearn_patchcert.networks.fitting.adversarial_training import _OnDevice, attacked_images
 
 X, y = load_digits(return_X_y=True)
 X = (X.reshape(-1, 8, 8) / 16).astype(np.float32)
@@ -64,7 +64,7 @@ def test_a_gpu_finds_the_same_tokens(per_channel, n_tokens, far, autocast):
     code = code_of(vocabulary)
     moved = torch.from_numpy(images).permute(0, 3, 1, 2)
     made = []
-    for kind in (TokenisedNetwork, _OnDevice):
+    for kind in (TokenizedNetwork, _OnDevice):
         model = kind(torch.nn.Identity(), **code)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             made.append(model.decoded(model.ids(moved)))
@@ -75,8 +75,8 @@ def test_training_as_on_a_gpu(fitted, monkeypatch):
     vocabulary, net = fitted
     images, target = tensors(20)
     found = []
-    for kind in (TokenisedNetwork, _OnDevice):
-        monkeypatch.setattr(adversarial_training, "TokenisedNetwork", kind)
+    for kind in (TokenizedNetwork, _OnDevice):
+        monkeypatch.setattr(adversarial_training, "TokenizedNetwork", kind)
         generator = torch.Generator().manual_seed(0)
         options = {"radius": 1.0, "generator": generator, **code_of(vocabulary)}
         found.append(attacked_images(images, target, net.module_, **options))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_patchcert import archive
-from sklearn_patchcert.archive import ModelFileError
+from sklearn_patchcert.files import archive
+from sklearn_patchcert.files.archive import ModelFileError
 
 CONTENT = {"model": {"name": "μ", "numbers": [1, -0.5, 1e300, None, True]}}
 ARRAYS = {

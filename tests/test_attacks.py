@@ -11,14 +11,12 @@ from sklearn_patchcert import (
     ChannelStandardizer,
     PatchNetClassifier,
     PatchVocabulary,
-    attacks,
-    perturbations,
-    token_attack,
 )
-from sklearn_patchcert.reports import robustness_report
-from sklearn_patchcert.robustness import ATTACKS, reproject, run_attack, worst_case
-from sklearn_patchcert.scorers import attack_accuracy, sspgd_accuracy
-from sklearn_patchcert.torch_modules import as_torch_module
+from sklearn_patchcert.attacks import gradients, perturbations, token_attack
+from sklearn_patchcert.attacks.robustness import ATTACKS, reproject, run_attack, worst_case
+from sklearn_patchcert.attacks.torch_modules import as_torch_module
+from sklearn_patchcert.scorers.functions import attack_accuracy, sspgd_accuracy
+from sklearn_patchcert.scorers.reports import robustness_report
 
 SOFT = {"gradient": "soft", "temperature": 2.0}
 
@@ -227,7 +225,7 @@ def test_scorers_and_report(discrete, plain, held):
 
 def test_an_attack_of_the_users_own(plain, held):
     def straight(model, images, labels, *, eps, norm="l2", generator=None, bounds=None, part=1.0):
-        return attacks.sspgd(model, images, labels, eps=part * eps, norm=norm, start="zero")
+        return gradients.sspgd(model, images, labels, eps=part * eps, norm=norm, start="zero")
 
     X, y = held
     alone = run_attack(plain, X, y, straight, eps=4.0)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from sklearn_patchcert import cell_steps, prediction, voronoi
+from sklearn_patchcert.prediction import configurations
+from sklearn_patchcert.voronoi import certificate, projections
 
 
 def test_steps_into_cells_are_shortest():
@@ -10,7 +11,7 @@ def test_steps_into_cells_are_shortest():
     tokens, x = rng.normal(size=(7, 3)), rng.normal(size=(30, 3))
     weights = rng.uniform(0.5, 2, size=(30, 3))
     targets = rng.integers(7, size=30)
-    steps, lower = cell_steps.steps_into_cells(x, tokens, targets, weights=weights, sweeps=5000)
+    steps, lower = projections.steps_into_cells(x, tokens, targets, weights=weights, sweeps=5000)
     size = np.linalg.norm(steps, axis=1)
     np.testing.assert_allclose(lower, size, atol=1e-5)
     reached = x + weights * steps
@@ -20,17 +21,17 @@ def test_steps_into_cells_are_shortest():
     for _ in range(3000):  # nothing in a cell is nearer
         trial = steps + rng.normal(size=steps.shape) * rng.choice([1e-3, 0.1, 1.0])
         at = x + weights * trial
-        inside = voronoi.tokenize(at[:, None], tokens)[:, 0] == targets
+        inside = certificate.tokenize(at[:, None], tokens)[:, 0] == targets
         assert (np.linalg.norm(trial, axis=1)[inside] >= lower[inside] - 1e-9).all()
-    rough = cell_steps.steps_into_cells(x, tokens, targets, weights=weights, sweeps=2)[1]
+    rough = projections.steps_into_cells(x, tokens, targets, weights=weights, sweeps=2)[1]
     assert (rough <= size + 1e-9).all()  # a lower bound however early it stops
 
 
 def test_costs_of_cells_are_at_least_those_of_walls():
     rng = np.random.default_rng(0)
     tokens, patches = rng.normal(size=(6, 4)), rng.normal(size=(5, 3, 4))
-    walls, exact = (cell_steps.cell_costs(patches, tokens, exact=e) for e in (False, True))
-    ids, radii = voronoi.certify(patches, tokens)
+    walls, exact = (projections.cell_costs(patches, tokens, exact=e) for e in (False, True))
+    ids, radii = certificate.certify(patches, tokens)
     assert (exact >= walls).all()
     assert (np.take_along_axis(exact, ids[..., None], -1) == 0).all()
     nearest = np.where(walls == 0, np.inf, walls).min(-1)
@@ -42,7 +43,7 @@ def test_costs_of_single_pixels_are_exact_without_projections():
     rng = np.random.default_rng(0)
     tokens, patches = rng.normal(size=(150, 1)), rng.normal(size=(4, 3, 1))
     weights = np.array([[1.0], [2.0], [0.5]])
-    costs = cell_steps.cell_costs(patches, tokens, weights=weights, exact=False)
+    costs = projections.cell_costs(patches, tokens, weights=weights, exact=False)
     order = np.sort(tokens[:, 0])
     between = np.r_[-np.inf, (order[1:] + order[:-1]) / 2, np.inf]
     rank = tokens[:, 0].argsort().argsort()
@@ -53,10 +54,10 @@ def test_costs_of_single_pixels_are_exact_without_projections():
 def test_the_farthest_wall_is_nearer_to_the_cost_than_the_one_to_the_own_token():
     rng = np.random.default_rng(0)
     tokens, patches = rng.normal(size=(200, 4)), rng.normal(size=(3, 2, 4))
-    costs, exact = (cell_steps.cell_costs(patches, tokens, exact=e) for e in (False, True))
-    single = prediction.wall_costs(patches, tokens)
+    costs, exact = (projections.cell_costs(patches, tokens, exact=e) for e in (False, True))
+    single = configurations.wall_costs(patches, tokens)
     assert (single <= costs + 1e-12).all()
     assert (costs <= exact + 1e-12).all()
     assert (exact - costs).mean() < (exact - single).mean() / 2
-    limited = cell_steps.cell_costs(patches, tokens, exact=False, limit=1.0)
+    limited = projections.cell_costs(patches, tokens, exact=False, limit=1.0)
     np.testing.assert_array_equal(limited, np.where(costs <= 1.0, costs, np.inf))

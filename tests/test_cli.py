@@ -19,10 +19,9 @@ from sklearn_patchcert import (
     ChannelStandardizer,
     PatchNetRegressor,
     PatchVocabulary,
-    cli,
-    image_files,
     save,
 )
+from sklearn_patchcert.cli import commands, image_files
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,7 +65,7 @@ def images(digits, tmp_path):
 
 
 def run(*arguments):
-    return cli.main(["certify", *map(str, arguments)])
+    return commands.main(["certify", *map(str, arguments)])
 
 
 def table(folder):
@@ -223,7 +222,7 @@ def test_what_cannot_be_done_is_said(
 )
 def test_usage_errors_are_argparse_s(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.main(arguments)
+        commands.main(arguments)
     assert stop.value.code == 2
     assert "usage: patchcert" in capsys.readouterr().err
 

@@ -12,8 +12,8 @@ from sklearn.model_selection import cross_val_score
 from sklearn.naive_bayes import CategoricalNB
 
 from sklearn_patchcert import CertifiedCommittee, CertifiedPatchClassifier, PatchVocabulary
-from sklearn_patchcert.scorers import certified_accuracy
-from sklearn_patchcert.voting import committee_radius, plurality
+from sklearn_patchcert.prediction.voting import committee_radius, plurality
+from sklearn_patchcert.scorers.functions import certified_accuracy
 
 
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(2, 3))

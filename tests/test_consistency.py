@@ -19,7 +19,7 @@ from sklearn_patchcert import (
     PatchVocabulary,
     SmoothedClassifier,
 )
-from sklearn_patchcert.networks import AdditivePatchNet
+from sklearn_patchcert.networks.modules import AdditivePatchNet
 
 
 class OfTheBatch(nn.Module):

@@ -16,7 +16,7 @@ from sklearn_patchcert import (
     PatchVocabulary,
     SmoothedClassifier,
 )
-from sklearn_patchcert.scorers import patch_certificate
+from sklearn_patchcert.scorers.functions import patch_certificate
 
 
 @pytest.fixture(autouse=True)

@@ -11,12 +11,9 @@ from hostile_makers import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_patchcert import (
-    ModelFileError,
-    archive,
-    persistence,
-)
-from sklearn_patchcert.known_classes import known_classes
+from sklearn_patchcert import ModelFileError
+from sklearn_patchcert.files import archive, model_files
+from sklearn_patchcert.files.known_classes import known_classes
 
 
 @given(st.data())
@@ -58,5 +55,5 @@ def test_any_change_of_the_description_gives_a_model_or_the_error(data):
         del place[key]
     content = json.loads(json.dumps(content, allow_nan=False))
     with contextlib.suppress(ModelFileError):
-        model, _, _ = persistence._opened(content, arrays)
+        model, _, _ = model_files._opened(content, arrays)
         assert isinstance(model, tuple(known.kind for known in known_classes().values()))

@@ -11,11 +11,11 @@ from sklearn_patchcert import (
     PatchNetClassifier,
     PatchVocabulary,
     SmoothedClassifier,
-    smoothed,
-    tokenizer,
 )
-from sklearn_patchcert.outofcore import certify_to
-from sklearn_patchcert.scorers import patch_certificate
+from sklearn_patchcert.outofcore.certification import certify_to
+from sklearn_patchcert.scorers.functions import patch_certificate
+from sklearn_patchcert.smoothing import classifier
+from sklearn_patchcert.vocabulary import tokenizer
 
 distributed = pytest.importorskip("distributed")
 
@@ -54,7 +54,7 @@ def test_the_same_bits_as_at_home(client, digits, monkeypatch, tmp_path):
     import dask.array as da
 
     monkeypatch.setattr(tokenizer, "_VALUES_AT_ONCE", 64 * 50)  # several parts of little data
-    monkeypatch.setattr(smoothed, "_COPIES_AT_ONCE", 200)
+    monkeypatch.setattr(classifier, "_COPIES_AT_ONCE", 200)
     X, y = digits[0][:240].astype(np.float32), digits[1][:240]
     np.save(tmp_path / "images.npy", X)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")

@@ -15,7 +15,7 @@ import torch
 import torchvision
 from sklearn.datasets import get_data_home, load_digits
 
-from sklearn_patchcert.datasets import load_images
+from sklearn_patchcert.datasets.benchmarks import load_images
 
 ARRAYS = ("X_train", "y_train", "X_test", "y_test")
 CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}

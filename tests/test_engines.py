@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_patchcert import PatchVocabulary, voronoi, voronoi_cells
-from sklearn_patchcert.voronoi import NORMS
+from sklearn_patchcert import PatchVocabulary
+from sklearn_patchcert.voronoi import certificate, preparation
+from sklearn_patchcert.voronoi.certificate import NORMS
 
 pytestmark = pytest.mark.usefixtures("tree_engine")
 MANY = settings(max_examples=200, deadline=None, derandomize=True)
@@ -72,11 +73,15 @@ def test_the_same_bits(engine, seed, n_tokens, dim, norm, scale, dtype, extra):
         size = 1e-6 if extra == "noise" else 0.1
         options["noise"] = size * scale * rng.random(patches.shape[:2]) * np.abs(tokens).std()
         options["noise_growth"] = size * rng.random()
-    wanted = voronoi.certify(patches, tokens, norm, engine="dense", return_witness=True, **options)
-    found = voronoi.certify(patches, tokens, norm, engine=engine, return_witness=True, **options)
+    wanted = certificate.certify(
+        patches, tokens, norm, engine="dense", return_witness=True, **options
+    )
+    found = certificate.certify(
+        patches, tokens, norm, engine=engine, return_witness=True, **options
+    )
     for part, other in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(part, other)
-    ids = voronoi.tokenize(patches, tokens, weights=options.get("weights"), engine=engine)
+    ids = certificate.tokenize(patches, tokens, weights=options.get("weights"), engine=engine)
     np.testing.assert_array_equal(ids, wanted[0])
 
 
@@ -85,9 +90,9 @@ def test_the_same_bits(engine, seed, n_tokens, dim, norm, scale, dtype, extra):
 def test_witnesses_or_none_the_rest_is_the_same(engine, n_tokens):
     rng = np.random.default_rng(0)
     tokens, patches = rng.normal(size=(n_tokens, 16)), rng.normal(size=(50, 2, 16))
-    wanted = voronoi.certify(patches, tokens, engine=engine, return_witness=True)
+    wanted = certificate.certify(patches, tokens, engine=engine, return_witness=True)
     for asked in (False, 0, 2, "yes", np.True_):
-        found = voronoi.certify(patches, tokens, engine=engine, return_witness=asked)
+        found = certificate.certify(patches, tokens, engine=engine, return_witness=asked)
         assert len(found) == (3 if asked else 2)
         for part, other in zip(found, wanted, strict=False):
             np.testing.assert_array_equal(part, other)
@@ -99,8 +104,8 @@ def test_large_vocabularies(n_tokens):
     tokens = np.cumsum(rng.normal(size=(n_tokens, 16)), axis=1).astype(np.float32)
     patches = np.cumsum(rng.normal(size=(500, 1, 16)), axis=2).astype(np.float32)
     for norm in NORMS:
-        wanted = voronoi.certify(patches, tokens, norm, engine="dense", return_witness=True)
-        found = voronoi.certify(patches, tokens, norm, engine="walk", return_witness=True)
+        wanted = certificate.certify(patches, tokens, norm, engine="dense", return_witness=True)
+        found = certificate.certify(patches, tokens, norm, engine="walk", return_witness=True)
         for part, other in zip(found, wanted, strict=True):
             np.testing.assert_array_equal(part, other)
 
@@ -110,35 +115,35 @@ def test_the_order_and_number_of_patches_change_nothing():
     tokens, patches = rng.normal(size=(700, 5)), rng.normal(size=(333, 1, 5))
     order = rng.permutation(333)
     for some in (tokens[:50], tokens):
-        ids, radii = voronoi.certify(patches, some, engine="walk")
-        again, same = voronoi.certify(patches[order], some, engine="walk")
+        ids, radii = certificate.certify(patches, some, engine="walk")
+        again, same = certificate.certify(patches[order], some, engine="walk")
         np.testing.assert_array_equal(again, ids[order])
         np.testing.assert_array_equal(same, radii[order])
         for n in (1, 3, 65):
-            np.testing.assert_array_equal(voronoi.certify(patches[:n], some)[1], radii[:n])
+            np.testing.assert_array_equal(certificate.certify(patches[:n], some)[1], radii[:n])
 
 
 def test_patches_in_any_memory_layout():
     rng = np.random.default_rng(0)
     tokens = rng.normal(size=(20, 4))
     patches = rng.normal(size=(50, 6, 4))
-    ids, radii = voronoi.certify(patches, tokens)
+    ids, radii = certificate.certify(patches, tokens)
     for other in (np.asfortranarray(patches), patches.astype(">f8"), patches[::-1][::-1]):
-        again, same = voronoi.certify(other, tokens)
+        again, same = certificate.certify(other, tokens)
         np.testing.assert_array_equal(again, ids)
         np.testing.assert_array_equal(same, radii)
     whole = rng.integers(-3, 4, size=(50, 6, 4))
     np.testing.assert_array_equal(
-        voronoi.tokenize(whole, tokens), voronoi.tokenize(whole.astype(float), tokens)
+        certificate.tokenize(whole, tokens), certificate.tokenize(whole.astype(float), tokens)
     )
 
 
 def test_engines_by_name():
     patches, tokens = np.zeros((1, 1, 2)), np.eye(2)
     with pytest.raises(ValueError, match="engine must be"):
-        voronoi.certify(patches, tokens, engine="guess")
+        certificate.certify(patches, tokens, engine="guess")
     with pytest.raises(ValueError, match="runs on the CPU"):
-        voronoi.certify(patches, tokens, engine="walk", device="cuda")
+        certificate.certify(patches, tokens, engine="walk", device="cuda")
 
 
 def test_many_kinds_of_positions_agree_with_each_by_itself(digits):
@@ -146,10 +151,10 @@ def test_many_kinds_of_positions_agree_with_each_by_itself(digits):
     rng = np.random.default_rng(0)
     tokens, patches = rng.normal(size=(20, 4)), rng.normal(size=(30, 12, 4))
     weights = rng.uniform(0.5, 2, size=(12, 4))
-    radii = voronoi.certify(patches, tokens, weights=weights)[1]
+    radii = certificate.certify(patches, tokens, weights=weights)[1]
     for at in range(12):
         part = slice(at, at + 1)
-        one = voronoi.certify(patches[:, part], tokens, weights=weights[part])[1]
+        one = certificate.certify(patches[:, part], tokens, weights=weights[part])[1]
         np.testing.assert_array_equal(one[:, 0], radii[:, at])
 
 
@@ -171,8 +176,8 @@ def test_a_second_process_need_not_compile(digits):
 
 def test_tokens_are_prepared_once_whatever_the_sign_of_the_patches():
     tokens = np.random.default_rng(5).normal(size=(7, 3))
-    voronoi.tokenize(np.ones((1, 1, 3)), tokens)
-    before = voronoi_cells._prepare.cache_info().misses
+    certificate.tokenize(np.ones((1, 1, 3)), tokens)
+    before = preparation._prepare.cache_info().misses
     for signs in itertools.product([-1.0, 0.0, 1.0], repeat=3):
-        voronoi.tokenize(np.reshape(signs, (1, 1, 3)), tokens)
-    assert voronoi_cells._prepare.cache_info().misses == before
+        certificate.tokenize(np.reshape(signs, (1, 1, 3)), tokens)
+    assert preparation._prepare.cache_info().misses == before

@@ -15,17 +15,17 @@ from sklearn_patchcert import (
     PatchNetClassifier,
     PatchNetRegressor,
     PatchVocabulary,
-    prediction,
 )
-from sklearn_patchcert.fast_networks import WhiteningConvNet
-from sklearn_patchcert.flip_training import (
+from sklearn_patchcert.networks.fast_modules import WhiteningConvNet
+from sklearn_patchcert.networks.fitting.flip_training import (
     nearest_tokens,
     random_affine,
     random_crop,
     training_images,
 )
-from sklearn_patchcert.networks import ImageResNet, PatchResNet
+from sklearn_patchcert.networks.modules import ImageResNet, PatchResNet
 from sklearn_patchcert.patches import images_to_patches
+from sklearn_patchcert.prediction import configurations
 
 DIGITS = load_digits()
 X, y = DIGITS.images[:300], DIGITS.target[:300]
@@ -96,7 +96,7 @@ def test_flips_stay_within_their_budget(per_channel, kind, size, most):
     spent = np.zeros(len(COLOUR))
     for group in range(patches.shape[3]):
         block = patches[:, :, :, group].reshape(len(COLOUR), -1, patches.shape[-1])
-        costs = prediction.wall_costs(block, table[group % len(table)])
+        costs = configurations.wall_costs(block, table[group % len(table)])
         at = ids.reshape(*patches.shape[:4])[:, :, :, group].reshape(len(COLOUR), -1, 1)
         spent += np.take_along_axis(costs, at, 2)[..., 0] ** 2 @ np.ones(at.shape[1])
     assert (spent <= radius**2 * (1 + 1e-3)).all()

@@ -37,11 +37,7 @@ from hostile_makers import (
 )
 from safetensors.numpy import save as safetensors
 
-from sklearn_patchcert import (
-    CertifiedPatchClassifier,
-    ModelFileError,
-    load,
-)
+from sklearn_patchcert import CertifiedPatchClassifier, ModelFileError, load
 
 EXECUTES = {"exec", "compile", "import", "marshal.loads", "pickle.find_class", "ctypes.dlopen"}
 EXECUTES |= {"os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen"}

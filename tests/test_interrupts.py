@@ -17,9 +17,9 @@ from sklearn_patchcert import (
     PatchNetClassifier,
     PatchVocabulary,
     SmoothedClassifier,
-    losses,
 )
-from sklearn_patchcert.robustness import worst_case
+from sklearn_patchcert.attacks.robustness import worst_case
+from sklearn_patchcert.vocabulary import losses
 
 
 class CtrlC(Callback):
@@ -86,7 +86,7 @@ def test_a_vocabulary_is_what_it_was(data, monkeypatch, strategy):
     states = [pickle.dumps(fresh), pickle.dumps(fitted)]
     with monkeypatch.context() as patch:
         patch.setattr(
-            "sklearn_patchcert.training.distinct_tokens",
+            "sklearn_patchcert.vocabulary.training.distinct_tokens",
             lambda tokens: signal.raise_signal(signal.SIGINT),
         )
         for vocabulary in (fresh, fitted):
@@ -193,8 +193,8 @@ def test_certificates_can_be_interrupted(data, monkeypatch, n_jobs):
         [("vocab", PatchVocabulary(6, 4, random_state=0)), ("clf", RidgeClassifier())]
     ).fit(X, y)
     smoothed = SmoothedClassifier(model, sigma=1.0, n=100, random_state=0).fit(X, y)
-    monkeypatch.setattr("sklearn_patchcert.tokenizer._VALUES_AT_ONCE", 64 * 50)
-    monkeypatch.setattr("sklearn_patchcert.smoothed._COPIES_AT_ONCE", 200)
+    monkeypatch.setattr("sklearn_patchcert.vocabulary.tokenizer._VALUES_AT_ONCE", 64 * 50)
+    monkeypatch.setattr("sklearn_patchcert.smoothing.classifier._COPIES_AT_ONCE", 200)
     smoothed.set_params(batch_size=200)
     work = [
         lambda: model.certify(X),

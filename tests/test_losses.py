@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from sklearn_patchcert import losses, surrogates, voronoi
-from sklearn_patchcert.losses import Batch
 from sklearn_patchcert.patches import images_to_patches
+from sklearn_patchcert.vocabulary import losses
+from sklearn_patchcert.vocabulary.losses import Batch
+from sklearn_patchcert.voronoi import certificate, surrogates
 
 
 def draw(*shape, seed=0):
@@ -86,7 +87,7 @@ def test_negentropy_lies_between_its_bounds():
 def test_the_margin_is_the_hinge_of_the_exact_radius_where_it_is_cold():
     squares = surrogates.squared_distances(PATCHES, TOKENS)
     x, v = PATCHES.detach().numpy(), TOKENS.detach().numpy()
-    radii = voronoi.certify(x, v)[1]
+    radii = certificate.certify(x, v)[1]
     for margin in (0.1, 1.0, 5.0):
         found = losses.margin_loss(squares, TOKENS, margin, temperature=1e-4).item()
         np.testing.assert_allclose(found, np.maximum(margin - radii, 0).mean(), atol=1e-3)
@@ -97,7 +98,7 @@ def test_the_margin_is_the_hinge_of_the_exact_radius_where_it_is_cold():
 def test_soft_becomes_hard():
     squares = surrogates.squared_distances(PATCHES, TOKENS)
     weights = surrogates.soft_assignment(squares, 1e-5)
-    ids = voronoi.tokenize(PATCHES.detach().numpy(), TOKENS.detach().numpy())
+    ids = certificate.tokenize(PATCHES.detach().numpy(), TOKENS.detach().numpy())
     np.testing.assert_array_equal(weights.argmax(-1).numpy(), ids)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, dtype=torch.float64))
     assert weights.max(-1).values.min().item() == pytest.approx(1)

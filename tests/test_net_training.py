@@ -21,8 +21,8 @@ from sklearn.metrics import r2_score
 from skorch.dataset import Dataset, ValidSplit
 
 from sklearn_patchcert import PatchNetRegressor
-from sklearn_patchcert.nets import BatchIterator
-from sklearn_patchcert.networks import PatchConvNet
+from sklearn_patchcert.networks.base import BatchIterator
+from sklearn_patchcert.networks.modules import PatchConvNet
 
 # ---------------------------------------------------------------------------- seeds
 

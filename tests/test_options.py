@@ -6,9 +6,10 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_sample_image
 
-from sklearn_patchcert import PatchVocabulary, losses
-from sklearn_patchcert.exemplars import exemplar_tokens
-from sklearn_patchcert.scorers import neg_reconstruction_error, patch_certificate
+from sklearn_patchcert import PatchVocabulary
+from sklearn_patchcert.scorers.functions import neg_reconstruction_error, patch_certificate
+from sklearn_patchcert.vocabulary import losses
+from sklearn_patchcert.vocabulary.exemplars import exemplar_tokens
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_bad_temperatures(crops, bad):
 
 
 def test_dead_tokens_are_revived(crops):
-    from sklearn_patchcert.training import learn_tokens
+    from sklearn_patchcert.vocabulary.training import learn_tokens
 
     patches = crops.reshape(-1, 4, 4, 4, 4).transpose(0, 1, 3, 2, 4).reshape(len(crops), 16, 16)
     patches = patches / 128

@@ -12,8 +12,9 @@ from filelock import FileLock
 from sklearn.linear_model import RidgeClassifier
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary, SmoothedClassifier, stores
-from sklearn_patchcert.outofcore import certify_to
+from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary, SmoothedClassifier
+from sklearn_patchcert.outofcore import stores
+from sklearn_patchcert.outofcore.certification import certify_to
 
 N, CHUNK = 60, 8
 
@@ -291,7 +292,7 @@ def test_other_settings_are_refused_or_start_anew(images, vocabulary, tmp_path, 
         radii = certify_to(model, X, path, overwrite=True, **chosen)
         norm = chosen.get("norm", "l2")
         np.testing.assert_array_equal(radii, model.certify(X, norm))
-    monkeypatch.setattr("sklearn_patchcert.outofcore.__version__", "0")
+    monkeypatch.setattr("sklearn_patchcert.outofcore.certification.__version__", "0")
     with pytest.raises(ValueError, match="library"):
         certify_to(vocabulary, images[::-1], path, chunk_size=20)
 

@@ -77,6 +77,6 @@ def test_smoothing_does_not_depend_on_jobs_or_parts(digits, monkeypatch):
     smoothed = SmoothedClassifier(RidgeClassifier(), 3.0, n=200, random_state=0).fit(X, y)
     expected = smoothed.certify(X[:20])
     for n_jobs, copies in ((2, 16_000), (2, 400), (None, 400)):
-        monkeypatch.setattr("sklearn_patchcert.smoothed._COPIES_AT_ONCE", copies)
+        monkeypatch.setattr("sklearn_patchcert.smoothing.classifier._COPIES_AT_ONCE", copies)
         found = smoothed.set_params(n_jobs=n_jobs, batch_size=200).certify(X[:20])
         np.testing.assert_array_equal(found, expected)

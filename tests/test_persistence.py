@@ -31,15 +31,14 @@ from sklearn_patchcert import (
     PatchVocabulary,
     SmoothedClassifier,
     _version,
-    archive,
     load,
-    persistence,
     save,
 )
-from sklearn_patchcert.denoising import denoise
-from sklearn_patchcert.fast_networks import WhiteningConvNet
-from sklearn_patchcert.flip_training import random_affine, random_crop
-from sklearn_patchcert.networks import AdditivePatchNet, ImageResNet, PatchResNet
+from sklearn_patchcert.files import archive, model_files
+from sklearn_patchcert.networks.fast_modules import WhiteningConvNet
+from sklearn_patchcert.networks.fitting.flip_training import random_affine, random_crop
+from sklearn_patchcert.networks.modules import AdditivePatchNet, ImageResNet, PatchResNet
+from sklearn_patchcert.vocabulary.denoising import denoise
 
 N = 200
 
@@ -377,7 +376,7 @@ def test_equal_arrays_are_kept_once_and_loaded_apart(fitted, tmp_path):
 
 
 def test_the_version_of_the_library_is_compared(fitted, tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "__version__", "99.0")
+    monkeypatch.setattr(model_files, "__version__", "99.0")
     save(fitted("kmeans")[0], tmp_path / "model")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

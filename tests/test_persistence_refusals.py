@@ -12,13 +12,8 @@ from sklearn.preprocessing import (
     OneHotEncoder,
 )
 
-from sklearn_patchcert import (
-    ModelFileError,
-    PatchNetClassifier,
-    PatchVocabulary,
-    save,
-)
-from sklearn_patchcert.networks import PatchResNet
+from sklearn_patchcert import ModelFileError, PatchNetClassifier, PatchVocabulary, save
+from sklearn_patchcert.networks.modules import PatchResNet
 
 
 class OwnNet(torch.nn.Linear):

@@ -26,7 +26,7 @@ from sklearn_patchcert import (
     PatchNetRegressor,
 )
 from sklearn_patchcert.patches import images_to_patches, patches_to_images
-from sklearn_patchcert.voronoi import NORMS
+from sklearn_patchcert.voronoi.certificate import NORMS
 
 ORDER = {"l2": 2, "linf": np.inf, "l1": 1}
 DUAL = {"l2": 2, "linf": 1, "l1": np.inf}

@@ -25,7 +25,7 @@ from sklearn_patchcert import (
     PatchNetRegressor,
     PatchVocabulary,
 )
-from sklearn_patchcert.voronoi import NORMS
+from sklearn_patchcert.voronoi.certificate import NORMS
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from sklearn_patchcert import (
     ChannelStandardizer,
     PatchVocabulary,
 )
-from sklearn_patchcert.voronoi import NORMS
+from sklearn_patchcert.voronoi.certificate import NORMS
 
 
 @pytest.fixture(autouse=True)

@@ -5,9 +5,7 @@ import pytest
 from matplotlib import pyplot
 from pictures_for_tests import render, vocabulary
 
-from sklearn_patchcert import (
-    CertificateDisplay,
-)
+from sklearn_patchcert import CertificateDisplay
 
 
 @pytest.fixture(autouse=True)

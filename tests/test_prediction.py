@@ -18,11 +18,11 @@ from sklearn_patchcert import (
     ChannelStandardizer,
     PatchNetClassifier,
     PatchVocabulary,
-    voronoi,
 )
-from sklearn_patchcert.prediction import certify_configurations, wall_costs
-from sklearn_patchcert.robustness import run_attack
-from sklearn_patchcert.scorers import average_certified_radius, certified_accuracy
+from sklearn_patchcert.attacks.robustness import run_attack
+from sklearn_patchcert.prediction.configurations import certify_configurations, wall_costs
+from sklearn_patchcert.scorers.functions import average_certified_radius, certified_accuracy
+from sklearn_patchcert.voronoi import certificate
 
 
 def total(costs, ids, norm):
@@ -74,7 +74,7 @@ def test_wall_costs_are_the_walls_and_sound(norm, scale):
     tokens, patches = scale * rng.normal(size=(6, 4)), scale * rng.normal(size=(30, 2, 4))
     weights = rng.uniform(0.5, 2, size=(2, 4))
     costs = wall_costs(patches, tokens, norm, weights=weights)
-    ids, radii, others = voronoi.certify(
+    ids, radii, others = certificate.certify(
         patches, tokens, norm, weights=weights, return_witness=True
     )
     assert (np.take_along_axis(costs, ids[..., None], -1) == 0).all()
@@ -83,16 +83,16 @@ def test_wall_costs_are_the_walls_and_sound(norm, scale):
     np.testing.assert_allclose(masked.min(-1), radii, rtol=1e-12)
     np.testing.assert_array_equal(masked.argmin(-1), others)
     for b in range(6):  # at a wall's price times (1 - 1e-9) its token is not reached
-        steps = voronoi.step_to_wall(
+        steps = certificate.step_to_wall(
             patches, tokens, ids, np.full_like(ids, b), norm, weights=weights
         )
         moved = patches + weights * np.nan_to_num(steps) * (1 - 1e-9)
-        assert not ((voronoi.tokenize(moved, tokens) == b) & (ids != b)).any()
+        assert not ((certificate.tokenize(moved, tokens) == b) & (ids != b)).any()
 
 
 @given(
     st.integers(0, 10**6),
-    st.sampled_from(voronoi.NORMS),
+    st.sampled_from(certificate.NORMS),
     st.integers(1, 4),
     st.sampled_from([1e-6, 1e-10, 1e-13]),
     st.sampled_from([1.0, 1e8, 1e-150, 1e-200]),
@@ -104,7 +104,7 @@ def test_wall_costs_are_below_the_rational_truth(seed, norm, dim, apart, unit):
     tokens[1] = tokens[0] * (1 + apart)
     patches = tokens[rng.integers(4, size=(5, 1))] + apart * rng.normal(size=(5, 1, dim))
     costs = wall_costs(patches, tokens, norm, weights=weights)
-    own = voronoi.tokenize(patches, tokens)
+    own = certificate.tokenize(patches, tokens)
     a_b = [[Fraction(v) for v in token] for token in tokens.tolist()]
     w = [Fraction(v) for v in weights[0].tolist()]
     for row, a in enumerate(own[:, 0]):

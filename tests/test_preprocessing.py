@@ -19,7 +19,7 @@ from sklearn.preprocessing import (
 from sklearn_patchcert import CertifiedPatchClassifier, ChannelStandardizer, PatchVocabulary
 from sklearn_patchcert.patches import images_to_patches, patches_to_images
 from sklearn_patchcert.preprocessing import IDENTITY, then
-from sklearn_patchcert.voronoi import NORMS
+from sklearn_patchcert.voronoi.certificate import NORMS
 
 
 class Scaled(StandardScaler):

@@ -16,8 +16,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import MaxAbsScaler
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary
-from sklearn_patchcert.fingerprints import fingerprint
-from sklearn_patchcert.networks import ImageResNet, PatchConvNet
+from sklearn_patchcert.networks.modules import ImageResNet, PatchConvNet
+from sklearn_patchcert.prediction.fingerprints import fingerprint
 
 
 def test_previous_of_something_else_is_refused(digits):

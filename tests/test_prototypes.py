@@ -9,8 +9,8 @@ from sklearn.naive_bayes import CategoricalNB
 from sklearn.neighbors import KNeighborsClassifier
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary
-from sklearn_patchcert.flip_training import random_affine
-from sklearn_patchcert.prototypes import class_tokens, wrong_walls
+from sklearn_patchcert.networks.fitting.flip_training import random_affine
+from sklearn_patchcert.vocabulary.prototypes import class_tokens, wrong_walls
 
 OPTIONS = {"patch_size": 8, "strategy": "supervised", "random_state": 0}
 

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary
 from sklearn_patchcert.model_selection import best_index, pareto_front
-from sklearn_patchcert.scorers import (
+from sklearn_patchcert.scorers.functions import (
     image_certificate,
     min_patch_certificate,
     neg_reconstruction_error,

@@ -9,8 +9,8 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary, SmoothedClassifier
-from sklearn_patchcert.scorers import smoothing_accuracy, smoothing_radius
-from sklearn_patchcert.smoothing import ABSTAIN, certified_radius, is_decided, lower_bound
+from sklearn_patchcert.scorers.functions import smoothing_accuracy, smoothing_radius
+from sklearn_patchcert.smoothing.bounds import ABSTAIN, certified_radius, is_decided, lower_bound
 
 
 class Halfspace(ClassifierMixin, BaseEstimator):

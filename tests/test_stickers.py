@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import RidgeClassifier
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary
-from sklearn_patchcert.stickers import certify_stickers, touched
+from sklearn_patchcert.prediction.stickers import certify_stickers, touched
 
 
 @given(st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3),

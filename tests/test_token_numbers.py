@@ -12,9 +12,9 @@ from sklearn_patchcert import (
     load,
     save,
 )
-from sklearn_patchcert.encoding import count_own
-from sklearn_patchcert.robustness import run_attack
-from sklearn_patchcert.token_attack import Tokens
+from sklearn_patchcert.attacks.robustness import run_attack
+from sklearn_patchcert.attacks.token_attack import Tokens
+from sklearn_patchcert.vocabulary.encoding import count_own
 
 SIZES = (9, 2, 4)
 

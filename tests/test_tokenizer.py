@@ -8,7 +8,7 @@ from sklearn.naive_bayes import CategoricalNB
 from sklearn.preprocessing import MinMaxScaler
 
 from sklearn_patchcert import CertifiedPatchClassifier, ChannelStandardizer, PatchVocabulary
-from sklearn_patchcert.voronoi import NORMS
+from sklearn_patchcert.voronoi.certificate import NORMS
 
 
 def patch_norms(steps, norm, size):
@@ -69,7 +69,7 @@ def test_witness_of_colour_images_with_padding(per_channel):
 
 
 def test_memory_maps_and_iterators_give_the_same(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("sklearn_patchcert.tokenizer._VALUES_AT_ONCE", 64 * 100)
+    monkeypatch.setattr("sklearn_patchcert.vocabulary.tokenizer._VALUES_AT_ONCE", 64 * 100)
     X = digits[0].astype(np.uint8).reshape(-1, 8, 8)
     vocabulary = PatchVocabulary(8, 4, random_state=0, n_jobs=2).fit(X)
     radii, ids = vocabulary.certify(X), vocabulary.tokenize(X)

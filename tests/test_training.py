@@ -5,9 +5,9 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from sklearn_patchcert.kmeans import distinct_tokens, kmeans_tokens, running_means
-from sklearn_patchcert.losses import reconstruction_loss
-from sklearn_patchcert.training import fit_tokens, learn_tokens
+from sklearn_patchcert.vocabulary.kmeans import distinct_tokens, kmeans_tokens, running_means
+from sklearn_patchcert.vocabulary.losses import reconstruction_loss
+from sklearn_patchcert.vocabulary.training import fit_tokens, learn_tokens
 
 
 def error(patches, tokens):  # mean squared distance to the nearest token

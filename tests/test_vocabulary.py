@@ -9,8 +9,9 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances_argmin
 
-from sklearn_patchcert import PatchVocabulary, voronoi
+from sklearn_patchcert import PatchVocabulary
 from sklearn_patchcert.patches import images_to_patches, patches_to_images
+from sklearn_patchcert.voronoi import certificate
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_shapes_and_meaning(colour, strategy, per_channel):
     expected = pairwise_distances_argmin(patches[:, :, :, group].reshape(-1, dim), own)
     np.testing.assert_array_equal(ids.reshape(40, 9, -1)[:, :, group].ravel(), expected)
     inner = patches[:, :2, :2, group]  # no padding there
-    by_loop = np.stack([voronoi.image_radii(image, own) for image in inner])
+    by_loop = np.stack([certificate.image_radii(image, own) for image in inner])
     np.testing.assert_allclose(radii.reshape(40, 3, 3, -1)[:, :2, :2, group], by_loop, rtol=1e-6)
 
 
@@ -86,7 +87,7 @@ def test_ids_are_columns_for_other_estimators(digits):
     assert list(frame.columns) == list(names)
 
 
-@pytest.mark.parametrize("norm", voronoi.NORMS)
+@pytest.mark.parametrize("norm", certificate.NORMS)
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_no_image_within_its_map_changes(colour, norm, per_channel):
     vocabulary = PatchVocabulary(6, 4, per_channel=per_channel, random_state=0).fit(colour)
@@ -130,7 +131,7 @@ def test_threads_batches_and_order_change_nothing(digits, monkeypatch):
     ids, radii = vocabulary.tokenize(X), vocabulary.certify(X)
     order = np.random.default_rng(0).permutation(len(X))
     for n_jobs, size in ((1, 6400), (2, 6400), (2, 1), (3, 10**6)):
-        monkeypatch.setattr("sklearn_patchcert.tokenizer._VALUES_AT_ONCE", size)
+        monkeypatch.setattr("sklearn_patchcert.vocabulary.tokenizer._VALUES_AT_ONCE", size)
         some = slice(None) if size > 1 else slice(50)
         vocabulary.set_params(n_jobs=n_jobs)
         np.testing.assert_array_equal(vocabulary.certify(X[some]), radii[some])

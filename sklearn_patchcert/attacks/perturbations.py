@@ -1,0 +1,181 @@
+"""What attacks are made of: steps, balls, losses, and the best perturbation so far.
+
+Images and perturbations are Tensors (n, C, H, W); norms, "l2" and "linf", are over a whole image.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import cross_entropy
+
+
+def normalize(gradient, norm):
+    """Steepest direction of norm 1.
+
+    Parameters
+    ----------
+    gradient : Tensor (n, C, H, W)
+    norm : {"l2", "linf"}
+
+    Returns
+    -------
+    direction : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.attacks.perturbations import normalize
+    >>> normalize(torch.tensor([[[[3.0, 4.0]]]]), "l2")
+    tensor([[[[0.6000, 0.8000]]]])
+    """
+    if norm == "linf":
+        return gradient.sign()
+    return gradient / _norms(gradient).clamp_min(1e-30)
+
+
+def project(delta, eps, norm):
+    """Nearest perturbation of norm at most eps.
+
+    Parameters
+    ----------
+    delta : Tensor (n, C, H, W)
+    eps : float
+    norm : {"l2", "linf"}
+
+    Returns
+    -------
+    delta : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.attacks.perturbations import project
+    >>> project(torch.tensor([[[[3.0, 4.0]]]]), 2.5, "l2")
+    tensor([[[[1.5000, 2.0000]]]])
+    """
+    if norm == "linf":
+        return delta.clamp(-eps, eps)
+    return delta * (eps / _norms(delta).clamp_min(1e-30)).clamp_max(1.0)
+
+
+def clip(images, bounds):
+    """Images within bounds.
+
+    Parameters
+    ----------
+    images : Tensor (n, C, H, W)
+    bounds : tuple (low, high) or None
+        None leaves them as they are.
+
+    Returns
+    -------
+    images : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.attacks.perturbations import clip
+    >>> clip(torch.tensor([[[[-0.5, 0.5]]]]), (0, 1))
+    tensor([[[[0.0000, 0.5000]]]])
+    """
+    return images if bounds is None else images.clamp(*bounds)
+
+
+def random_start(images, eps, norm, generator):
+    """Perturbations drawn evenly from a ball.
+
+    Parameters
+    ----------
+    images : Tensor (n, C, H, W)
+        Their shape, dtype and device are taken.
+    eps : float
+        Radius of the ball.
+    norm : {"l2", "linf"}
+    generator : torch.Generator or None
+
+    Returns
+    -------
+    delta : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.attacks.perturbations import random_start
+    >>> delta = random_start(torch.zeros(9, 1, 4, 4), 0.5, "linf", None)
+    >>> bool(delta.abs().max() <= 0.5)
+    True
+    """
+    shape = images.shape
+    if norm == "linf":
+        return (eps * (2 * torch.rand(shape, generator=generator) - 1)).to(images)
+    direction = torch.randn(shape, generator=generator)
+    length = torch.rand((len(images), 1, 1, 1), generator=generator) ** (1 / images[0].numel())
+    return (eps * length * direction / _norms(direction)).to(images)
+
+
+def losses_of(logits, labels, loss):
+    """Loss of each image, to be increased.
+
+    Parameters
+    ----------
+    logits : Tensor (n, n_classes)
+    labels : Tensor of int64 (n,)
+    loss : {"ce", "margin", "dlr"}
+        "dlr" is of Croce and Hein (ICML 2020); of two classes it is the margin.
+
+    Returns
+    -------
+    losses : Tensor (n,)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.attacks.perturbations import losses_of
+    >>> losses_of(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0]), "margin")
+    tensor([-2.])
+    """
+    if loss == "ce":
+        return cross_entropy(logits, labels, reduction="none")
+    own = logits.gather(1, labels[:, None])[:, 0]
+    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    if loss == "margin" or (loss == "dlr" and logits.shape[1] < 3):
+        return others - own
+    if loss != "dlr":
+        raise ValueError(f'loss must be "ce", "margin" or "dlr", got {loss!r}.')
+    ranked = logits.sort(1, descending=True).values
+    return (others - own) / (ranked[:, 0] - ranked[:, 2] + 1e-12)
+
+
+class _Best:
+    """The best perturbed images so far: the misclassified ones, then those of the highest loss."""
+
+    def __init__(self, images, labels):
+        self.images, self.labels = images.clone(), labels
+        self.scores = torch.full((len(images),), -torch.inf, device=images.device)
+        self.fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+
+    def see(self, images, logits, losses):
+        fooled = logits.argmax(1) != self.labels
+        better = (fooled & ~self.fooled) | ((fooled == self.fooled) & (losses > self.scores))
+        self.images = torch.where(_column(better), images, self.images)
+        self.scores = torch.where(better, losses, self.scores)
+        self.fooled |= fooled
+        return better
+
+
+def _gradient(model, images, labels, loss):
+    """Gradient of the loss, logits and losses."""
+    images = images.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = model(images)
+        values = losses_of(logits, labels, loss)
+        (gradient,) = torch.autograd.grad(values.sum(), images)
+    return gradient, logits.detach(), values.detach()
+
+
+def _norms(delta):
+    return delta.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+
+
+def _column(mask):
+    return mask.reshape(-1, 1, 1, 1)

@@ -1,0 +1,16 @@
+"""Pictures in the manner of scikit-learn's Display classes.
+
+Radii, tokens and scores come in, and axes of matplotlib go out.
+"""
+
+from sklearn_patchcert.displays.certificates import CertificateDisplay
+from sklearn_patchcert.displays.curves import CertifiedAccuracyDisplay, ParetoDisplay
+from sklearn_patchcert.displays.vocabularies import TokenUsageDisplay, VocabularyDisplay
+
+__all__ = [
+    "CertificateDisplay",
+    "CertifiedAccuracyDisplay",
+    "ParetoDisplay",
+    "TokenUsageDisplay",
+    "VocabularyDisplay",
+]

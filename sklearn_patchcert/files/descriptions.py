@@ -1,0 +1,219 @@
+"""Estimators as JSON and arrays, and back: what a safe file says, and what is made of it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+
+import torch
+from sklearn.base import BaseEstimator
+
+from sklearn_patchcert._validation import check_device
+from sklearn_patchcert.files.archive import ModelFileError
+from sklearn_patchcert.files.known_classes import known_classes
+from sklearn_patchcert.files.values import decode, encode
+
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
+_MOST_JOBS = 4096
+
+
+def describe(estimator, arrays, where, trim, dropped):
+    """JSON of an estimator.
+
+    Parameters
+    ----------
+    estimator : estimator
+    arrays : dict of str to ndarray
+        The arrays of the fitted estimator are added.
+    where : str
+        Its place, for names of arrays and for errors.
+    trim : bool
+        As in :func:`files.save`.
+    dropped : list of str
+        Names of parameters that are left out are added.
+
+    Returns
+    -------
+    description : JSON
+
+    Raises
+    ------
+    TypeError
+        If a class, a parameter or an attribute is none that a file can hold.
+    """
+    known = known_classes().get(type(estimator).__name__)
+    if known is None or type(estimator) is not known.kind:
+        raise TypeError(
+            f"{where} is a {type(estimator).__qualname__}, and safe files hold only "
+            f"{', '.join(known_classes())}. Save the parts that are among these (of a search its "
+            "best_estimator_), or use joblib among those who trust each other."
+        )
+
+    def other(value, at):
+        if isinstance(value, BaseEstimator):
+            return {"estimator": describe(value, arrays, at, trim, dropped)}
+        return str(value) if isinstance(value, torch.device) else None
+
+    params, given = {}, estimator.get_params(deep=False)
+    signature = inspect.signature(known.kind).parameters
+    for name, value in given.items():
+        at = f"{where}.{name}"
+        choice = _choice(known.choices.get(name, {}), value)
+        if choice is not None:
+            params[name] = {"name": encode(list(choice), arrays, at)}
+        elif _is_written(known, name, signature):
+            params[name] = encode(value, arrays, at, other)
+        elif name in signature and _same(value, signature[name].default):
+            continue  # which a new one has anyway
+        elif name in known.choices and name not in known.droppable:
+            raise TypeError(
+                f"{at} is {value!r:.80}, and safe files hold only {', '.join(known.choices[name])}."
+            )
+        else:
+            dropped.append(at)
+    state = vars(estimator)
+    attributes = {**known.fitted, **known.optional}
+    strange = state.keys() - given - attributes.keys() - known.derived - {"_sklearn_output_config"}
+    there = known.fitted.keys() & state.keys()
+    if strange or there not in (set(), known.fitted.keys()):
+        raise TypeError(
+            f"{where} is not as fit leaves a {known.kind.__name__}: a file has no place for "
+            f"{sorted(strange)}, and {sorted(known.fitted.keys() - there)} are not there."
+        )
+    description = {"class": known.kind.__name__, "params": params, "fitted": None}
+    if "_sklearn_output_config" in state:
+        description["output"] = state["_sklearn_output_config"].get("transform")
+    if there or not known.fitted:
+        description["fitted"] = {
+            name: encode(state[name], arrays, f"{where}.{name}", other)
+            for name in attributes
+            if name in state
+        }
+        if known.pack is not None:
+            description["state"] = encode(known.pack(estimator, trim), arrays, where)
+    return description
+
+
+def _choice(table, value):
+    """Name of a class or function, and the options where it is a partial of a function."""
+    partial = isinstance(value, functools.partial) and not value.args
+    thing, options = (value.func, dict(value.keywords)) if partial else (value, None)
+    if partial and isinstance(thing, type):
+        return None
+    return next(((name, options) for name, one in table.items() if one is thing), None)
+
+
+def _same(value, default):
+    return value is default or (isinstance(value, str | bool) and value == default)
+
+
+def _is_written(known, name, signature):
+    """Whether any value of a parameter is written that can be."""
+    if name in signature:
+        return name not in known.droppable and name not in known.choices
+    return name.startswith(known.prefixes) if known.prefixes else False
+
+
+def rebuilt(description, arrays, used, notes):
+    """The estimator that :func:`describe` was given.
+
+    Parameters
+    ----------
+    description : JSON
+    arrays : dict of str to ndarray
+    used : set of str
+        Names of the arrays that it needed are added.
+    notes : list of str
+        Sentences are added that the user should be told.
+
+    Returns
+    -------
+    estimator : estimator
+
+    Raises
+    ------
+    ModelFileError
+        If it describes nothing that one of the known classes can be.
+    """
+    known = known_classes()[description["class"]]
+    try:
+        return _estimator(known, description, arrays, used, notes)
+    except ModelFileError:
+        raise
+    except Exception as error:
+        raise ModelFileError(
+            f"The file describes nothing that a {known.kind.__name__} can be: "
+            f"{type(error).__name__}: {error!s:.300}"
+        ) from error
+
+
+def _estimator(known, description, arrays, used, notes):
+    if not description.keys() <= {"class", "params", "fitted", "output", "state"}:
+        raise ValueError(f"unknown entries: {sorted(description)!r:.80}")
+
+    def value(found):
+        return decode(found, arrays, used, other)
+
+    def other(kind, content):
+        if kind != "estimator":
+            raise LookupError(f"unknown kind of value: {kind!r:.40}")
+        return rebuilt(content, arrays, used, notes)
+
+    params, signature = {}, inspect.signature(known.kind).parameters
+    for name, found in description["params"].items():
+        if name in known.choices:
+            label, options = decode(found["name"], arrays, used)
+            thing = known.choices[name][label]
+            if options is not None and isinstance(thing, type):
+                raise ValueError(f"{name} has options")
+            params[name] = thing if options is None else functools.partial(thing, **options)
+        elif _is_written(known, name, signature):
+            params[name] = value(found)
+        else:
+            raise ValueError(f"{name!r:.40} is no parameter that a file has")
+    _check_resources(known, params, notes)
+    estimator = known.kind(**params)
+    if "_parameter_constraints" in dir(known.kind):
+        estimator._validate_params()
+    if description.get("output") is not None:
+        if description["output"] not in ("default", "pandas", "polars"):
+            raise ValueError(f"unknown output {description['output']!r:.40}")
+        estimator.set_output(transform=description["output"])
+    fitted, state = description["fitted"], value(description.get("state"))
+    if fitted is None and known.fitted:
+        if state is not None:
+            raise ValueError("it is not fitted, but has a state")
+        return estimator
+    if not known.fitted.keys() <= fitted.keys() <= {**known.fitted, **known.optional}.keys():
+        raise ValueError(f"a fitted one has other attributes than {sorted(fitted)!r:.200}")
+    for name, found in fitted.items():
+        attribute = value(found)
+        if not {**known.fitted, **known.optional}[name](attribute):
+            raise ValueError(f"{name} is {attribute!r:.80}")
+        setattr(estimator, name, attribute)
+    known.check(estimator)
+    if (known.pack is None) != (state is None):
+        raise ValueError("the state is missing, or there should be none")
+    if known.unpack is not None:
+        known.unpack(estimator, state)
+    return estimator
+
+
+def _check_resources(known, params, notes):
+    """Parameters that speak of the machine: they were made for another one."""
+    jobs, device = params.get("n_jobs"), params.get("device", "auto")
+    if jobs is not None and not (type(jobs) is int and abs(jobs) <= _MOST_JOBS):
+        raise ValueError(f"n_jobs is {jobs!r:.40}")
+    if device == "auto":
+        return
+    name, _, index = device.partition(":")
+    if name not in _DEVICES or not (device == name or (index.isdecimal() and len(index) < 4)):
+        raise ValueError(f"device is {device!r:.40}")
+    try:
+        check_device(device)
+    except ValueError:
+        params["device"] = "auto"
+        notes.append(
+            f"{known.kind.__name__} was saved with device={device!r}, which is not here: it has "
+            '"auto" now.'
+        )

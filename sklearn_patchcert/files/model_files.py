@@ -1,0 +1,176 @@
+"""Files that are safe to open: save a fitted model, and load it whoever wrote the file."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import sklearn
+import torch
+
+from sklearn_patchcert._version import __version__
+from sklearn_patchcert.files import archive
+from sklearn_patchcert.files.archive import ModelFileError
+from sklearn_patchcert.files.descriptions import describe, rebuilt
+
+
+def save(model, path, *, trim=True):
+    """Write a fitted estimator to a file that is safe to open.
+
+    The file is a zip archive of a JSON manifest, the arrays as safetensors, and their checksums.
+    It holds no code and no names of code but those of a table of known classes: the estimators of
+    this library with the modules of :mod:`networks`, scikit-learn's Pipeline, FrozenEstimator,
+    StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, OneHotEncoder, LogisticRegression and
+    CategoricalNB, and losses and optimizers of torch.  Use joblib for all others, between people
+    who trust each other.
+
+    Parameters
+    ----------
+    model : estimator
+        Alone, or a pipeline, a committee or a smoothed classifier of such.
+    path : path-like
+        Is replaced at once when the file is whole, or else stays as it was.
+    trim : bool, default=True
+        Whether to leave out what only `partial_fit` and `warm_start` of a network need, the state
+        of the optimizer, about two thirds of its size, and the single batches of its history.
+
+    Raises
+    ------
+    TypeError
+        If a class, a parameter or an attribute is none that a file can hold.
+    ValueError
+        If the model is in a state that :func:`load` would refuse, such as weights that are NaN.
+
+    Warns
+    -----
+    UserWarning
+        If parameters that predictions do not need are left out, as they are code or places on this
+        machine: `loss`, `denoiser` and `augment` of your own, callbacks, `train_split`, iterators,
+        `compile`, `memory`.  The loaded model has their defaults, and so would a new fit of it.
+
+    See Also
+    --------
+    load : The way back.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchVocabulary, load, save
+    >>> X = load_digits().data
+    >>> vocabulary = PatchVocabulary(n_tokens=8, random_state=0).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "vocabulary.patchcert"
+    ...     save(vocabulary, path)
+    ...     same = load(path)
+    >>> bool((same.certify(X) == vocabulary.certify(X)).all())
+    True
+    """
+    dropped: list = []
+    arrays: dict = {}
+    versions = {
+        "sklearn_patchcert": __version__,
+        "scikit-learn": sklearn.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+    description = describe(model, arrays, type(model).__name__, trim, dropped)
+    data = archive.pack({"versions": versions, "model": description}, arrays)
+    try:
+        _opened(*archive.unpack(data))
+    except ModelFileError as error:
+        raise ValueError(f"The model could not be loaded again: {error}") from error
+    with archive.replacing(path) as temporary:
+        temporary.write_bytes(data)
+    if dropped:
+        warnings.warn(
+            f"Left out of the file, since predictions do not need them: {', '.join(dropped)}. "
+            "The loaded model has the defaults there.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def load(path, *, max_bytes=archive.MAX_BYTES):
+    """Read an estimator that :func:`save` wrote, whoever may have changed the file since.
+
+    Nothing in the file is executed, unpickled or imported.  Every byte is compared with what `save`
+    would have written, the checksums with the contents, and all that the file says with what a
+    fitted estimator can be.  The checksums find damage, not forgery: whoever can write the file can
+    make another model of it, which may predict anything, but only predict.
+
+    Parameters
+    ----------
+    path : path-like
+    max_bytes : int, default=2**30
+        A larger file is not read.  Opening takes a few times the size of the file in memory.
+
+    Returns
+    -------
+    model : estimator
+        Predictions, radii and certificates are, bit for bit, those of the saved one on the same
+        machine with the same versions of the libraries.  It can be cloned and fitted again.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is truncated, damaged, tampered with, too large, foreign, of another version of
+        the format, or describes no model that can be.
+    OSError
+        If there is no such file, or it may not be read.
+
+    Warns
+    -----
+    UserWarning
+        If another version of this library wrote the file; or if it asks for a device that is not
+        here, which becomes "auto".
+
+    See Also
+    --------
+    save
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from sklearn_patchcert import PatchVocabulary, load, save
+    >>> vocabulary = PatchVocabulary.from_tokens([[0.0], [1.0]], patch_size=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "vocabulary.patchcert"
+    ...     save(vocabulary, path)
+    ...     load(path).vocabulary_
+    array([[0.],
+           [1.]])
+    """
+    content, arrays = archive.unpack(archive.read(path, max_bytes))
+    model, version, notes = _opened(content, arrays)
+    if version != __version__:
+        notes = [
+            f"The file was written by sklearn_patchcert {version:.40} and is read by "
+            f"{__version__}: fit the model again where results must not differ.",
+            *notes,
+        ]
+    for note in notes:
+        warnings.warn(note, UserWarning, stacklevel=2)
+    return model
+
+
+def _opened(content, arrays):
+    """The model, the version of the library that wrote it, and what a user should be told."""
+    used: set = set()
+    notes: list = []
+    try:
+        if set(content) != {"format", "format_version", "versions", "model"}:
+            raise ValueError(f"unknown entries: {sorted(content)!r:.80}")
+        version = content["versions"]["sklearn_patchcert"]
+        if type(version) is not str:
+            raise TypeError("the version of the library is no text")
+        model = rebuilt(content["model"], arrays, used, notes)
+        if used != set(arrays):
+            raise ValueError(f"nothing uses the arrays {sorted(set(arrays) - used)!r:.80}")
+    except ModelFileError:
+        raise
+    except Exception as error:
+        raise ModelFileError(
+            f"The file describes no model: {type(error).__name__}: {error!s:.300}"
+        ) from error
+    return model, version, notes

@@ -1,0 +1,127 @@
+"""What a fitted network knows: its weights, its history, and the optimizer's memory."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+
+from sklearn_patchcert._validation import check_device, isolated_seed
+from sklearn_patchcert.networks.fitting.disturbance import check_options
+from sklearn_patchcert.networks.fitting.loops import SCHEDULES
+
+_PLAIN = (type(None), bool, int, float, tuple)
+
+
+def net_state(net, trim):
+    """State of a fitted network, as tensors, numbers, and lists and dicts of them.
+
+    Parameters
+    ----------
+    net : PatchNetClassifier or PatchNetRegressor
+    trim : bool
+        Whether to leave out what only more training needs: the optimizer's state and, in the
+        history, the batches.
+
+    Returns
+    -------
+    state : dict
+    """
+    module = getattr(net.module_, "_orig_mod", net.module_)  # what torch.compile wraps
+    history = [dict(epoch) for epoch in net.history_]
+    state = {"weights": dict(module.state_dict()), "history": history}
+    if trim:
+        state["history"] = [{**epoch, "batches": []} for epoch in history]
+    else:
+        state["optimizer"] = net.optimizer_.state_dict()
+    return state
+
+
+def restore_net(net, state):
+    """Make the module, the criterion and the optimizer of a net, and give them their state.
+
+    The module's sizes are compared with those of the weights before it takes any memory.
+
+    Parameters
+    ----------
+    net : PatchNetClassifier or PatchNetRegressor
+        With its parameters and everything else that a fit leaves.
+    state : dict
+        As :func:`net_state` returns it.
+
+    Raises
+    ------
+    ValueError, TypeError, RuntimeError
+        If the state does not fit the net.
+    """
+    check_net(net)
+    weights = state["weights"]
+    if not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise TypeError("the weights are no tensors")
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        raise ValueError("the weights are not finite")
+    with isolated_seed(0, check_device(net.device)):
+        options = net.get_params_for("module")
+        if not 0 <= options.get("depth", 0) <= len(weights):
+            raise ValueError("the network is deeper than its weights")
+        with torch.device("meta"):
+            wanted = net.module(**options).state_dict()
+        if _sizes(wanted) != _sizes(weights):
+            raise ValueError("the weights do not have the shapes and dtypes of the network")
+        net.initialize()
+    net.module_.load_state_dict(weights)
+    _check_history(state["history"])
+    net.history_.extend(state["history"])
+    if "optimizer" in state:
+        _check_optimizer(net.optimizer_, state["optimizer"])
+        net.optimizer_.load_state_dict(state["optimizer"])
+
+
+def check_net(net):
+    """Raise a ValueError where a parameter of a network is none that it can have."""
+    integers = {"max_epochs": 0, "batch_size": 1, "verbose": 0}
+    for name, least in integers.items():
+        value = getattr(net, name)
+        if type(value) not in (int, bool) or value < least:
+            raise ValueError(f"{name} must be an integer from {least} on, got {value!r:.40}")
+    if type(net.warm_start) is not bool or not (
+        type(net.autocast) is bool or net.autocast == "auto"
+    ):
+        raise ValueError("warm_start or autocast is unknown")
+    if type(net.lr) not in (int, float) or not net.lr >= 0:
+        raise ValueError(f"lr must be a positive number, got {net.lr!r:.40}")
+    if net.predict_nonlinearity not in ("auto", None) or net.lr_schedule not in SCHEDULES:
+        raise ValueError("predict_nonlinearity or lr_schedule is unknown")
+    known = inspect.signature(net.module).parameters
+    strange = [name for name in net.get_params_for("module") if name not in known]
+    if strange:
+        raise ValueError(f"the module has no parameters {strange!r:.80}")
+    check_options(net)
+
+
+def _sizes(state):
+    return {name: (tuple(value.shape), value.dtype) for name, value in state.items()}
+
+
+def _check_history(history):
+    for epoch in history:
+        if not isinstance(epoch["epoch"], int) or not isinstance(epoch["batches"], list):
+            raise TypeError("the history is no list of epochs")
+
+
+def _check_optimizer(optimizer, state):
+    """The same groups as a new optimizer has, and for each weight moments of its shape."""
+    fresh = optimizer.state_dict()
+    if set(state) != set(fresh) or len(state["param_groups"]) != len(fresh["param_groups"]):
+        raise ValueError("the optimizer's state has other groups")
+    for group, own in zip(state["param_groups"], fresh["param_groups"], strict=True):
+        same = set(group) == set(own) and group["params"] == own["params"]
+        if not same or not all(isinstance(v, _PLAIN) for k, v in group.items() if k != "params"):
+            raise ValueError("the optimizer's groups are others")
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for index, moments in state["state"].items():
+        shape = weights[index].shape if 0 <= index < len(weights) else None
+        for value in moments.values():
+            fits = isinstance(value, torch.Tensor) and value.shape in (shape, torch.Size(()))
+            if not fits and not isinstance(value, _PLAIN):
+                raise ValueError("the optimizer's state does not fit the weights")

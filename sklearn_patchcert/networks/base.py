@@ -1,0 +1,361 @@
+"""What the networks share as scikit-learn estimators: skorch, but quiet, seeded and validated."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_consistent_length
+from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
+from skorch.dataset import Dataset
+
+from sklearn_patchcert._validation import (
+    VersionedState,
+    all_or_nothing,
+    check_autocast,
+    check_device,
+    check_images,
+    isolated_seed,
+    random_seed,
+)
+from sklearn_patchcert.networks.fitting.disturbance import Disturbance, check_options
+from sklearn_patchcert.networks.fitting.loops import SCHEDULES, BatchIterator, EpochBar, Schedule
+from sklearn_patchcert.networks.modules import PatchConvNet
+from sklearn_patchcert.networks.parameters import GivenParameters
+
+if TYPE_CHECKING:
+    from skorch import NeuralNet as _Base
+else:
+    _Base = object
+
+
+class PatchNet(GivenParameters, VersionedState, _Base):
+    """What the classifier and the regressor share: everything but the target."""
+
+    # skorch sets these in its constructor, where scikit-learn allows parameters only.
+    history_: Any = None
+    initialized_ = False
+    virtual_params_: dict = {}
+
+    _interrupted = False
+
+    def __init__(
+        self,
+        module=PatchConvNet,
+        *,
+        criterion=None,
+        optimizer=torch.optim.AdamW,
+        lr=0.002,
+        lr_schedule="cosine",
+        max_epochs=20,
+        batch_size=128,
+        image_shape=None,
+        autocast=False,
+        augment=None,
+        noise_std=0.0,
+        flip_radius=0.0,
+        flip_share=0.5,
+        flip_kind="adversarial",
+        adversarial_radius=0.0,
+        adversarial_steps=5,
+        certified_radius=0.0,
+        device="auto",
+        random_state=None,
+        train_split=None,
+        callbacks=None,
+        predict_nonlinearity="auto",
+        warm_start=False,
+        verbose=0,
+        iterator_train=BatchIterator,
+        iterator_valid=BatchIterator,
+        dataset=Dataset,
+        compile=False,
+        use_caching="auto",
+        torch_load_kwargs=None,
+        **kwargs,
+    ):
+        super().__init__(
+            module,
+            criterion=criterion,
+            optimizer=optimizer,
+            lr=lr,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            device=device,
+            train_split=train_split,
+            callbacks=callbacks,
+            predict_nonlinearity=predict_nonlinearity,
+            warm_start=warm_start,
+            verbose=verbose,
+            iterator_train=iterator_train,
+            iterator_valid=iterator_valid,
+            dataset=dataset,
+            compile=compile,
+            use_caching=use_caching,
+            torch_load_kwargs=torch_load_kwargs,
+            **kwargs,
+        )
+        self.lr_schedule = lr_schedule
+        self.image_shape = image_shape
+        self.autocast = autocast
+        self.augment = augment
+        self.noise_std = noise_std
+        self.flip_radius = flip_radius
+        self.flip_share = flip_share
+        self.flip_kind = flip_kind
+        self.adversarial_radius = adversarial_radius
+        self.adversarial_steps = adversarial_steps
+        self.certified_radius = certified_radius
+        self.random_state = random_state
+        for name in ("history_", "initialized_", "virtual_params_", "classes"):
+            self.__dict__.pop(name, None)
+
+    def _get_param_names(self):
+        return [name for name in super()._get_param_names() if not name.startswith("_")]
+
+    @property
+    def _default_callbacks(self):
+        return [
+            ("epoch_timer", EpochTimer()),
+            ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
+            ("valid_loss", PassthroughScoring(name="valid_loss")),
+            ("lr_schedule", Schedule()),
+            ("progress_bar", EpochBar()),
+            ("print_log", PrintLog()),
+        ]
+
+    def get_params_for(self, prefix):
+        """Parameters of a part; the module is told sizes and statistics of the data.
+
+        Parameters
+        ----------
+        prefix : str
+
+        Returns
+        -------
+        kwargs : dict
+            What the user set as ``module__...`` wins.
+        """
+        kwargs = super().get_params_for(prefix)
+        if prefix == "iterator_train" and self.iterator_train is BatchIterator:
+            kwargs.setdefault("shuffle", True)
+        if prefix == "module" and hasattr(self, "image_shape_"):
+            known = {
+                "image_shape": self.image_shape_,
+                "n_outputs": self.n_outputs_,
+                "mean": self.channel_mean_,
+                "std": self.channel_std_,
+            }
+            if hasattr(self, "patch_size_"):
+                known["patch_size"] = self.patch_size_
+            takes = inspect.signature(self.module).parameters
+            kwargs = {**{k: v for k, v in known.items() if k in takes}, **kwargs}
+        return kwargs
+
+    @all_or_nothing
+    def fit(self, X, y, *, source=None, **fit_params):
+        """Train the network from the start, or go on where `warm_start` says so.
+
+        Ctrl-C raises KeyboardInterrupt and leaves the network as it was before; what earlier calls
+        of :meth:`partial_fit` have trained stays.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+        y : array-like (n,) or, for regression, (n,) or (n, n_outputs)
+        source : pair of a fitted PatchVocabulary and images, or None
+            Where X comes from, ``vocabulary.transform(images)``, so that training images can be
+            disturbed before they become tokens.  The certified pipelines pass it.  None: X are
+            plain images, which `augment`, `noise_std` and `adversarial_radius` disturb as they
+            are.
+        **fit_params
+            Go to the module's forward.
+
+        Returns
+        -------
+        self
+        """
+        start = not (self.warm_start and self.initialized_)
+        return self._train(X, y, start, start, fit_params, source=source)
+
+    @all_or_nothing
+    def partial_fit(self, X, y=None, classes=None, *, source=None, **fit_params):
+        """Train for `max_epochs` more passes over a batch of images.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+        y : array-like (n,)
+        classes : array-like or None
+            All classes; needed in the first call of a classifier where y has not all of them.
+        source : pair of a fitted PatchVocabulary and images, or None
+            As in :meth:`fit`.
+        **fit_params
+            Go to the module's forward.
+
+        Returns
+        -------
+        self
+        """
+        start = not self.initialized_
+        return self._train(X, y, start, start, fit_params, classes, source)
+
+    def _train(self, X, y, start, initialize, fit_params, classes=None, source=None):
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
+        if self.lr_schedule not in SCHEDULES:
+            raise ValueError(f"lr_schedule must be one of {SCHEDULES}, got {self.lr_schedule!r}.")
+        device = check_device(self.device)
+        check_autocast(self.autocast, device)
+        images = check_images(self, X, reset=start, image_shape=self.image_shape)
+        check_consistent_length(images, y)
+        if start:
+            self.channel_mean_ = images.mean((0, 1, 2), dtype=np.float64)
+            spread = images.std((0, 1, 2), dtype=np.float64)
+            self.channel_std_ = np.where(spread > 0, spread, 1.0)
+            if self.channel_std_.min() < np.finfo(np.float32).tiny:
+                raise ValueError(
+                    "X varies by less than float32 holds, in which networks compute: rescale it."
+                )
+        if source is not None:
+            self.patch_size_ = next(iter(source)).patch_size_
+        options = check_options(self)
+        if options is not None:
+            self._disturbance = Disturbance(options, source, images, device)
+            images = self._disturbance.images
+        target, inputs = self._encode_target(y, start, classes), channels_first(images)
+        seed = random_seed(self.random_state)
+        with isolated_seed(seed, device), contextlib.ExitStack() as undo:
+            if initialize:
+                self.initialize()
+            else:
+                undo.callback(self._restore, *self._snapshot())
+            super().partial_fit(inputs, target, **fit_params)
+            if self._interrupted:
+                raise KeyboardInterrupt
+            undo.pop_all()
+        for name in ("_disturbance", "_raw"):
+            self.__dict__.pop(name, None)
+        return self
+
+    def fit_loop(self, *args, **kwargs):
+        """Train for some epochs, as skorch does, and take note where that is interrupted.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Go to skorch.
+
+        Returns
+        -------
+        self
+        """
+        try:
+            return super().fit_loop(*args, **kwargs)
+        except KeyboardInterrupt:  # skorch would return the network as if it were trained
+            self._interrupted = True
+            raise
+
+    def _snapshot(self):
+        """What training changes in place."""
+        parts = self.module_, self.optimizer_, self.criterion_
+        return len(self.history_), [copy.deepcopy(part.state_dict()) for part in parts]
+
+    def _restore(self, epochs, states):
+        del self.history_[epochs:]
+        for part, state in zip(
+            (self.module_, self.optimizer_, self.criterion_), states, strict=True
+        ):
+            part.load_state_dict(state)
+
+    def train_step_single(self, batch, **fit_params):
+        """Forward and backward of one batch, in bfloat16 where `autocast` says so.
+
+        Parameters
+        ----------
+        batch : tuple of Tensor
+        **fit_params
+            Go to the module's forward.
+
+        Returns
+        -------
+        step : dict with "loss" and "y_pred"
+        """
+        kind, batch = torch.device(self.device).type, self._prepared(batch, True)
+        half = check_autocast(self.autocast, self.device)
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
+            return super().train_step_single(batch, **fit_params)
+
+    def validation_step(self, batch, **fit_params):
+        """Loss of one batch that is held out, undisturbed.
+
+        Parameters
+        ----------
+        batch : tuple of Tensor
+        **fit_params
+            Go to the module's forward.
+
+        Returns
+        -------
+        step : dict with "loss" and "y_pred"
+        """
+        return super().validation_step(self._prepared(batch, False), **fit_params)
+
+    def _prepared(self, batch, training):
+        """A batch of images made of tokens, disturbed where options say so and in training."""
+        disturbance = vars(self).get("_disturbance")
+        if disturbance is None:
+            return batch
+        images, target = batch
+        made = disturbance.made(images, target, self.module_, self.criterion_, training)
+        self._raw = images
+        return made, target
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        """Loss of a batch; in training, where `certified_radius` says so, of certified leads.
+
+        Parameters
+        ----------
+        y_pred : Tensor (n, n_outputs)
+        y_true : Tensor (n,)
+        X : Tensor (n, C, H, W)
+        training : bool
+
+        Returns
+        -------
+        loss : Tensor
+        """
+        if training and self.certified_radius and "_disturbance" in vars(self):
+            y_pred = self._disturbance.leads(self._raw, y_true, self.module_)
+        return super().get_loss(y_pred, y_true, X=X, training=training)
+
+    def check_data(self, X, y=None):
+        """Do nothing: `fit` has checked before skorch sees the data.
+
+        Parameters
+        ----------
+        X, y : ignored
+        """
+
+    def _outputs(self, X, compute=None):
+        """What skorch computes of images, by default its probabilities."""
+        check_is_fitted(self)
+        check_device(self.device)
+        images = check_images(self, X, reset=False, image_shape=self.image_shape)
+        return (compute or super().predict_proba)(channels_first(images))
+
+
+def channels_first(images):
+    """(n, H, W, C) to float32 (n, C, H, W), a view where the dtype allows."""
+    with np.errstate(over="ignore"):
+        single = images.astype(np.float32, copy=False)
+    if single is not images and not np.isfinite(single).all():
+        raise ValueError("X has values beyond float32, in which networks compute: rescale it.")
+    return single.transpose(0, 3, 1, 2)

@@ -1,0 +1,268 @@
+"""Networks that classify and regress, as scikit-learn estimators on top of skorch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.utils import assert_all_finite, check_array, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNetClassifier, NeuralNetRegressor
+
+from sklearn_patchcert._validation import check_images
+from sklearn_patchcert.networks.base import PatchNet, channels_first
+
+
+class PatchNetClassifier(PatchNet, NeuralNetClassifier):
+    """A convolutional network that classifies images, as a scikit-learn estimator.
+
+    skorch's NeuralNetClassifier with the manners of scikit-learn: it validates and converts its
+    input, encodes labels of any kind, takes its sizes from the data, is quiet, and repeats itself
+    for the same `random_state` without touching torch's global generator.
+
+    Parameters
+    ----------
+    module : type of torch.nn.Module, default=PatchConvNet
+        Takes images (n, C, H, W) to logits (n, n_classes).  Where its constructor has arguments
+        called `image_shape`, `n_outputs`, `mean` or `std`, they are given from the data.
+    criterion : type of torch.nn.Module or None, default=None
+        None: CrossEntropyLoss.
+    optimizer : type of torch.optim.Optimizer, default=AdamW
+    lr : float, default=0.002
+        Learning rate at the start of a fit.
+    lr_schedule : {"cosine", "triangle", None}, default="cosine"
+        How it changes within each fit: along a half cosine to zero; rising to `lr` and falling in
+        straight lines, which suits large ones (Smith and Topin, arXiv:1708.07120); or not at all.
+    max_epochs : int, default=20
+    batch_size : int, default=128
+    image_shape : tuple (H, W) or (H, W, C), default=None
+        Shape of images that come as rows; None as in :class:`PatchVocabulary`.
+    autocast : bool or "auto", default=False
+        Whether to train in bfloat16 where torch does so; predictions stay in float32.  "auto":
+        where the device has instructions for it, without which it is much slower.
+    augment : callable or None, default=None
+        Images (n, C, H, W) to images, before they become tokens, such as
+        ``partial(flip_training.random_crop, pixels=4, mirror=True)``.
+    noise_std : float, default=0.0
+        Largest standard deviation of Gaussian noise that comes before the tokens, in the units of
+        what reaches the vocabulary; such noise draws flips of tokens by their price.
+    flip_radius : float, default=0.0
+        Train on tokens flipped within this L2 budget of the whole image, in the same units.
+    flip_share : float, default=0.5
+        Part of each batch that has its tokens flipped.
+    flip_kind : {"adversarial", "random"}, default="adversarial"
+        Whether the flips are the worst by the network's gradient; each is to one of the 256
+        tokens nearest to the patch's own.
+    adversarial_radius : float, default=0.0
+        Train on images attacked within this L2 budget of the whole image, in the same units, behind
+        `augment` and `noise_std` and before they become tokens; all of a batch, by cross-entropy,
+        and not clipped.  Also without tokens; not with flips or `certified_radius`.
+    adversarial_steps : int, default=5
+        Of projected gradient descent, straight through the tokens.
+    certified_radius : float, default=0.0
+        Train on the certified leads at this L2 radius, in the same units, instead of the logits;
+        for additive networks, :class:`networks.AdditivePatchNet`.
+    device : str or torch.device, default="auto"
+        "auto" is a GPU where there is one, else the CPU.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the weights, the shuffling and what is random in the module.
+    train_split, callbacks, predict_nonlinearity, warm_start, verbose : optional
+        As in skorch; no images are held out by default.
+    iterator_train, iterator_valid, dataset, compile, use_caching, torch_load_kwargs : optional
+        As in skorch.
+    **kwargs
+        ``module__...``, ``optimizer__...`` and so on, as in skorch;
+        ``criterion__label_smoothing=0.1`` smooths labels.
+
+    Attributes
+    ----------
+    classes_ : ndarray (n_classes,)
+    module_ : torch.nn.Module
+    image_shape_ : tuple (H, W, C)
+    n_outputs_ : int
+    channel_mean_, channel_std_ : ndarray (C,)
+        Of the images fitted on, in their units.
+    n_features_in_ : int
+    history_ : skorch.history.History
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchNetClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> net = PatchNetClassifier(max_epochs=2, random_state=0).fit(X[:500], y[:500])
+    >>> net.predict_proba(X[500:]).shape
+    (1297, 10)
+    """
+
+    _default_criterion = torch.nn.CrossEntropyLoss
+
+    def _encode_target(self, y, start, classes):
+        y = column_or_1d(y, warn=True)
+        if y.dtype.kind == "f":
+            assert_all_finite(y, input_name="y")
+        check_classification_targets(y)
+        if start:
+            self.classes_inferred_ = np.unique(y if classes is None else classes)
+            self.n_outputs_ = max(2, len(self.classes_inferred_))
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(f"classes={classes} are others than before: {self.classes_}.")
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(f"y has labels that are not among the classes: {unknown}.")
+        return np.searchsorted(self.classes_, y).astype(np.int64)
+
+    @property
+    def classes_(self):
+        """Labels, sorted."""
+        try:
+            return self.classes_inferred_
+        except AttributeError:
+            raise AttributeError(f"{type(self).__name__} has no classes_ before fit.") from None
+
+    def predict_proba(self, X):
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+
+        Returns
+        -------
+        probabilities : ndarray of float32 (n, n_classes)
+        """
+        probabilities = self._outputs(X)
+        # The one logit more that a single class gets for training is nobody's.
+        return probabilities if len(self.classes_) > 1 else np.ones_like(probabilities[:, :1])
+
+    def _logits(self, X):
+        """Outputs of the module, a Tensor (n, n_classes) on the CPU."""
+        outputs = self._outputs(X, self.forward)
+        outputs = outputs[0] if isinstance(outputs, tuple) else outputs
+        return outputs if len(self.classes_) > 1 else outputs[:, :1]
+
+    def terms(self, X):
+        """Terms of an additive network, which add up to its logits.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+
+        Returns
+        -------
+        terms : ndarray of float64 (n, blocks, n_classes)
+        """
+        check_is_fitted(self)
+        images = channels_first(check_images(self, X, reset=False, image_shape=self.image_shape))
+        found = []
+        with torch.no_grad():
+            self.module_.eval()
+            for part in torch.as_tensor(images).split(4096):
+                found.append(self.module_.terms(part.to(self.device)).double().cpu().numpy())
+        return np.concatenate(found)
+
+    def predict(self, X):
+        """Predict the most probable class.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+
+        Returns
+        -------
+        y : ndarray (n,)
+        """
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
+
+
+class PatchNetRegressor(PatchNet, NeuralNetRegressor):
+    """A convolutional network that predicts numbers from images, as a scikit-learn estimator.
+
+    As :class:`PatchNetClassifier`; the targets are standardized for the training.
+
+    Parameters
+    ----------
+    module : type of torch.nn.Module, default=PatchConvNet
+        Takes images (n, C, H, W) to values (n, n_outputs).
+    criterion : type of torch.nn.Module or None, default=None
+        None: MSELoss.
+    optimizer, lr, lr_schedule, max_epochs, batch_size, image_shape, autocast : optional
+        As in :class:`PatchNetClassifier`.
+    augment, noise_std, flip_radius, flip_share, flip_kind : optional
+        As in :class:`PatchNetClassifier`.
+    adversarial_radius : float, default=0.0
+        Must be 0: values have no classes that an attack would change.
+    adversarial_steps : int, default=5
+        A positive integer, of no effect here.
+    certified_radius : float, default=0.0
+        Must be 0: values have no leads.
+    device, random_state, train_split, callbacks, predict_nonlinearity, warm_start : optional
+        As in :class:`PatchNetClassifier`.
+    verbose, iterator_train, iterator_valid, dataset, compile, use_caching : optional
+        As in :class:`PatchNetClassifier`.
+    torch_load_kwargs : optional
+        As in :class:`PatchNetClassifier`.
+    **kwargs : optional
+        As in :class:`PatchNetClassifier`.
+
+    Attributes
+    ----------
+    module_ : torch.nn.Module
+    image_shape_ : tuple (H, W, C)
+    n_outputs_ : int
+    target_mean_, target_std_ : ndarray (n_outputs,)
+        Of the targets fitted on.
+    channel_mean_, channel_std_ : ndarray (C,)
+        Of the images fitted on, in their units.
+    n_features_in_ : int
+    history_ : skorch.history.History
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchNetRegressor
+    >>> X = load_digits().data
+    >>> net = PatchNetRegressor(max_epochs=2, random_state=0).fit(X, X.mean(axis=1))
+    >>> net.predict(X).shape
+    (1797,)
+    """
+
+    _default_criterion = torch.nn.MSELoss
+
+    @property
+    def predict_proba(self):
+        """Not there: skorch's regressor has it, scikit-learn's have not."""
+        raise AttributeError("A regressor has no predict_proba.")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def _encode_target(self, y, start, classes):
+        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        table = y.reshape(len(y), -1)
+        if start:
+            self.target_mean_ = table.mean(0)
+            spread = table.std(0)
+            self.target_std_ = np.where(spread > 0, spread, 1.0)
+            self.n_outputs_ = table.shape[1]
+            self.target_ndim_ = y.ndim
+        if table.shape[1] != self.n_outputs_:
+            raise ValueError(f"y has {table.shape[1]} outputs, not {self.n_outputs_} as before.")
+        return ((table - self.target_mean_) / self.target_std_).astype(np.float32)
+
+    def predict(self, X):
+        """Predict the targets.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+
+        Returns
+        -------
+        y : ndarray of float64 (n,) or (n, n_outputs), as in fit
+        """
+        values = self._outputs(X) * self.target_std_ + self.target_mean_
+        return values[:, 0] if self.target_ndim_ == 1 else values

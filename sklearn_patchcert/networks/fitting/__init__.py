@@ -1,0 +1,1 @@
+"""How networks are fitted: batches, schedules, and images disturbed before they become tokens."""

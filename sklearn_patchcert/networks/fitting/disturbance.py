@@ -1,0 +1,217 @@
+"""The options of a network that disturb its training images before they become tokens."""
+
+from __future__ import annotations
+
+import copy
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import is_classifier
+from sklearn.frozen import FrozenEstimator
+
+from sklearn_patchcert._validation import check_autocast
+from sklearn_patchcert.networks.additive import Blocks, dual_leads
+from sklearn_patchcert.networks.fitting.adversarial_training import attacked_images
+from sklearn_patchcert.networks.fitting.flip_training import (
+    FLIPS,
+    disturbed_images,
+    nearest_tokens,
+    squared_costs,
+    training_images,
+)
+from sklearn_patchcert.patches import grid_shape
+from sklearn_patchcert.voronoi import surrogates
+
+_LIMITS = dict.fromkeys(
+    ("noise_std", "flip_radius", "adversarial_radius", "certified_radius"), math.inf
+)
+
+
+def check_options(net):
+    """Options of a network, by name; None where none is set.
+
+    Raises
+    ------
+    ValueError
+        If one of them is out of range.
+    """
+    for name, most in {**_LIMITS, "flip_share": 1}.items():
+        value = getattr(net, name)
+        if not 0 <= value <= most or math.isinf(value):
+            raise ValueError(f"{name} must be in [0, {most}] and finite, got {value!r}.")
+    for name in ("adversarial_radius", "certified_radius"):
+        if getattr(net, name) and not is_classifier(net):
+            raise ValueError(f"{name} is for classifiers; {type(net).__name__} must have 0.")
+    steps = net.adversarial_steps
+    if not isinstance(steps, numbers.Integral) or isinstance(steps, bool) or steps < 1:
+        raise ValueError(f"adversarial_steps must be a positive integer, got {steps!r}.")
+    flips = net.flip_radius * net.flip_share
+    if net.adversarial_radius and (flips or net.certified_radius):
+        raise ValueError(
+            "adversarial_radius spends the budget of an attacker, as flip_radius and "
+            "certified_radius do: set one of them."
+        )
+    if net.flip_kind not in FLIPS:
+        raise ValueError(f"flip_kind must be one of {FLIPS}, got {net.flip_kind!r}.")
+    if net.augment is not None and not callable(net.augment):
+        raise ValueError(f"augment must be callable or None, got {net.augment!r}.")
+    names = ("augment", "noise_std", "flip_radius", "flip_share", "flip_kind")
+    options = {name: getattr(net, name) for name in names}
+    options["autocast"] = check_autocast(net.autocast, net.device)
+    for name in ("adversarial_radius", "adversarial_steps", "certified_radius"):
+        options[name] = getattr(net, name)
+    active = net.augment, net.noise_std, flips, net.adversarial_radius, net.certified_radius
+    return options if any(active) else None
+
+
+class Disturbance:
+    """What becomes of a batch of images in training.
+
+    Parameters
+    ----------
+    options : dict
+        Of :func:`check_options`.
+    source : pair (vocabulary, images) or None
+        None: there are no tokens, and the images are disturbed as they are.
+    like : ndarray (n, H, W, C)
+        The same images made of tokens.
+    device : str
+
+    Attributes
+    ----------
+    images : ndarray (n, H, W, C)
+        Before the tokens.
+
+    Raises
+    ------
+    ValueError
+        If there is no source for options that need one, or it is of other images.
+    TypeError
+        If the vocabulary gives ids.
+    """
+
+    def __init__(self, options, source, like, device):
+        self.options, self.device = dict(options), device
+        self.radius = self.options.pop("certified_radius")
+        attack = {name: self.options.pop(f"adversarial_{name}") for name in ("radius", "steps")}
+        self.attack: Any = {**attack, "autocast": options["autocast"]} if attack["radius"] else None
+        self.blocks: Any = None
+        self.code: Any = None
+        self.neighbours: Any = None
+        if source is None:
+            if self.radius or options["flip_radius"]:
+                raise ValueError(
+                    "flip_radius and certified_radius look at images before they become tokens: "
+                    "fit the network as the last step of a CertifiedPatchClassifier, right behind "
+                    "the vocabulary, or pass source=(vocabulary, images)."
+                )
+            self.images = like
+            return
+        vocabulary, images = source
+        if isinstance(vocabulary, FrozenEstimator):
+            vocabulary = vocabulary.estimator
+        if vocabulary.output != "images":
+            raise TypeError('The network is trained on images: use output="images".')
+        self.images = np.asarray(vocabulary._check(images))
+        if self.images.shape != like.shape:
+            raise ValueError(
+                f"The images of source have the shape {self.images.shape}, those made of tokens "
+                f"{like.shape}: nothing may come between the vocabulary and the network."
+            )
+        self.vocabulary = vocabulary
+        self.code = {
+            "tokens": torch.as_tensor(vocabulary.vocabulary_, dtype=torch.float32, device=device),
+            "patch_size": vocabulary.patch_size_,
+            "per_channel": bool(vocabulary.per_channel_),
+        }
+
+    def made(self, images, target, network, criterion, training):
+        """Images (n, C, H, W) made of tokens, if there are any; in training disturbed ones."""
+        options = dict(self.options) if training else {}
+        images, target = images.to(self.device), target.to(self.device)
+        if training and (self.attack or self.code is None):
+            images = disturbed_images(images, options.pop("augment"), options.pop("noise_std"))
+        if training and self.attack:
+            code = {} if self.code is None else {**self.code}
+            if code:
+                code["vocabulary"] = np.asarray(code.pop("tokens").cpu())
+            images = attacked_images(images, target, network, **self.attack, **code)
+        if self.code is None:
+            return images
+        flips = options.get("flip_radius", 0) * options.get("flip_share", 0)
+        if flips and self.neighbours is None:
+            self.neighbours = nearest_tokens(self.code["tokens"])
+        return training_images(
+            images, target, network, criterion, neighbours=self.neighbours, **self.code, **options
+        )
+
+    def leads(self, images, target, network):
+        """Negative lower bounds (n, n_classes) of the leads of an additive network."""
+        if self.blocks is None:
+            self.blocks = blocks_of(network, self.vocabulary)
+            made = self.vocabulary.inverse_transform(self.blocks.images())
+            made = made.reshape(len(made), *self.images.shape[1:])
+            self.every = torch.as_tensor(made, dtype=torch.float32).permute(0, 3, 1, 2)
+            self.every = self.every.to(self.device)
+        names = ("augment", "noise_std")
+        images = disturbed_images(
+            images.to(self.device), **{name: self.options[name] for name in names}
+        )
+        cut = {name: self.code[name] for name in ("patch_size", "per_channel")}
+        patches = surrogates.cut(images, **cut).flatten(1, 3)
+        squares = squared_costs(patches, self.code["tokens"]).cpu().numpy()
+        prices = torch.as_tensor(
+            self.blocks.prices(squares), dtype=torch.float32, device=self.device
+        )
+        return -dual_leads(network.terms(self.every), prices, target.to(self.device), self.radius)
+
+
+def blocks_of(network, vocabulary):
+    """The blocks of an additive network on the patches of a vocabulary.
+
+    Raises
+    ------
+    TypeError
+        If the network is not additive.
+    ValueError
+        If its patches are not those of the vocabulary: a patch would be in two blocks.
+    """
+    if not all(hasattr(network, name) for name in ("terms", "block", "patch_size")):
+        raise TypeError(
+            f"{type(network).__name__} is not additive: use networks.AdditivePatchNet, or a module "
+            "with `terms`, `block` and `patch_size`."
+        )
+    if tuple(network.patch_size) != tuple(vocabulary.patch_size_):
+        raise ValueError(
+            f"The network adds up patches of {tuple(network.patch_size)} pixels, the vocabulary has"
+            f" patches of {vocabulary.patch_size_}: leave module__patch_size to the pipeline."
+        )
+    grid = grid_shape(vocabulary.image_shape_, vocabulary.patch_size_)
+    groups = vocabulary.image_shape_[2] if vocabulary.per_channel_ else 1
+    return Blocks((*grid, groups), network.block, vocabulary.vocabulary_.shape[-2])
+
+
+class Source:
+    """The vocabulary of a pipeline and the images that reach it, once it is fitted.
+
+    Parameters
+    ----------
+    pipeline : CertifiedPatchClassifier
+    X : array-like
+        What the pipeline is fitted on.
+    """
+
+    def __init__(self, pipeline, X):
+        in_place = any(getattr(step, "copy", True) is False for _, step in pipeline.steps[:-1])
+        self.pipeline, self.X = pipeline, copy.deepcopy(X) if in_place else X
+
+    def __iter__(self):
+        before, vocabulary = self.pipeline._split()
+        yield vocabulary
+        Z = self.X
+        for step in before:
+            Z = step.transform(Z)
+        yield Z

@@ -1,0 +1,346 @@
+r"""Training batches for certified predictions: images disturbed before they become tokens.
+
+An attacker of L2 budget :math:`\epsilon` reaches the token configurations whose squared prices add
+up to less than :math:`\epsilon^2` (:mod:`prediction`).  So a network is trained on what it will be
+asked about: tokens of noisy images, which are flips drawn by their price, and the configurations
+within a budget that its gradient finds worst, or random ones.  A patch flips to one of the 256
+tokens that are nearest to its own; prices here are approximate.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional
+
+from sklearn_patchcert.attacks import flips
+from sklearn_patchcert.vocabulary import encoding
+from sklearn_patchcert.voronoi import certificate, surrogates
+
+FLIPS = ("adversarial", "random")
+_MOST = 256  # neighbours of a token that patches may flip to
+
+
+def training_images(
+    images,
+    target,
+    network,
+    criterion,
+    *,
+    tokens,
+    patch_size,
+    per_channel=False,
+    augment=None,
+    noise_std=0.0,
+    flip_radius=0.0,
+    flip_share=0.5,
+    flip_kind="adversarial",
+    neighbours=None,
+    autocast=False,
+):
+    """A batch of images made of tokens, disturbed as the options say.
+
+    Parameters
+    ----------
+    images : Tensor (n, C, H, W)
+        Before the tokens.
+    target : Tensor (n, ...)
+    network : nn.Module, images (n, C, H, W) made of tokens -> outputs
+        Asked in evaluation mode for a gradient; its mode and gradients are left as they were.
+    criterion : callable, (outputs, target) -> scalar
+    tokens : Tensor (n_tokens, dim) or (C, n_tokens, dim)
+    patch_size : tuple (ph, pw)
+    per_channel : bool
+        Whether channels are cut by themselves.
+    augment : callable or None, images (n, C, H, W) -> images
+        Comes first.
+    noise_std : float
+        Each image gets Gaussian noise of a standard deviation drawn from [0, noise_std].
+    flip_radius : float
+        L2 norm, over the whole image, that the flips of a disturbed image may cost.
+    flip_share : float
+        Part of the batch whose tokens are flipped.
+    flip_kind : {"adversarial", "random"}
+    neighbours : Tensor of int64 (groups, n_tokens, k) or None
+        What :func:`nearest_tokens` returns for these tokens, so that it is computed once.
+    autocast : bool
+        Whether that gradient is computed in bfloat16.
+
+    Returns
+    -------
+    images : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.networks.fitting.flip_training import training_images
+    >>> images, target = torch.tensor([[[[0.1, 0.9]]], [[[0.2, 0.7]]]]), torch.tensor([1, 1])
+    >>> training_images(
+    ...     images, target, torch.nn.Flatten(), torch.nn.functional.cross_entropy,
+    ...     tokens=torch.tensor([[0.0], [1.0]]), patch_size=(1, 1), flip_radius=0.6,
+    ... )  # the first half flipped, against the target
+    tensor([[[[1., 0.]]],
+    <BLANKLINE>
+    <BLANKLINE>
+            [[[0., 1.]]]])
+    """
+    images = disturbed_images(images, augment, noise_std)
+    size = images.shape[2:]
+    patches = surrogates.cut(images, patch_size, per_channel=per_channel)
+    grid = patches.shape[1:4]
+    patches = patches.flatten(1, 3)
+    table, group = _groups(tokens, patches)
+    ids = torch.stack(
+        [
+            _nearest(patches[:, group == g], part[: encoding.count_own(part)])
+            for g, part in enumerate(table)
+        ],
+        dim=2,
+    ).flatten(1)
+
+    def made(ids):
+        return surrogates.join(table[group, ids].unflatten(1, grid), patch_size, size)
+
+    m = round(flip_share * len(images)) if flip_radius > 0 else 0
+    if not m:
+        return made(ids)
+    neighbours = nearest_tokens(tokens) if neighbours is None else neighbours
+    offered, own = neighbours[group, ids[:m]], table[group, ids[:m]]
+    vectors = [patches[:m], own]
+    if flip_kind == "adversarial":
+        slope = _gradient(network, criterion, made(ids[:m]), target[:m], autocast)
+        vectors.append(surrogates.cut(slope, patch_size, per_channel=per_channel).flatten(1, 3))
+    dots = _dots(torch.stack(vectors, dim=2), table, group, offered)
+    squares = table.square().sum(-1)[group[:, None], offered]
+    ahead = (squares - squares[..., :1]) / 2 - (dots[:, :, 0] - dots[:, :, 0, :1])
+    apart = squares + squares[..., :1] - 2 * dots[:, :, 1]
+    prices = ahead.clamp_min(0).square() / apart.clamp_min(torch.finfo(apart.dtype).tiny)
+    gain = dots[:, :, 2] if flip_kind == "adversarial" else torch.rand_like(prices)
+    gain = (gain - gain[..., :1]) * (offered != offered[..., :1])
+    chosen = flips.knapsack(gain, prices, flip_radius**2)
+    return made(torch.cat([offered.gather(-1, chosen[..., None])[..., 0], ids[m:]]))
+
+
+def _dots(vectors, table, group, offered):
+    """Products (n, positions, some, k) of vectors (n, positions, some, dim) with offered tokens."""
+    n, positions, some, _ = vectors.shape
+    k = offered.shape[-1]
+    dots = torch.empty(n, positions, some, k, dtype=vectors.dtype, device=vectors.device)
+    if table.shape[1] <= 4 * k:  # cheaper than to gather what each is offered
+        for g, part in enumerate(table):
+            at = group == g
+            every = offered[:, at, None].expand(-1, -1, some, -1)
+            dots[:, at] = (vectors[:, at] @ part.T).gather(-1, every)
+        return dots
+    for rows in torch.arange(n, device=vectors.device).split(
+        max(1, 2**26 // (positions * k * table.shape[2]))
+    ):
+        reached = table[group[:, None], offered[rows]]
+        dots[rows] = vectors[rows] @ reached.transpose(-1, -2)
+    return dots
+
+
+def nearest_tokens(tokens, most=_MOST):
+    """The neighbours of every token, itself first, then by their distance.
+
+    Parameters
+    ----------
+    tokens : Tensor (n_tokens, dim) or (C, n_tokens, dim)
+    most : int
+        How many of them at most.
+
+    Returns
+    -------
+    neighbours : Tensor of int64 (groups, n_tokens, k)
+        With one group or, with tokens for each channel, C.  Where a channel has fewer tokens, the
+        token itself fills the rest.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.networks.fitting.flip_training import nearest_tokens
+    >>> nearest_tokens(torch.tensor([[0.0], [1.0], [5.0]]), most=2)
+    tensor([[[0, 1],
+             [1, 0],
+             [2, 1]]])
+    """
+    table = tokens if tokens.ndim == 3 else tokens[None]
+    own = [encoding.count_own(part) for part in table]
+    k = min(max(own), most)
+    found = torch.arange(table.shape[1], device=table.device)[:, None].repeat(len(table), 1, k)
+    for part, count, places in zip(table, own, found, strict=True):
+        part = part[:count]
+        at = torch.arange(count, device=part.device)
+        for rows in at.split(max(1, 2**26 // count)):
+            squares = surrogates.squared_distances(part[rows], part)
+            squares[torch.arange(len(rows), device=part.device), rows] = -1.0  # itself first
+            near = squares.topk(min(k, count), largest=False)
+            places[rows, : near.indices.shape[1]] = near.indices
+    return found
+
+
+def disturbed_images(images, augment=None, noise_std=0.0):
+    """Augment images and add noise to them.
+
+    Parameters
+    ----------
+    images : Tensor (n, C, H, W)
+    augment : callable or None, images (n, C, H, W) -> images
+    noise_std : float
+        Each image gets Gaussian noise of a standard deviation drawn from [0, noise_std].
+
+    Returns
+    -------
+    images : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.networks.fitting.flip_training import disturbed_images
+    >>> images = torch.zeros(100, 1, 8, 8)
+    >>> bool(disturbed_images(images, noise_std=0.1).std() < 0.1)
+    True
+    """
+    if augment is not None:
+        images = augment(images)
+    if noise_std > 0:
+        strength = noise_std * torch.rand(len(images), 1, 1, 1, device=images.device)
+        images = images + strength * torch.randn_like(images)
+    return images
+
+
+def squared_costs(patches, tokens):
+    """Squared distances to the walls of other tokens, about.
+
+    Parameters
+    ----------
+    patches : Tensor (n, positions, dim)
+    tokens : Tensor (n_tokens, dim) or (C, n_tokens, dim)
+        With tokens for each channel, positions go over the channels fastest.
+
+    Returns
+    -------
+    prices : Tensor (n, positions, n_tokens)
+        0 for the own token.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.networks.fitting.flip_training import squared_costs
+    >>> squared_costs(torch.tensor([[[0.25]]]), torch.tensor([[0.0], [1.0]]))
+    tensor([[[0.0000, 0.0625]]])
+    """
+    table, group = _groups(tokens, patches)
+    prices = torch.empty(*patches.shape[:2], table.shape[1], device=patches.device)
+    for g, part in enumerate(table):
+        squares = surrogates.squared_distances(patches[:, group == g], part)
+        walls = surrogates.walls(squares, part)
+        prices[:, group == g] = torch.where(walls.isinf(), 0.0, walls).square()
+    return prices
+
+
+def _groups(tokens, patches):
+    """Vocabularies (groups, n_tokens, dim), and which of them each position has."""
+    table = tokens if tokens.ndim == 3 else tokens[None]
+    return table, torch.arange(patches.shape[1], device=patches.device) % len(table)
+
+
+def random_affine(images, *, degrees=0.0, translate=0.0, scale=0.0, shear=0.0):
+    """Turn, shift, scale and shear every image by amounts of its own, uniformly drawn.
+
+    Parameters
+    ----------
+    images : Tensor (n, C, H, W)
+    degrees : float
+        Largest angle.
+    translate : float
+        Largest shift along each side, in pixels.
+    scale : float
+        Largest relative change of size.
+    shear : float
+        Largest slope.
+
+    Returns
+    -------
+    images : Tensor (n, C, H, W)
+        Pixels from outside are copies of the border's.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> from sklearn_patchcert import PatchNetClassifier
+    >>> from sklearn_patchcert.networks import random_affine
+    >>> net = PatchNetClassifier(augment=partial(random_affine, degrees=10, translate=2))
+    """
+
+    def drawn(most):
+        return most * (2 * torch.rand(len(images), device=images.device) - 1)
+
+    angle, factor, slope = drawn(math.radians(degrees)), 1 + drawn(scale), drawn(shear)
+    right, down = (drawn(2 * translate / side) for side in (images.shape[3], images.shape[2]))
+    rows = [
+        torch.stack([angle.cos() * factor, slope - angle.sin() * factor, right], dim=1),
+        torch.stack([angle.sin() * factor, angle.cos() * factor, down], dim=1),
+    ]
+    moves = torch.stack(rows, dim=1).to(images.dtype)
+    grid = functional.affine_grid(moves, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def random_crop(images, *, pixels=4, mirror=False, fill=0.0):
+    """Shift every image by whole pixels of its own, and mirror half of them where `mirror` says so.
+
+    Parameters
+    ----------
+    images : Tensor (n, C, H, W)
+    pixels : int
+        Largest shift along each side.
+    mirror : bool
+    fill : float
+        Value of what comes in from outside.
+
+    Returns
+    -------
+    images : Tensor (n, C, H, W)
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> from sklearn_patchcert import PatchNetClassifier
+    >>> from sklearn_patchcert.networks import random_crop
+    >>> net = PatchNetClassifier(augment=partial(random_crop, pixels=4, mirror=True))
+    """
+    n, _, height, width = images.shape
+    device = images.device
+    padded = functional.pad(images, (pixels,) * 4, value=fill)
+    down, right = torch.randint(2 * pixels + 1, (2, n, 1), device=device)
+    rows, cols = (
+        down + torch.arange(height, device=device),
+        right + torch.arange(width, device=device),
+    )
+    if mirror:
+        flipped = torch.rand(n, 1, device=device) < 0.5
+        cols = torch.where(flipped, cols.flip(1), cols)
+    picked = padded.permute(0, 2, 3, 1)[
+        torch.arange(n, device=device)[:, None, None], rows[:, :, None], cols[:, None, :]
+    ]
+    return picked.permute(0, 3, 1, 2)
+
+
+def _nearest(patches, tokens):
+    """Nearest tokens (n, positions); on the CPU by the search that skips most of them."""
+    if patches.device.type != "cpu":
+        return surrogates.nearest(patches, tokens)
+    return torch.from_numpy(certificate.tokenize(patches.detach().numpy(), tokens.numpy()))
+
+
+def _gradient(network, criterion, images, target, autocast):
+    training = network.training
+    network.eval()
+    half = torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=autocast)
+    with torch.enable_grad(), half:
+        images = images.detach().requires_grad_(True)
+        (slope,) = torch.autograd.grad(criterion(network(images), target), images)
+    network.train(training)
+    return slope.float()

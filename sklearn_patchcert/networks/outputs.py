@@ -1,0 +1,107 @@
+"""What decides the answer of a skorch network: its raw outputs, and the rule on top of them.
+
+skorch answers the class of the largest probability, or, for binary networks of one output, whether
+a probability exceeds a threshold.  Rounding is a matter of the raw outputs, since a softmax near 0
+or 1 hides it.
+"""
+
+from __future__ import annotations
+
+import torch
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
+from torch import nn
+
+from sklearn_patchcert.networks.estimators import PatchNetClassifier
+
+_PARTS = ("predict_proba", "forward", "forward_iter", "evaluation_step", "infer",
+          "_get_predict_nonlinearity")  # fmt: skip
+
+
+def rule_of(net):
+    """How a network answers.
+
+    Parameters
+    ----------
+    net : object
+
+    Returns
+    -------
+    rule : {"largest", "threshold", None}
+        The class of the largest output, or whether the only one is above a threshold.  None where
+        `net` is not a network, or its answer cannot be told from the outputs.  That is the case
+        with methods of its own and with a `predict_nonlinearity` that is a function.
+
+    Examples
+    --------
+    >>> from sklearn_patchcert import PatchNetClassifier, PatchNetRegressor
+    >>> from sklearn_patchcert.networks.outputs import rule_of
+    >>> rule_of(PatchNetClassifier()), rule_of(PatchNetRegressor())
+    ('largest', None)
+    """
+    for kind, rule in (
+        (PatchNetClassifier, "largest"),
+        (NeuralNetBinaryClassifier, "threshold"),
+        (NeuralNetClassifier, "largest"),
+    ):
+        if isinstance(net, kind):
+            as_known = all(_same(net, kind, name) for name in ("predict", *_PARTS))
+            return rule if as_known and net.predict_nonlinearity in ("auto", None) else None
+    return None
+
+
+def link_of(net):
+    """What turns the outputs of a fitted network into probabilities.
+
+    Parameters
+    ----------
+    net : fitted network with a rule
+
+    Returns
+    -------
+    link : {"softmax", "sigmoid", "identity"}
+        As skorch finds it from the criterion.
+    """
+    criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
+    if net.predict_nonlinearity == "auto" and isinstance(criterion, nn.CrossEntropyLoss):
+        return "softmax"
+    if net.predict_nonlinearity == "auto" and isinstance(criterion, nn.BCEWithLogitsLoss):
+        return "sigmoid"
+    return "identity"
+
+
+def answers_columns(estimator):
+    """Whether `predict` gives the number of a column, as skorch does, instead of a class."""
+    return isinstance(estimator, NeuralNetClassifier) and not isinstance(
+        estimator, PatchNetClassifier
+    )
+
+
+def raw_scores(net, X):
+    """Outputs of the module, before any nonlinearity.
+
+    Parameters
+    ----------
+    net : fitted network
+    X : array-like (m, ...)
+
+    Returns
+    -------
+    scores : ndarray of float64 (m, n_outputs)
+    unit : float
+        Spacing of numbers near 1 in the coarsest floating-point type that the network computes in.
+    """
+    out = net._logits(X) if isinstance(net, PatchNetClassifier) else net.forward(X)
+    out = out[0] if isinstance(out, tuple) else out
+    types = {part.dtype for part in net.module_.parameters() if part.dtype.is_floating_point}
+    unit = max(torch.finfo(kind).eps for kind in {out.dtype, *types} if kind.is_floating_point)
+    return out.detach().cpu().double().numpy().reshape(len(out), -1), unit
+
+
+def output_of(estimator):
+    """Function X -> ndarray (m, n_outputs) of a network that is understood, else None."""
+    return (lambda X: raw_scores(estimator, X)[0]) if rule_of(estimator) else None
+
+
+def _same(net, kind, name):
+    """Whether a method is the one that a class of ours or of skorch defines."""
+    return name not in vars(net) and getattr(type(net), name) is getattr(kind, name)

@@ -1,0 +1,160 @@
+"""A committee of certified pipelines that vote."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.ensemble import VotingClassifier
+from sklearn.utils import Bunch
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_patchcert.prediction.voting import committee_radius, plurality
+
+
+class CertifiedCommittee(VotingClassifier):
+    """Certified classifiers that vote, with a certificate of the vote.
+
+    A member whose certified radius is not used up cannot change its vote, so the vote stands while
+    enough of them cannot: for three that agree, up to the second largest of their radii.
+    Members should differ, in patch size, shape or tokens.
+
+    Parameters
+    ----------
+    estimators : list of (str, estimator)
+        With a `certify_prediction` each.
+    n_jobs : int or None, default=None
+        Members fitted at once.
+    verbose : bool, default=False
+
+    Attributes
+    ----------
+    estimators_ : list of estimators
+        Fitted to the indices of the classes.
+    classes_ : ndarray (n_classes,)
+
+    See Also
+    --------
+    sklearn.ensemble.VotingClassifier : What this is, with hard votes.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.naive_bayes import CategoricalNB
+    >>> from sklearn_patchcert import CertifiedCommittee, CertifiedPatchClassifier, PatchVocabulary
+    >>> X, y = load_digits(return_X_y=True)
+    >>> members = [
+    ...     (str(shape), CertifiedPatchClassifier([
+    ...         ("vocab", PatchVocabulary(8, shape, output="ids", random_state=0)),
+    ...         ("clf", CategoricalNB(min_categories=8))]))
+    ...     for shape in [(4, 4), (8, 2), (2, 8)]
+    ... ]
+    >>> committee = CertifiedCommittee(members).fit(X[:1000], y[:1000])
+    >>> committee.certify_prediction(X[1000:1010]).radius.shape
+    (10,)
+    """
+
+    # Not to be set: the certificate is of the vote in which every member counts once.
+    voting = property(lambda self: "hard")
+    weights = property(lambda self: None)
+    flatten_transform = property(lambda self: True)
+
+    def __init__(self, estimators, *, n_jobs=None, verbose=False):
+        self.estimators = estimators
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def transform(self, X):
+        """Votes of the members.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+            Every member gets a copy, since one that works in place would change it for the others.
+
+        Returns
+        -------
+        votes : ndarray of int (n, n_members)
+            Indices of classes.
+        """
+        check_is_fitted(self)
+        return np.stack([member.predict(_copy(X)) for member in self.estimators_], axis=1)
+
+    def predict(self, X):
+        """Predict the class with the most votes, the first of several.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+
+        Returns
+        -------
+        y : ndarray (n,)
+        """
+        votes = self.transform(X)
+        return self.classes_[plurality(votes.T, len(self.classes_))]
+
+    def certify_prediction(self, X, **options):
+        """Certified radius of the vote on each image.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+        **options
+            Go to the members' :meth:`CertifiedPatchClassifier.certify_prediction`; `previous` is
+            not for committees.
+
+        Returns
+        -------
+        result : Bunch
+            ``prediction``, ``radius`` and ``n_configurations``, the members' in all, as theirs;
+            ``exact`` only where an image of that norm, but for rounding, has another class;
+            ``adversarial``: the nearest of the members' that changes the vote; ``limited`` where a
+            member is; ``upper``: the norm of the adversarial image, inf where there is none.
+
+        Raises
+        ------
+        NotFittedError
+            If the committee is not fitted.
+        TypeError
+            If a member has no certificate, or `previous` is given.
+        """
+        check_is_fitted(self)
+        if "previous" in options:
+            raise TypeError("A committee has no previous: certify its members by themselves.")
+        names = [name for name, member in self.estimators if member != "drop"]
+        for name, member in zip(names, self.estimators_, strict=True):
+            if not hasattr(member, "certify_prediction"):
+                raise TypeError(f"{name!r} has no certify_prediction: {member!r}.")
+        found = [member.certify_prediction(_copy(X), **options) for member in self.estimators_]
+        frame, X = X, np.asarray(X)
+        votes = np.stack([one.prediction for one in found])
+        winners, radius = committee_radius(
+            votes, np.stack([one.radius for one in found]), len(self.classes_)
+        )
+        result = Bunch(
+            prediction=self.classes_[winners],
+            radius=radius,
+            exact=np.zeros(len(X), dtype=bool),
+            n_configurations=np.sum([one.n_configurations for one in found], axis=0),
+            adversarial=np.full(X.shape, np.nan),
+            limited=np.any([one.limited for one in found], axis=0),
+            upper=np.full(len(X), np.inf),
+        )
+        for one in found:
+            rows = np.flatnonzero(~np.isnan(one.adversarial).reshape(len(X), -1).any(1))
+            if not len(rows):
+                continue
+            moved = one.adversarial[rows]
+            norms = np.linalg.norm((moved - X[rows]).reshape(len(rows), -1), axis=1)
+            named = moved.copy()
+            if hasattr(frame, "columns"):
+                named = type(frame)(named, columns=frame.columns)
+            better = self.predict(named) != result.prediction[rows]
+            better &= norms < result.upper[rows]
+            result.upper[rows[better]] = norms[better]
+            result.adversarial[rows[better]] = moved[better]
+        result.exact = result.upper <= result.radius * (1 + 1e-4)
+        return result
+
+
+def _copy(X):
+    return X.copy() if hasattr(X, "copy") else np.array(X)

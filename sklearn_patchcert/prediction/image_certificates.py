@@ -1,0 +1,296 @@
+"""certify_prediction: the certified radius of a pipeline's answer for a whole image."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import closing
+from functools import partial
+from numbers import Integral
+
+import joblib
+import numpy as np
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils import Bunch, _safe_indexing
+from tqdm.auto import tqdm
+
+from sklearn_patchcert.networks import outputs
+from sklearn_patchcert.networks.additive import additive_radius
+from sklearn_patchcert.networks.fitting.disturbance import blocks_of
+from sklearn_patchcert.parallel import over_parts
+from sklearn_patchcert.prediction import configurations, stickers
+from sklearn_patchcert.prediction.answers import reader
+from sklearn_patchcert.prediction.consistency import check_one_image_at_a_time
+from sklearn_patchcert.prediction.estimator_tree import is_pipeline
+from sklearn_patchcert.prediction.fingerprints import fingerprint
+from sklearn_patchcert.prediction.token_costs import TokenCosts
+from sklearn_patchcert.vocabulary import encoding
+
+NORMS = ("l2", "linf", "l0", "sticker")
+_UNITS = 128  # in the last place of the terms of an additive network: the rounding of their sum
+_PROBES = 16  # images, and as many assignments at random, on which the steps are asked twice
+_AT_ONCE, _PARTS = 64, 16  # images at once, at most; parts of few images, for several jobs
+_KEPT = ("prediction", "radius", "n_configurations", "upper", "adversarial")
+
+
+def certify_prediction(
+    pipeline,
+    X,
+    *,
+    scaled,
+    norm="l2",
+    max_configurations=10_000,
+    max_seconds=None,
+    cells=False,
+    previous=None,
+    method="enumeration",
+    verbose=False,
+):
+    """Certified radii of predictions; see :meth:`CertifiedPatchClassifier.certify_prediction`.
+
+    Parameters
+    ----------
+    pipeline : fitted CertifiedPatchClassifier
+    X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+    scaled : callable, X -> (Z, dict)
+        The images as the vocabulary sees them, and scale, error and error_growth as
+        :func:`vocabulary.encoding.certify` takes them.
+    norm, max_configurations, max_seconds, cells, previous, method
+        As there.
+    verbose : bool
+
+    Returns
+    -------
+    result : Bunch
+    """
+    before, vocabulary = pipeline._split()
+    _check_options(norm, max_configurations, max_seconds, cells, method, before)
+    vocabulary._check_own_tokens()
+    if not is_pipeline(pipeline):
+        raise TypeError(
+            f"{type(pipeline).__name__} has a predict of its own, of which nothing is known: "
+            "certify a CertifiedPatchClassifier."
+        )
+    frame = X if hasattr(X, "columns") else np.asarray(X)
+    X = np.asarray(frame)
+    predicted, n = np.asarray(pipeline.predict(frame.copy())), len(X)  # a step may work in place
+    if predicted.ndim != 1:
+        raise ValueError(
+            f"{pipeline.steps[-1][0]!r} predicts arrays of shape {predicted.shape[1:]} for an "
+            "image: certificates are for one output. Fit a pipeline for each output."
+        )
+    _check_steps(pipeline, vocabulary, scaled, frame)
+    key = _key(pipeline, X, norm, cells)
+    result = Bunch(
+        prediction=predicted,
+        radius=np.zeros(n),
+        exact=np.zeros(n, dtype=bool),
+        n_configurations=np.zeros(n, dtype=np.int64),
+        adversarial=np.full(X.shape, np.nan),
+        limited=np.ones(n, dtype=bool),
+        upper=np.full(n, np.inf),
+        key=key,
+    )
+    if previous is not None:
+        if previous.get("key") != key or (previous.prediction != predicted).any():
+            raise ValueError("previous is not of these X, norm and cells, and this pipeline.")
+        result = copy.deepcopy(previous)
+    table = _Table(pipeline, vocabulary) if method == "additive" else None
+    limits = max_configurations, max_seconds, cells
+    left = np.flatnonzero(result.limited)
+    size = max(1, min(_AT_ONCE, -(-len(left) // _PARTS)))
+    parts = [left[at : at + size] for at in range(0, len(left), size)]
+
+    work = (
+        (_safe_indexing(frame, part), {name: result[name][part] for name in _KEPT})
+        for part in parts
+    )
+    certify = partial(_certified, pipeline, scaled, table, norm, limits)
+    bar = tqdm(desc="certifying", total=len(left), unit="image", disable=not verbose)
+    with bar, closing(over_parts(certify, work, vocabulary.n_jobs)) as pieces:
+        for part, found in zip(parts, pieces, strict=True):
+            for name, values in found.items():
+                result[name][part] = values
+            bar.update(len(part))
+    return result
+
+
+def _check_options(norm, max_configurations, max_seconds, cells, method, before):
+    """Refuse options that are out of range or do not go together."""
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {NORMS} for a whole image, got {norm!r}.")
+    most, seconds = max_configurations, max_seconds
+    if not isinstance(most, Integral) or isinstance(most, bool) or most < 1:
+        raise ValueError(f"max_configurations must be a positive integer, got {most!r}.")
+    number = isinstance(seconds, int | float | np.number) and not isinstance(seconds, bool)
+    if seconds is not None and not (number and seconds > 0):
+        raise ValueError(f"max_seconds must be positive or None, got {seconds!r}.")
+    if not isinstance(cells, bool | np.bool_):
+        raise ValueError(f"cells must be True or False, got {cells!r}.")
+    if cells and (before or norm != "l2"):
+        raise ValueError('cells=True is for norm="l2" and no scaling step before the vocabulary.')
+    if method not in ("enumeration", "additive"):
+        raise ValueError(f'method must be "enumeration" or "additive", got {method!r}.')
+    if method == "additive" and norm != "l2":
+        raise ValueError(f'method="additive" is for norm="l2", got {norm!r}.')
+
+
+def _check_steps(pipeline, vocabulary, scaled, frame):
+    """Refuse steps that do not look at one image at a time, found out on a few images."""
+    Z, options = scaled(_safe_indexing(frame, np.arange(min(_PROBES, len(frame)))))
+    costs = TokenCosts(vocabulary._check(Z), vocabulary, options, "l2")
+    rng, ids = np.random.default_rng(0), np.repeat(costs.own[:1], _PROBES, axis=0)
+    for at, tokens in costs.parts:
+        ids[:, at] = rng.integers(encoding.count_own(tokens), size=ids[:, at].shape)
+    given = _given(vocabulary, costs, np.shape(Z)[1:])(np.concatenate([costs.own, ids]))
+    check_one_image_at_a_time(_after(pipeline, vocabulary), given)
+
+
+def _after(pipeline, vocabulary):
+    """The steps after the vocabulary."""
+    own = [_holds(step, vocabulary) for _, step in pipeline.steps]
+    return Pipeline(pipeline.steps[own.index(True) + 1 :])
+
+
+def _key(pipeline, X, norm, cells):
+    """Fingerprint of all that a certificate depends on."""
+    _, vocabulary = pipeline._split()
+    code = [vocabulary._code(), vocabulary.output, getattr(vocabulary, "image_shape_", None)]
+    rest = {k: v for k, v in vars(pipeline).items() if k not in ("steps", "memory", "verbose")}
+    steps = [type(vocabulary) if _holds(step, vocabulary) else step for _, step in pipeline.steps]
+    told = fingerprint((type(pipeline), rest, steps))
+    return joblib.hash((X, norm, bool(cells), code, told))
+
+
+def _holds(step, vocabulary):
+    return step is vocabulary or (
+        isinstance(step, FrozenEstimator) and step.estimator is vocabulary
+    )
+
+
+def _certified(pipeline, scaled, table, norm, limits, frame, before):
+    """What becomes of the fields of the result for some images, a dict of arrays (n, ...)."""
+    _, vocabulary = pipeline._split()
+    Z, options = scaled(frame)
+    costs = TokenCosts(vocabulary._check(Z), vocabulary, options, norm)
+    predicted = before["prediction"]
+    if table is not None:
+        return {"radius": np.maximum(before["radius"], table.radii(costs, predicted))}
+    most, seconds, cells = limits
+    answers = _answers(pipeline, vocabulary, costs, np.shape(Z)[1:])
+
+    def changes(rows, ids):
+        found, sure = answers(ids)
+        return (found != predicted[rows]) | ~sure
+
+    if norm == "sticker":
+        found = _stickers(costs, changes, most)
+    else:
+        found = configurations.certify_configurations(
+            changes,
+            costs.walls(),
+            norm,
+            max_configurations=most,
+            max_seconds=np.inf if seconds is None else seconds,
+            looked=before["n_configurations"],
+            known=before["upper"],
+            refine=costs.cell if cells else None,
+        )
+    radius, exact, looked, changing, upper = found
+    result = {
+        "radius": np.maximum(before["radius"], radius),  # what another method has shown stays true
+        "n_configurations": looked,
+        "upper": upper,
+        "limited": ~exact & ~np.isinf(radius),
+        "exact": exact.copy(),
+        "adversarial": before["adversarial"].copy(),
+    }
+    new = np.flatnonzero(np.isfinite(upper))
+    if not len(new):
+        return result
+    doubtful = answers(changing[new])[0] == predicted[new]  # only too near to a tie
+    result["exact"][new[doubtful]] = False
+    if norm == "l2":
+        for row in new[~doubtful]:
+            image = _safe_indexing(frame, [row])
+            moved = costs.moved(np.asarray(image), row, changing[row])
+            named = moved.copy()
+            if hasattr(image, "columns"):
+                named = type(image)(named, columns=image.columns)
+            if pipeline.predict(named)[0] != predicted[row]:
+                result["adversarial"][row] = moved[0]
+    return result
+
+
+def _stickers(costs, changes, most):
+    """As certify_configurations, for windows of pixels."""
+    n, positions = costs.own.shape
+    radius, exact, looked = np.zeros(n), np.zeros(n, dtype=bool), np.zeros(n, dtype=np.int64)
+    changing = np.empty((n, positions), dtype=np.int64)
+    n_tokens = [encoding.count_own(tokens) for _, tokens in costs.parts]
+    for row, own in enumerate(costs.own.reshape(n, *costs.grid[1:4])):
+        radius[row], exact[row], looked[row], changing[row] = stickers.certify_stickers(
+            lambda ids, row=row: changes(np.full(len(ids), row), ids),
+            own,
+            n_tokens,
+            costs.cut["patch_size"],
+            max_configurations=most,
+        )
+    return radius, exact, looked, changing, np.where(exact, radius, np.inf)
+
+
+def _given(vocabulary, costs, layout):
+    """Function of token ids (m, positions): what the vocabulary hands on for them.
+
+    `layout` is the shape in which the vocabulary is given an image, and gives it on.
+    """
+
+    def given(ids):
+        if vocabulary.output == "ids":
+            return ids.copy()
+        maps = ids.reshape(-1, *costs.grid[1:4])
+        made = encoding.decode(maps, image_shape=costs.shape, **vocabulary._code())
+        return made.reshape(len(ids), *layout)
+
+    return given
+
+
+def _answers(pipeline, vocabulary, costs, layout):
+    """Function of token ids (m, positions): their classes, and which are beyond doubt."""
+    read, given = reader(_after(pipeline, vocabulary)), _given(vocabulary, costs, layout)
+    return lambda ids: read(given(ids))
+
+
+class _Table:
+    """The terms of an additive network for all configurations of its blocks."""
+
+    def __init__(self, pipeline, vocabulary):
+        last = pipeline.steps[-1][1]
+        if pipeline.steps[-2][1] is not vocabulary or vocabulary.output != "images":
+            raise TypeError('method="additive" is for a network right behind the vocabulary.')
+        if hasattr(last, "module_") and outputs.rule_of(last) != "largest":
+            raise TypeError(
+                f'The answer of {type(last).__name__} is not its largest logit: method="additive" '
+                "needs the `predict` of PatchNetClassifier and a predict_nonlinearity that is "
+                '"auto" or None.'
+            )
+        self.blocks = blocks_of(getattr(last, "module_", last), vocabulary)
+        self.classes = pipeline.classes_
+        made = vocabulary.inverse_transform(self.blocks.images())
+        self.terms = last.terms(made)
+        unit = np.finfo(np.float32).eps
+        self.error = unit * (_UNITS * float(np.abs(self.terms).max((0, 2)).sum()) + 8)
+        sums = self.terms.sum(1)  # of images with every block in the same configuration
+        if not (np.abs(outputs.raw_scores(last, made)[0] - sums) <= self.error).all():
+            raise TypeError(
+                f"The outputs of {type(last.module_).__name__} are not the sums of its terms: "
+                'method="additive" would certify another network.'
+            )
+
+    def radii(self, costs, predicted):
+        prices = self.blocks.prices(np.square(costs.walls()))
+        labels = np.searchsorted(self.classes, predicted)
+        pairs = zip(prices, labels, strict=True)
+        return np.array(
+            [additive_radius(self.terms, p, label, 2 * self.error) for p, label in pairs]
+        )

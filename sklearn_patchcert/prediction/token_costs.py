@@ -1,0 +1,103 @@
+"""What it costs an attacker to give the patches of an image other tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_to_images
+from sklearn_patchcert.prediction import configurations
+from sklearn_patchcert.vocabulary import encoding
+from sklearn_patchcert.voronoi import certificate, projections
+
+_WALLS = 8  # to how many tokens walls are measured: more help little
+
+
+class TokenCosts:
+    """Costs of tokens for some images.
+
+    Parameters
+    ----------
+    images : ndarray (n, H, W, C)
+        As the vocabulary sees them.
+    vocabulary : fitted PatchVocabulary
+    options : dict
+        scale, error and error_growth as :func:`vocabulary.encoding.certify` takes them.
+    norm : {"l2", "linf", "l0"}
+        Over the whole image; "l0" counts values, each of which reaches one patch.
+    """
+
+    def __init__(self, images, vocabulary, options, norm):
+        self.norm, self.vocabulary, self.shape = norm, vocabulary, images.shape[1:]
+        self.cut = {
+            "patch_size": vocabulary.patch_size_,
+            "per_channel": bool(vocabulary.per_channel_),
+        }
+        scale = options.get("scale", 1.0)
+        self.sign = np.sign(np.broadcast_to(scale, self.shape))
+        patches = images_to_patches(images, **self.cut)
+        self.grid, self.patches = patches.shape, _flat(patches)
+        self.weights = _flat(patch_weights(scale, self.shape, **self.cut)[None])[0]
+        self.noise, self.growth = None, options.get("error_growth", 0.0)
+        if options.get("error") is not None:
+            error = images_to_patches(options["error"].reshape(images.shape), **self.cut)
+            self.noise = np.linalg.norm(_flat(error), axis=-1)
+        tokens = vocabulary.vocabulary_
+        group = np.arange(len(self.weights)) % self.grid[3] if tokens.ndim == 3 else None
+        self.parts = [(np.arange(len(self.weights)), tokens)]
+        if group is not None:
+            self.parts = [(np.flatnonzero(group == g), part) for g, part in enumerate(tokens)]
+        self.own = np.empty(self.patches.shape[:2], dtype=np.int64)
+        for at, part in self.parts:
+            self.own[:, at] = certificate.tokenize(
+                self.patches[:, at], part, weights=self.weights[at]
+            )
+        self._cells: dict = {}
+
+    def walls(self):
+        """Lower bounds of all costs, ndarray (n, positions, n_tokens)."""
+        costs = np.empty((*self.patches.shape[:2], self.vocabulary.vocabulary_.shape[-2]))
+        for at, tokens in self.parts:
+            costs[:, at] = configurations.wall_costs(
+                self.patches[:, at],
+                tokens,
+                "l2" if self.norm == "l0" else self.norm,
+                weights=self.weights[at],
+                noise=None if self.noise is None else self.noise[:, at],
+                noise_growth=self.growth,
+                n_walls=_WALLS,
+            )
+        if self.norm == "l0":  # one value is enough for any token but the own
+            costs = (np.arange(costs.shape[-1]) != self.own[..., None]).astype(np.float64)
+        for at, tokens in self.parts:
+            costs[:, at, encoding.count_own(tokens) :] = np.inf  # copies, which no patch gets
+        return costs
+
+    def cell(self, row, ids):
+        """L2 cost of a configuration (positions,) of one image, each patch to its whole cell."""
+        total = 0.0
+        for at, tokens in self.parts:
+            for p in np.flatnonzero(ids[at] != self.own[row, at]):
+                key = row, at[p], ids[at[p]]
+                if key not in self._cells:
+                    patch, weights = self.patches[row, key[1]][None], self.weights[key[1]][None]
+                    _, lower = projections.steps_into_cells(
+                        patch, tokens, ids[at[p]][None], weights=weights, sweeps=60, sound=True
+                    )  # fmt: skip
+                    self._cells[key] = float(lower[0])
+                total += self._cells[key] ** 2
+        return float(np.sqrt(total))
+
+    def moved(self, X, row, ids):
+        """X, one image, with the patches moved into the cells of the ids (positions,)."""
+        steps = np.zeros((1, *self.patches.shape[1:]))
+        for at, tokens in self.parts:
+            steps[:, at] = projections.realised(
+                self.patches[row, at][None], tokens, ids[at][None], weights=self.weights[at]
+            )
+        steps = steps.reshape(1, *self.grid[1:])
+        moves = patches_to_images(steps, self.shape, **self.cut) * self.sign
+        return X + moves.reshape(X.shape)
+
+
+def _flat(patches):
+    return encoding.split_channels(patches, False)[0]

@@ -1,0 +1,37 @@
+"""Scorer functions ``(estimator, X, y) -> float`` for searches, and reports of all of them.
+
+Larger is better for every scorer.  Bind options with :func:`functools.partial`, which keeps a
+scorer picklable::
+
+    GridSearchCV(model, grid, scoring={"accuracy": "accuracy", "radius": patch_certificate})
+    GridSearchCV(model, grid, scoring=partial(patch_certificate, norm="linf", n_samples=500))
+
+A radius is in the units of the X that is scored, also after scaling steps.
+"""
+
+from sklearn_patchcert.scorers.certified import average_certified_radius, certified_accuracy
+from sklearn_patchcert.scorers.functions import (
+    attack_accuracy,
+    image_certificate,
+    min_patch_certificate,
+    neg_reconstruction_error,
+    patch_certificate,
+    smoothing_accuracy,
+    smoothing_radius,
+    sspgd_accuracy,
+)
+from sklearn_patchcert.scorers.reports import robustness_report
+
+__all__ = [
+    "attack_accuracy",
+    "average_certified_radius",
+    "certified_accuracy",
+    "image_certificate",
+    "min_patch_certificate",
+    "neg_reconstruction_error",
+    "patch_certificate",
+    "robustness_report",
+    "smoothing_accuracy",
+    "smoothing_radius",
+    "sspgd_accuracy",
+]

@@ -1,0 +1,93 @@
+"""Scorers of certified predictions, as :mod:`scorers` has them for radii of patches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sklearn_patchcert.scorers.samples import best_of, drawn_pair
+
+
+def certified_accuracy(
+    estimator, X, y, *, radius, norm="l2", max_configurations=1000, n_samples=None, random_state=0
+):
+    """Part of the images that are classified correctly, with a certificate of at least a radius.
+
+    Parameters
+    ----------
+    estimator : fitted estimator with a `certify_prediction`, or a search over such
+    X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+    y : array-like (n,)
+    radius : float
+        Over a whole image, in units of X.
+    norm : {"l2", "linf"}
+    max_configurations : int
+        See :meth:`CertifiedPatchClassifier.certify_prediction`.
+    n_samples : int or None
+        Score this many images, drawn once for all estimators.  None: all.
+    random_state : int
+        Draws them.
+
+    Returns
+    -------
+    accuracy : float
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.naive_bayes import CategoricalNB
+    >>> from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary
+    >>> from sklearn_patchcert.scorers.functions import certified_accuracy
+    >>> X, y = load_digits(return_X_y=True)
+    >>> vocabulary = PatchVocabulary(8, 4, strategy="kmeans", output="ids", random_state=0)
+    >>> model = CertifiedPatchClassifier(
+    ...     [("vocab", vocabulary), ("clf", CategoricalNB(min_categories=8))]
+    ... )
+    >>> _ = model.fit(X[:500], y[:500])
+    >>> 0 < certified_accuracy(model, X[500:520], y[500:520], radius=1.0) <= 1
+    True
+    """
+    found = _certified(estimator, X, y, norm, max_configurations, n_samples, random_state)
+    return float((found >= radius).mean())
+
+
+def average_certified_radius(
+    estimator, X, y, *, norm="l2", max_configurations=1000, n_samples=None, random_state=0
+):
+    """Average radius inside which a prediction is certified; 0 where it is wrong.
+
+    Parameters
+    ----------
+    estimator, X, y, norm, max_configurations, n_samples, random_state
+        As for :func:`certified_accuracy`.
+
+    Returns
+    -------
+    radius : float
+        inf where an image cannot be misclassified at all.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.naive_bayes import CategoricalNB
+    >>> from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary
+    >>> from sklearn_patchcert.scorers.functions import average_certified_radius
+    >>> X, y = load_digits(return_X_y=True)
+    >>> vocabulary = PatchVocabulary(8, 4, strategy="kmeans", output="ids", random_state=0)
+    >>> model = CertifiedPatchClassifier(
+    ...     [("vocab", vocabulary), ("clf", CategoricalNB(min_categories=8))]
+    ... )
+    >>> _ = model.fit(X[:500], y[:500])
+    >>> average_certified_radius(model, X[500:520], y[500:520]) > 0
+    True
+    """
+    found = _certified(estimator, X, y, norm, max_configurations, n_samples, random_state)
+    return float(np.maximum(found, 0).mean())
+
+
+def _certified(estimator, X, y, norm, max_configurations, n_samples, random_state):
+    """Certified radii of the images drawn; -1 where the prediction is wrong."""
+    X, y = drawn_pair(X, y, n_samples, random_state)
+    found = best_of(estimator).certify_prediction(
+        X, norm=norm, max_configurations=max_configurations
+    )
+    return np.where(found.prediction == y, found.radius, -1.0)

@@ -1,0 +1,353 @@
+"""PatchVocabulary: learning the tokens, or bringing them."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from itertools import zip_longest
+
+import numpy as np
+from scipy.special import entr
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_patchcert._validation import (
+    _fit_context,
+    all_or_nothing,
+    check_device,
+    check_images,
+    check_patch_size,
+    clip_patch,
+    isolated_seed,
+    own_or_shared,
+    random_seed,
+    shape_of,
+)
+from sklearn_patchcert.patches import grid_shape, images_to_patches
+from sklearn_patchcert.vocabulary import encoding
+from sklearn_patchcert.vocabulary.denoising import denoise
+from sklearn_patchcert.vocabulary.options import (
+    CONSTRAINTS,
+    OF_TRAINING,
+    check_temperature,
+    class_labels,
+    numbers_of_tokens,
+)
+from sklearn_patchcert.vocabulary.tokenizer import PatchTokenizer, count_groups
+from sklearn_patchcert.vocabulary.training import fit_tokens
+
+
+class PatchVocabulary(PatchTokenizer):
+    """Replace every patch of an image by its nearest token of a fixed vocabulary.
+
+    Images are cut into disjoint patches, and each patch is replaced by its nearest token (L2).
+    A patch may move inside its token's Voronoi cell without changing anything downstream, so the
+    distance to the cell's wall is an exact, deterministic and task-independent certificate of that
+    patch: :meth:`certify` returns it for all patches.
+
+    Parameters
+    ----------
+    n_tokens : int or sequence of int, default=64
+        Size of the vocabulary, per channel where `per_channel=True`, which takes a size for each
+        channel, too.
+    patch_size : int or tuple of (int, int), default=4
+        Height and width of a patch.  Larger patches than the image are clipped to it; an image
+        that is no multiple of the patch is padded with zeros at the bottom and at the right, and
+        the padding, which is not the attacker's, does not count in a radius.
+    image_shape : tuple (H, W) or (H, W, C), default=None
+        Shape of images that come as rows.  None reads rows of a perfect square of values as a
+        square gray image and all others as one strip of pixels.
+    per_channel : bool or "shared", default=False
+        False: a patch spans all channels.  True: each channel has its own tokens.  "shared": all
+        channels are cut by themselves and share one vocabulary.
+    strategy : {"learned", "kmeans", "denoised", "supervised"}, default="learned"
+        "kmeans" runs Lloyd's algorithm; "learned" goes on from there by gradient descent on the
+        L2 reconstruction error and the losses below; "denoised" takes real patches of denoised
+        images, thinned to a minimum distance, with `n_tokens` as an upper bound; "supervised" needs
+        the classes in `fit` and keeps tokens of different classes apart, which is for patches of
+        the size of the image: tokens are then the prototypes of a classifier.
+    soft_temperature : float or (float, float), default=None
+        Soft discretisation in the training of "learned": a patch is replaced by the mean of the
+        tokens, weighted by the softmax of their negative distances over this temperature.  A pair
+        is annealed from the first to the second.  None trains with nearest tokens, as
+        :meth:`transform` and :meth:`certify` always use them.
+    entropy_weight : float, default=0.0
+        Weight, in "learned", of the negative entropy of that softmax at temperature 1,
+        :func:`vocabulary.negentropy_loss`.
+    structure_weight : float, default=0.0
+        Weight, in "learned", of the difference in Sobel magnitude, :func:`vocabulary.structure_loss`.
+        Images, in whole patches, need sides of 3 pixels.
+    margin_weight : float, default=0.0
+        Weight, in "learned", of :func:`vocabulary.margin_loss`, which enlarges the radii.
+    noise_std : float, default=0.0
+        Standard deviation, in units of X, of the noise that "learned" adds to the images before
+        it replaces their patches.
+    loss : callable, default=None
+        For "learned": a function of a :class:`vocabulary.Batch` in the place of the reconstruction
+        error, to which the other losses are added.
+    min_token_distance : float, default=None
+        For "denoised": no two tokens are nearer to each other (L2, in units of X).  None: the
+        smallest distance that leaves no more than `n_tokens`.
+    target_radius : float, default=None
+        For "supervised": radii against tokens of other classes are enlarged up to this (L2, in
+        units of X).  None: their mean at the start, which is k-means in each class.
+    augment : callable, default=None
+        For "supervised": a function of a batch of training images, a Tensor (n, C, H, W), that
+        changes them in each step, as :func:`networks.random_affine` does.
+    denoiser : callable, default=None
+        For "denoised": a function of images (n, H, W, C) that returns them denoised.  None:
+        :func:`vocabulary.denoise`.
+    output : {"images", "ids"}, default="images"
+        What :meth:`transform` returns: images made of tokens, or token ids (n, n_patches).
+    subsample : int or None, default=200_000
+        Number of patches to fit on, those of as many randomly drawn images as it takes.  None: all.
+    max_iter : int, default=10
+        Passes over the images of the gradient descent of "learned".
+    batch_size : int, default=256
+        Images in one step of the gradient descent.
+    learning_rate : float, default=0.01
+        Step of the gradient descent, in units of the standard deviation of the patches' values, as
+        are temperatures and all that the losses measure.
+    device : str or torch.device, default="auto"
+        Where the distances are computed.  "auto" is a GPU where there is one, else the CPU.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the drawing, the k-means start and the shuffling.
+    n_jobs : int or None, default=None
+        Threads over batches of images.  Results do not depend on it.
+    verbose : int, default=0
+        Whether to show progress bars.
+
+    Attributes
+    ----------
+    vocabulary_ : ndarray (n_tokens, patch_dim) or (n_channels, n_tokens, patch_dim)
+        The tokens, in the units of X.  There are fewer than `n_tokens` where X has fewer distinct
+        patches.  Where the channels of `per_channel=True` have different numbers of tokens, the
+        last token of the shorter ones is repeated.
+    token_counts_ : ndarray of int (n_tokens,) or (n_channels, n_tokens)
+        How many of the patches fitted on each token stands for.
+    perplexity_ : float or ndarray (n_channels,)
+        Exponential of the entropy of the tokens' use: as many tokens, used alike, would be as
+        diverse.
+    image_shape_ : tuple (H, W, C)
+    patch_size_ : tuple (ph, pw)
+        `patch_size`, clipped to the image.
+    per_channel_ : bool or "shared"
+        `per_channel` as it was when the tokens were made.
+    history_ : list of float
+        Mean squared L2 error of the patches in each step of Lloyd's algorithm or, for "learned",
+        the mean loss in each pass of the gradient descent; averaged over channels.
+    n_iter_ : int
+        Number of entries in `history_`.
+    n_features_in_ : int
+        Number of values of an image.
+    feature_names_in_ : ndarray of str (n_features,)
+        Defined where X had string column names.
+
+    See Also
+    --------
+    CertifiedPatchClassifier : The pipeline of this step and a classifier.
+
+    Notes
+    -----
+    Fitting finds a local optimum of the error (k-means++ seeds, Arthur and Vassilvitskii, SODA
+    2007).  The certificate holds for any tokens, however they were found.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchVocabulary
+    >>> X = load_digits().data                       # 8 x 8 pixels in 0..16, as rows
+    >>> vocabulary = PatchVocabulary(n_tokens=16, patch_size=4, random_state=0).fit(X)
+    >>> vocabulary.tokenize(X).shape
+    (1797, 2, 2)
+    >>> vocabulary.certify(X).shape                  # a radius for every patch
+    (1797, 2, 2)
+    """
+
+    _parameter_constraints: dict = CONSTRAINTS
+
+    def __init__(
+        self,
+        n_tokens=64,
+        patch_size=4,
+        *,
+        image_shape=None,
+        per_channel=False,
+        strategy="learned",
+        soft_temperature=None,
+        entropy_weight=0.0,
+        structure_weight=0.0,
+        margin_weight=0.0,
+        noise_std=0.0,
+        loss=None,
+        min_token_distance=None,
+        target_radius=None,
+        augment=None,
+        denoiser=None,
+        output="images",
+        subsample=200_000,
+        max_iter=10,
+        batch_size=256,
+        learning_rate=0.01,
+        device="auto",
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        self.n_tokens = n_tokens
+        self.patch_size = patch_size
+        self.image_shape = image_shape
+        self.per_channel = per_channel
+        self.strategy = strategy
+        self.soft_temperature = soft_temperature
+        self.entropy_weight = entropy_weight
+        self.structure_weight = structure_weight
+        self.margin_weight = margin_weight
+        self.noise_std = noise_std
+        self.loss = loss
+        self.min_token_distance = min_token_distance
+        self.target_radius = target_radius
+        self.augment = augment
+        self.denoiser = denoiser
+        self.output = output
+        self.subsample = subsample
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.device = device
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    @all_or_nothing
+    def fit(self, X, y=None):
+        """Learn the vocabulary.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+        y : array-like (n,) of classes
+            For "supervised"; ignored by the others.
+
+        Returns
+        -------
+        self : PatchVocabulary
+
+        Raises
+        ------
+        ValueError
+            If X is empty, holds NaN or inf, or has a shape that `image_shape` does not fit; if
+            "supervised" has no classes, or more of them than tokens.
+        """
+        return self._fit(X, y, start=True)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    @all_or_nothing
+    def partial_fit(self, X, y=None):
+        """Go on learning from a batch of images; the first batch starts the vocabulary.
+
+        "kmeans" moves each token to the mean of all patches it has stood for; "learned" passes
+        over the batch once; "denoised" adds patches that are far enough from all tokens.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+        y : ignored
+
+        Returns
+        -------
+        self : PatchVocabulary
+        """
+        if self.strategy == "supervised":
+            raise ValueError('strategy="supervised" knows no partial_fit: use fit.')
+        return self._fit(X, y, start=not hasattr(self, "vocabulary_"))
+
+    def _fit(self, X, y, start):
+        device = check_device(self.device)
+        images = check_images(self, X, reset=start, image_shape=self.image_shape)
+        random = np.random.default_rng(random_seed(self.random_state))
+        check_temperature(self.soft_temperature)
+        if start:
+            self.per_channel_ = own_or_shared(self.per_channel)
+            self.patch_size_ = clip_patch(check_patch_size(self.patch_size), self.image_shape_)
+            self.sample_shape_ = shape_of(X)[1:]
+            drawn = self._drawn(images, random)
+            images = images[drawn]
+        labels = class_labels(X, y)[drawn] if self.strategy == "supervised" else None
+        if self.strategy == "denoised":
+            images = self._denoised(images)
+        patches = images_to_patches(images, self.patch_size_, per_channel=bool(self.per_channel_))
+        parts = encoding.split_channels(patches, self.per_channel_ is True)
+        sizes = numbers_of_tokens(self.n_tokens, self.per_channel_, len(parts))
+        grid = *patches.shape[1:3], 1 if self.per_channel_ is True else patches.shape[3]
+        options = {name: getattr(self, name) for name in OF_TRAINING}
+
+        def fitted(index, part):
+            tokens = counts = None
+            if not start:
+                tokens = self._own(self.vocabulary_)[index]
+                tokens = tokens[: encoding.count_own(tokens)]
+                counts = self._own(self.token_counts_)[index][: len(tokens)]
+            return fit_tokens(
+                part,
+                sizes[index],
+                self.strategy,
+                tokens=tokens,
+                counts=counts,
+                min_distance=self.min_token_distance,
+                labels=labels,
+                max_iter=self.max_iter if start else 1,
+                layout=(grid, self.patch_size_, images.shape[1:3]),
+                **options,
+                seed=int(random.integers(2**31)),
+                device=device,
+                progress=bool(self.verbose),
+            )
+
+        alone: AbstractContextManager = nullcontext()
+        if self.augment is not None:  # it draws from torch's global generator
+            alone = isolated_seed(random.integers(2**31), device)
+        with alone:
+            found = [fitted(index, part) for index, part in enumerate(parts)]
+        tokens, counts, histories = zip(*found, strict=True)
+        fewer = [len(t) for t, size in zip(tokens, sizes, strict=True) if len(t) < size]
+        if fewer and self.strategy != "denoised":
+            warnings.warn(
+                f"X has only {min(fewer)} distinct patches, fewer than n_tokens={self.n_tokens}: "
+                "so many tokens are all that there are.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        self._set_tokens(tokens, counts)
+        passes = zip_longest(*histories, fillvalue=np.nan)
+        history = [float(np.nanmean(losses)) for losses in passes]
+        self.history_: list = history if start else [*self.history_, *history]
+        self.n_iter_ = len(self.history_)
+        return self
+
+    def _drawn(self, images, random):
+        """Indices of whole images, as many as hold `subsample` patches."""
+        rows, cols = grid_shape(self.image_shape_, self.patch_size_)
+        groups = count_groups(self.image_shape_, self.per_channel_)
+        if self.subsample is None or -(-self.subsample // (rows * cols * groups)) >= len(images):
+            return slice(None)
+        size = -(-self.subsample // (rows * cols * groups))
+        return random.choice(len(images), size, replace=False)
+
+    def _denoised(self, images):
+        made = np.asarray((self.denoiser or denoise)(images))
+        if made.shape != images.shape or not np.isfinite(made).all():
+            raise ValueError(
+                f"The denoiser must return finite images {images.shape}, got {made.shape}."
+            )
+        return made.astype(images.dtype, copy=False)
+
+    @property
+    def perplexity_(self):
+        check_is_fitted(self, "vocabulary_")
+        counts = np.asarray(self.token_counts_, dtype=np.float64)
+        with np.errstate(invalid="ignore"):
+            shares = counts / counts.sum(-1, keepdims=True)
+        found = np.exp(entr(shares).sum(-1))
+        return found if found.ndim else float(found)

@@ -1,0 +1,314 @@
+"""Learning a vocabulary: by k-means, by gradient descent on losses, by exemplars."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from sklearn_patchcert.vocabulary.exemplars import exemplar_tokens
+from sklearn_patchcert.vocabulary.kmeans import distinct_tokens, kmeans_tokens, running_means
+from sklearn_patchcert.vocabulary.losses import (
+    Batch,
+    margin_loss,
+    negentropy_loss,
+    reconstruction_loss,
+    structure_loss,
+)
+from sklearn_patchcert.vocabulary.prototypes import class_tokens, train_prototypes
+from sklearn_patchcert.voronoi import certificate, surrogates
+
+
+def fit_tokens(
+    patches,
+    n_tokens,
+    strategy="learned",
+    *,
+    tokens=None,
+    counts=None,
+    seed=0,
+    device="cpu",
+    min_distance=None,
+    labels=None,
+    target_radius=None,
+    augment=None,
+    noise_std=0.0,
+    progress=False,
+    **options,
+):
+    """Start a vocabulary, or go on with one, by a strategy.
+
+    Parameters
+    ----------
+    patches : ndarray (n, positions, dim)
+        The patches of n images.
+    n_tokens : int
+    strategy : {"kmeans", "learned", "denoised", "supervised"}
+    tokens : ndarray (m, dim) or None
+        A vocabulary to go on with.  With "kmeans" and "learned" it is started again, its tokens
+        weighted by their counts, as long as it is short of tokens.
+    counts : ndarray of int (m,) or None
+        How many patches each of these tokens has stood for.
+    seed : int
+        Of the torch.Generator that everything random below draws from.
+    device : str or torch.device
+    min_distance : float or None
+        Of "denoised", in the units of the patches; see :func:`exemplar_tokens`.
+    labels : ndarray of int (n,) or None
+        Of "supervised": the classes of the images.
+    target_radius : float or None
+        Of "supervised", in the units of the patches; see :func:`vocabulary.prototypes.train_prototypes`.
+    augment : callable or None
+        Of "supervised": a function of images (m, C, H, W), Tensor; needs a `layout`.
+    noise_std : float
+        Of "learned", in the units of the patches.
+    progress : bool
+        Whether to show bars.
+    **options
+        Go to :func:`learn_tokens`.
+
+    Returns
+    -------
+    tokens : ndarray (<= n_tokens, dim), distinct
+    counts : ndarray of int (<= n_tokens,)
+        How many patches, those before included, each token stands for.
+    history : list of float
+        Mean squared errors of k-means or of the exemplars, or the losses of :func:`learn_tokens`
+        in the units of such errors.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    # In units of about the root mean square, squares neither overflow nor vanish in float32; a
+    # power of two keeps the patches as they are.
+    unit = _power_of_two_near_rms(patches)
+    patches = patches / unit
+    flat = patches.reshape(-1, patches.shape[-1])
+    tokens = None if tokens is None else tokens / unit
+    short = tokens is None or len(tokens) < n_tokens
+    if strategy == "denoised":
+        distance = None if min_distance is None else min_distance / float(unit)
+        known = tokens
+        tokens = exemplar_tokens(
+            flat,
+            n_tokens,
+            distance,
+            tokens=known,
+            generator=generator,
+            device=device,
+            progress=progress,
+        )
+        counts = None if known is None else np.pad(counts, (0, len(tokens) - len(known)))
+        history = [_error(flat, tokens, device)]
+    elif strategy == "supervised":
+        every = np.repeat(labels, patches.shape[1])
+        tokens, owners = class_tokens(flat, every, n_tokens, generator=generator, device=device)
+        spread = float(flat.std(dtype=np.float64)) or 1.0
+        scale = patches.dtype.type(spread)
+        target = None if target_radius is None else target_radius / float(unit) / spread
+        if augment is not None:
+            augment = _of_patches(augment, options["layout"], float(unit) * spread)
+        names = ("max_iter", "batch_size", "learning_rate")
+        tokens, history = train_prototypes(
+            patches / scale,
+            labels,
+            tokens / scale,
+            owners,
+            target=target,
+            augment=augment,
+            generator=generator,
+            device=device,
+            progress=progress,
+            **{name: options[name] for name in names if name in options},
+        )
+        tokens, history = tokens * scale, [loss**2 * spread**2 for loss in history]
+        counts = None
+    elif short:
+        seen, weights = flat, None
+        if tokens is not None:
+            seen = np.concatenate([tokens, flat])
+            weights = np.concatenate([counts, np.ones(len(flat))])
+        tokens, history = kmeans_tokens(
+            seen, n_tokens, counts=weights, generator=generator, device=device, progress=progress
+        )
+        counts = None
+    elif strategy == "kmeans":
+        ids = certificate.tokenize(flat[:, None], tokens, device=device)[:, 0]
+        history = [float(np.square(flat - tokens[ids]).sum(1).mean())]
+        tokens = running_means(tokens, counts, flat, ids)
+    if strategy == "learned":
+        # The losses see values of mean 0 and standard deviation 1.
+        centre = patches.dtype.type(flat.mean(dtype=np.float64))
+        spread = float(np.square(flat - centre, dtype=np.float64).mean()) ** 0.5 or 1.0
+        scale = patches.dtype.type(spread)
+        tokens, history = learn_tokens(
+            (patches - centre) / scale,
+            (tokens - centre) / scale,
+            noise_std=noise_std / float(unit) / spread,
+            generator=generator,
+            device=device,
+            progress=progress,
+            **options,
+        )
+        tokens, history = tokens * scale + centre, [loss * spread**2 for loss in history]
+    tokens = distinct_tokens(tokens)
+    ids = certificate.tokenize(flat[:, None], tokens, device=device).ravel()
+    before = 0 if counts is None else counts[: len(tokens)]
+    counts = before + np.bincount(ids, minlength=len(tokens))
+    return tokens * unit, counts, [loss * float(unit) ** 2 for loss in history]
+
+
+def _error(flat, tokens, device):
+    ids = certificate.tokenize(flat[:, None], tokens, device=device)[:, 0]
+    return float(np.square(flat - tokens[ids]).sum(1).mean())
+
+
+def _of_patches(augment, layout, unit):
+    """The same function of patches (m, positions, dim) in other units."""
+    grid, patch_size, image_size = layout
+
+    def augmented(patches):
+        blocks = patches.reshape(len(patches), *grid, -1) * unit
+        images = augment(surrogates.join(blocks, patch_size, image_size))
+        made = surrogates.cut(images, patch_size, per_channel=grid[2] > 1)
+        return (made / unit).reshape(patches.shape)
+
+    return augmented
+
+
+def _power_of_two_near_rms(patches):
+    largest = np.abs(patches).max()
+    if largest == 0:
+        return patches.dtype.type(1)
+    rms = float(largest) * np.sqrt(np.square(patches / largest, dtype=np.float64).mean())
+    return patches.dtype.type(2.0 ** np.round(np.log2(rms)))
+
+
+def learn_tokens(
+    patches,
+    tokens,
+    *,
+    layout=None,
+    loss=None,
+    soft_temperature=None,
+    entropy_weight=0.0,
+    structure_weight=0.0,
+    margin_weight=0.0,
+    noise_std=0.0,
+    max_iter=10,
+    batch_size=256,
+    learning_rate=0.01,
+    generator=None,
+    device="cpu",
+    progress=False,
+):
+    """Gradient descent (Adam) on a loss of the images that the tokens reconstruct.
+
+    A token that a whole pass did not use moves to a patch, drawn by its squared error, unless the
+    pass was the last.
+
+    Parameters
+    ----------
+    patches : ndarray (n, positions, dim)
+        The patches of n images; a batch holds whole images.  Their values should have a mean of
+        about 0 and a standard deviation of about 1.
+    tokens : ndarray (n_tokens, dim)
+        The start.
+    layout : tuple (grid, patch_size, image_size) or None
+        As in :class:`vocabulary.Batch`; needed where a loss looks at images.
+    loss : callable (Batch) -> scalar, or None
+        What takes the place of :func:`vocabulary.reconstruction_loss`.
+    soft_temperature : float, (float, float) or None
+        Patches are replaced by mixtures of tokens, see :func:`voronoi.surrogates.soft_assignment`; a pair
+        is annealed from the first to the second, geometrically.  None: by their nearest tokens.
+    entropy_weight, structure_weight, margin_weight : float
+        Of the losses of these names in :mod:`vocabulary.losses`, which are added.
+    noise_std : float
+        Gaussian noise that is added to the patches before tokens are chosen.
+    max_iter : int
+        Passes over the images.
+    batch_size : int
+        Images per step.
+    learning_rate : float
+        In the units of the patches; falls linearly to zero.
+    generator : torch.Generator or None
+        Shuffles the images, draws noise and new places for tokens.
+    device : str or torch.device
+    progress : bool
+        Whether to show a bar.
+
+    Returns
+    -------
+    tokens : ndarray (n_tokens, dim)
+    history : list of float
+        Mean loss of each pass.
+    """
+    data = torch.tensor(patches, device=device)
+    learned = torch.tensor(tokens, device=device, requires_grad=True)
+    optimizer = torch.optim.Adam([learned], lr=learning_rate)
+    steps = max_iter * -(-len(data) // batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    terms = {
+        "entropy": (entropy_weight, lambda b: negentropy_loss(b.squares)),
+        "structure": (structure_weight, _structure_of),
+        "margin": (margin_weight, lambda b: margin_loss(b.squares, b.tokens)),
+    }
+    terms = {name: term for name, term in terms.items() if term[0]}
+    needed = bool(terms) or loss is not None or soft_temperature is not None
+    history, step = [], 0
+    for epoch in tqdm(range(max_iter), desc="vocabulary", disable=not progress):
+        order = torch.randperm(len(data), generator=generator)
+        losses, used = [], torch.zeros(len(learned), dtype=torch.long, device=data.device)
+        for chosen in order.split(batch_size):
+            images = data[chosen.to(data.device)]
+            seen = images
+            if noise_std:
+                noise = torch.randn(images.shape, generator=generator, dtype=data.dtype)
+                seen = images + noise_std * noise.to(data.device)
+            with torch.set_grad_enabled(needed):
+                squares = surrogates.squared_distances(seen, learned)
+            ids = squares.detach().argmin(-1)
+            if soft_temperature is None:
+                made = torch.nn.functional.embedding(ids, learned)
+            else:
+                temperature = _annealed(soft_temperature, step / max(1, steps - 1))
+                made = surrogates.soft_assignment(squares, temperature) @ learned
+            batch = Batch(images, made, learned, squares, *(layout or (None,) * 3))
+            value = reconstruction_loss(made, images) if loss is None else loss(batch)
+            for weight, term in terms.values():
+                value = value + weight * term(batch)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            schedule.step()
+            step += 1
+            losses.append(float(value.detach()) * len(chosen))
+            used += torch.bincount(ids.flatten(), minlength=len(learned))
+        history.append(sum(losses) / len(data))
+        if epoch < max_iter - 1:
+            errors = squares.detach().amin(-1).flatten()
+            _revive(learned, used == 0, images.flatten(0, 1), errors, optimizer, generator)
+    return learned.detach().cpu().numpy(), history
+
+
+def _structure_of(batch):
+    return structure_loss(batch.images(batch.reconstruction), batch.images(batch.patches))
+
+
+def _annealed(temperature, progress):
+    """Temperature at a progress in 0..1."""
+    if not isinstance(temperature, tuple | list):
+        return temperature
+    start, end = temperature
+    return start * (end / start) ** progress
+
+
+def _revive(tokens, dead, patches, errors, optimizer, generator):
+    """Move dead tokens to patches drawn by their squared errors; their momentum is forgotten."""
+    count = min(int(dead.sum()), int((errors > 0).sum()))
+    if not count:
+        return
+    drawn = torch.multinomial(errors.double().cpu(), count, generator=generator)
+    at = dead.nonzero()[:count, 0]
+    with torch.no_grad():
+        tokens[at] = patches[drawn.to(patches.device)]
+    for moment in ("exp_avg", "exp_avg_sq"):
+        optimizer.state[tokens][moment][at] = 0

@@ -1,0 +1,125 @@
+r"""Projection of patches onto the Voronoi cells of other tokens: small quadratic programs.
+
+The cell of token b is :math:`\{z : (c - b) z \le (|c|^2 - |b|^2) / 2 \text{ for all } c\}`.  The
+shortest L2 step :math:`\delta`, in the user's units, with :math:`x + w \delta` in it is found in
+the dual by Hildreth's method: one multiplier :math:`\lambda_c \ge 0` for each wall, each made
+optimal in turn, those that are not 0 more often.  The step is
+:math:`\delta = -\sum_c \lambda_c\, w (c - b)`, and for *any* multipliers the value of the dual,
+
+.. math:: \sum_c \lambda_c v_c - \tfrac12 |\delta|^2, \quad v_c = (c - b) x - (|c|^2 - |b|^2) / 2,
+
+is at most half the squared distance to the cell, which is what makes it a sound cost.
+
+In floating point the tokeniser may answer b a little beyond the wall of c, which for tokens that
+nearly coincide is far beyond.  By the bound of :mod:`sklearn_patchcert.voronoi`, after a step of at
+most :math:`\rho` it does so only where
+
+.. math:: v_c \le 2 \gamma (D_b + D_c + \kappa^2 \rho^2) + 4 d\, \mathrm{tiny},
+
+with :math:`D` the squared distances before the step.  A sound cost takes that from every
+:math:`v_c = (D_b - D_c) / 2`, for :math:`\rho` twice the distance of the token, beyond which it
+claims nothing; and from the value of the dual what its own sums may have rounded.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from sklearn_patchcert.voronoi.engines.measure import TINY, squared_distance
+
+_INNER = 50  # rounds over the walls that matter, between rounds over all
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _improve(c, b, tokens, weights, violation, squares, multipliers, step):
+    """Make the multiplier of one wall optimal; by how much the step moves."""
+    value = violation[c]
+    for j in range(len(step)):
+        value += weights[j] * (tokens[c, j] - tokens[b, j]) * step[j]
+    change = max(value / squares[c], -multipliers[c])
+    if change == 0.0:
+        return 0.0
+    multipliers[c] += change
+    for j in range(len(step)):
+        step[j] -= change * weights[j] * (tokens[c, j] - tokens[b, j])
+    return abs(change) * np.sqrt(squares[c])
+
+
+@njit(cache=True, nogil=True)
+def project(X, tokens, weights, targets, sweeps, tolerance, sound, steps, lower):
+    """Fill the steps (m, dim) onto the cells of `targets` (m,), and lower bounds of their norms.
+
+    Parameters
+    ----------
+    X : ndarray (m, dim), float64
+    tokens : ndarray (n_tokens, dim), float64
+    weights : ndarray (m, dim)
+        How far a patch moves where its user moves by one.
+    targets : ndarray of int64 (m,)
+    sweeps : int
+        Rounds over all walls, at most.
+    tolerance : float
+        Stop when no wall is violated by more, in units of the user.
+    sound : bool
+        Whether the lower bounds are of all that the tokeniser may answer, as it rounds.
+    steps : ndarray (m, dim), lower : ndarray (m,)
+    """
+    n, dim = tokens.shape
+    multipliers, violation = np.zeros(n), np.zeros(n)
+    squares, step, walls = np.zeros(n), np.zeros(dim), np.empty(n, np.int64)
+    gamma = (dim + 8) * 2.0**-52
+    for i in range(X.shape[0]):
+        b = targets[i]
+        near = squared_distance(X[i], tokens, b)
+        for c in range(n):
+            multipliers[c], squares[c] = 0.0, 0.0
+            total = 0.0
+            for j in range(dim):
+                normal = tokens[c, j] - tokens[b, j]
+                total += normal * (X[i, j] - 0.5 * (tokens[c, j] + tokens[b, j]))
+                squares[c] += (weights[i, j] * normal) ** 2
+            violation[c] = total
+            if sound:
+                far = squared_distance(X[i], tokens, c)
+                slack = 2 * gamma * (5 * near + far) + 4 * dim * TINY
+                violation[c] = (near - far) / 2 - slack
+        for j in range(dim):
+            step[j] = 0.0
+        for _ in range(sweeps):
+            worst, active = 0.0, 0
+            for c in range(n):
+                if c == b or squares[c] == 0.0:
+                    continue
+                worst = max(worst, _improve(c, b, tokens, weights[i], violation, squares,
+                                            multipliers, step))  # fmt: skip
+                if multipliers[c] > 0.0:
+                    walls[active] = c
+                    active += 1
+            if worst <= tolerance:
+                break
+            for _ in range(_INNER):
+                within = 0.0
+                for at in range(active):
+                    within = max(within, _improve(walls[at], b, tokens, weights[i], violation,
+                                                  squares, multipliers, step))  # fmt: skip
+                if within <= 0.1 * tolerance:
+                    break
+        dual, size, rounded, error = 0.0, 0.0, 0.0, 0.0
+        for c in range(n):
+            dual += multipliers[c] * violation[c]
+            rounded += abs(multipliers[c] * violation[c])
+        for j in range(dim):
+            total, part = 0.0, 0.0
+            for c in range(n):
+                if multipliers[c] > 0.0:
+                    normal = multipliers[c] * weights[i, j] * (tokens[c, j] - tokens[b, j])
+                    total += normal
+                    part += abs(normal)
+            size += total * total
+            error += part * (2 * abs(total) + part * (n + 4) * 2.0**-52)
+            steps[i, j] = step[j]
+        error = (n + 4) * 2.0**-52 * (error + 2 * rounded)
+        lower[i] = np.sqrt(max(0.0, 2 * dual - size * (1 + gamma) - error)) * (1 - gamma)
+        if sound and weights[i].max() > 0:
+            lower[i] = min(lower[i], 2 * np.sqrt(near) / weights[i].max() * (1 - gamma))
