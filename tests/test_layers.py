@@ -1,9 +1,13 @@
-"""Imports go one way: the table of rooms, read from the sources, not from the imported modules."""
+"""The house: twelve wings, who may import whom, and front doors that only hand on names.
+
+Everything is read from the sources, not from imported modules.
+"""
 
 import ast
-import re
 import subprocess
 import sys
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,223 +15,196 @@ import pytest
 import sklearn_patchcert
 
 PACKAGE = Path(sklearn_patchcert.__file__).parent
-ROOMS = {  # module: what it may import of ours
-    "_version": set(),
-    "patches": set(),
-    "voronoi_cells": {"engines"},
-    "voronoi": {"voronoi_cells"},
-    "surrogates": set(),
-    "losses": {"surrogates"},
-    "networks": set(),
-    "fast_networks": {"networks"},
-    "_validation": {"_version", "patches"},
-    "kmeans": {"voronoi"},
-    "exemplars": {"kmeans", "voronoi"},
-    "denoising": set(),
-    "prototypes": {"kmeans", "surrogates"},
-    "training": {"exemplars", "kmeans", "losses", "prototypes", "surrogates", "voronoi"},
-    "encoding": {"patches", "voronoi"},
-    "parallel": set(),
-    "tokenizer": {"_validation", "encoding", "kmeans", "parallel", "patches", "voronoi"},
-    "vocabulary_options": {"_validation"},
-    "vocabulary": {
-        "_validation",
-        "denoising",
-        "encoding",
-        "patches",
-        "tokenizer",
-        "training",
-        "vocabulary_options",
-    },
-    "preprocessing": {"_validation"},
-    "loops": set(),
-    "flip_training": {"encoding", "flips", "surrogates", "voronoi"},
-    "additive": {"engines"},
-    "adversarial_training": {"attacks", "surrogates", "tokenised"},
-    "disturbance": {
-        "_validation",
-        "additive",
-        "adversarial_training",
-        "flip_training",
-        "patches",
-        "surrogates",
-    },
-    "net_parameters": {"_validation"},
-    "nets": {"_validation", "disturbance", "loops", "net_parameters", "networks"},
-    "classifier": {"_validation", "nets"},
-    "tokenised": {"encoding", "surrogates"},
-    "torch_modules": {"preprocessing", "tokenised", "tokenizer"},
-    "prediction": {"engines", "voronoi"},
-    "stickers": set(),
-    "token_costs": {"cell_steps", "encoding", "patches", "prediction", "voronoi"},
-    "fingerprints": {"nets"},
-    "estimator_tree": {"_validation", "preprocessing"},
-    "net_scores": {"classifier"},
-    "score_errors": {"estimator_tree", "net_scores"},
-    "answers": {"estimator_tree", "net_scores", "score_errors"},
-    "consistency": {"estimator_tree", "net_scores"},
-    "image_certificates": {
-        "additive",
-        "answers",
-        "consistency",
-        "disturbance",
-        "encoding",
-        "estimator_tree",
-        "fingerprints",
-        "net_scores",
-        "parallel",
-        "prediction",
-        "stickers",
-        "token_costs",
-    },
-    "pipeline": {
-        "_validation",
-        "classifier",
-        "disturbance",
-        "image_certificates",
-        "preprocessing",
-        "torch_modules",
-        "vocabulary",
-    },
+WINGS = {  # what each wing, and each file between the wings, may import besides the ground
+    "cli": {"files", "pipeline", "displays", "scorers", "outofcore"},
+    "files": {"pipeline", "prediction", "networks", "vocabulary", "smoothing", "preprocessing"},
+    "pipeline": {"prediction", "networks", "attacks", "vocabulary", "preprocessing"},
+    "prediction": {"networks", "vocabulary", "voronoi", "preprocessing"},
+    "networks": {"attacks", "vocabulary", "voronoi"},
+    "scorers": {"attacks", "smoothing"},
+    "attacks": {"vocabulary", "voronoi", "preprocessing"},
+    "vocabulary": {"voronoi"},
     "smoothing": set(),
-    "smoothed": {"_validation", "parallel", "smoothing"},
-    "perturbations": set(),
-    "attacks": {"perturbations"},
-    "cell_steps": {"engines", "voronoi"},
-    "flips": {"perturbations"},
-    "token_attack": {
-        "cell_steps",
-        "encoding",
-        "flips",
-        "patches",
-        "surrogates",
-        "torch_modules",
-    },
-    "robustness": {"attacks", "token_attack", "torch_modules"},
-    "archive": set(),
-    "values": set(),
-    "net_states": {"_validation", "disturbance", "loops"},
-    "fitted_checks": {"classifier", "networks", "patches", "tokenizer", "vocabulary"},
-    "known_classes": {
-        "classifier",
-        "committee",
-        "denoising",
-        "fast_networks",
-        "fitted_checks",
-        "flip_training",
-        "net_states",
-        "networks",
-        "pipeline",
-        "preprocessing",
-        "smoothed",
-        "vocabulary",
-    },
-    "descriptions": {"_validation", "archive", "known_classes", "values"},
-    "persistence": {"_version", "archive", "descriptions"},
-    "image_files": {"archive"},
-    "cli": {"_version", "archive", "image_files", "persistence"},
-    "stores": set(),
-    "outofcore": {"_version", "stores", "voronoi"},
+    "outofcore": {"voronoi"},
+    "preprocessing": set(),
+    "voronoi": set(),
+    "displays": set(),
     "datasets": set(),
+}
+GROUND = {  # what anyone may import, and what these import of each other
+    "patches": set(),
     "model_selection": set(),
-    "plotting": set(),
-    "vocabulary_display": {"plotting"},
-    "curves": {"model_selection"},
-    "voting": set(),
-    "committee": {"voting"},
-    "scored": set(),
-    "certified_scorers": {"scored"},
-    "scorers": {"certified_scorers", "robustness", "scored", "smoothed"},
-    "reports": {"robustness", "smoothed"},
+    "parallel": set(),
+    "_version": set(),
+    "_validation": {"_version", "patches"},
 }
-ENGINES = {  # the same for sklearn_patchcert.engines, which knows nothing outside itself
-    "cells": {"measure"},
-    "dense": set(),
-    "enumeration": set(),
-    "knapsack": set(),
-    "lanes": set(),
-    "measure": set(),
-    "pairs": {"lanes"},
-    "small": {"lanes", "measure", "pairs"},
-    "tree": {"lanes", "measure"},
-    "walk": {"dense", "measure", "small", "tree"},
+MAY_USE_GROUND = {"displays": {"model_selection"}}  # a wing that may not use all of it
+TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn
+    "patches",
+    "voronoi",
+    "vocabulary.denoising",
+    "vocabulary.encoding",
+    "vocabulary.exemplars",
+    "vocabulary.kmeans",
+    "vocabulary.losses",
+    "vocabulary.prototypes",
+    "vocabulary.training",
+    "networks.additive",
+    "networks.fast_modules",
+    "networks.fitting.adversarial_training",
+    "networks.fitting.flip_training",
+    "networks.knapsack",
+    "networks.modules",
+    "attacks.flips",
+    "attacks.gradients",
+    "attacks.perturbations",
+    "attacks.tokenized_network",
+    "prediction.configurations",
+    "prediction.enumeration",
+    "prediction.stickers",
+    "prediction.token_costs",
+    "prediction.voting",
+    "smoothing.bounds",
+    "files.archive",
+    "files.values",
 }
-TORCH_LAYER = {
-    "patches", "voronoi", "voronoi_cells", "surrogates", "losses", "networks", "fast_networks",
-    "kmeans", "exemplars", "denoising", "prototypes", "training", "encoding", "smoothing",
-    "attacks", "cell_steps", "flips", "perturbations", "flip_training", "tokenised", "prediction",
-    "stickers", "token_costs", "voting", "additive", "adversarial_training", "archive", "values",
-}  # fmt: skip
+HEAVY = ("matplotlib", "torchvision", "dask", "distributed", "zarr", "numba", "safetensors", "PIL")
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")
+)
+ROOMS = [module for module in MODULES if not module.endswith("__init__")]
+DOORS = [module for module in MODULES if module.endswith(".__init__")]
 
 
+def tree(module):
+    return ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text())
+
+
+@cache
 def imports(module):
-    """Top-level names and modules of ours that a source file imports, anywhere in it."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    """Packages of others, and names of ours as dotted paths, that a module imports anywhere."""
     outside, ours = set(), set()
-    for node in ast.walk(tree):
+    for node in ast.walk(tree(module)):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            names = [node.module]
-            if node.module == "sklearn_patchcert":
-                names = [f"sklearn_patchcert.{alias.name}" for alias in node.names]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         for name in names:
             head, _, rest = name.partition(".")
             if head == "sklearn_patchcert":
-                ours.add(rest.split(".")[0])
+                ours.add(rest)
             else:
                 outside.add(head)
-    return outside, ours
+    return frozenset(outside), frozenset(ours)
 
 
-def test_every_module_has_a_room():
-    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
-    assert modules == set(ROOMS)
+def room_of(name):
+    """The module, or the package's door, from which a dotted name of ours comes."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        path = PACKAGE.joinpath(*parts[:count])
+        if path.with_suffix(".py").exists():
+            return ".".join(parts[:count])
+        if path.is_dir():
+            return ".".join([*parts[:count], "__init__"])
+    return "__init__"
+
+
+def wing_of(module):
+    return module.split(".")[0]
+
+
+def is_in(module, layer):
+    return any(module == part or module.startswith(f"{part}.") for part in layer)
+
+
+def test_every_module_has_a_place_and_there_are_twelve_wings():
+    places = {wing_of(module) for module in MODULES} - {"__init__"}
+    assert places == set(WINGS) | set(GROUND)
+    wings = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert len(wings) == 12
 
 
 @pytest.mark.parametrize("module", ROOMS)
-def test_imports_go_one_way(module):
-    outside, ours = imports(module)
-    assert ours <= ROOMS[module]
-    if module in TORCH_LAYER:
+def test_a_wing_imports_only_what_lies_below_it(module):
+    wing = wing_of(module)
+    allowed = GROUND[wing] if wing in GROUND else {wing, *WINGS[wing], *GROUND}
+    allowed = allowed & {wing, *MAY_USE_GROUND[wing]} if wing in MAY_USE_GROUND else allowed
+    assert {wing_of(room_of(name)) for name in imports(module)[1]} <= allowed
+
+
+@pytest.mark.parametrize("module", ROOMS)
+def test_nobody_inside_goes_through_a_door(module):
+    for name in imports(module)[1]:
+        room = room_of(name)
+        lazy = "voronoi.engines.__init__"  # compiles what it hands on when it is first asked
+        assert not room.endswith("__init__") or (room == lazy and name == "voronoi.engines"), name
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_door_is_short_defines_nothing_and_says_what_its_wing_is_for(door):
+    if door in ("voronoi.engines.__init__", "networks.fitting.__init__"):
+        return  # rooms of a wing
+    lines = (PACKAGE / f"{door.replace('.', '/')}.py").read_text().splitlines()
+    assert len(lines) <= 40
+    doc, *body = tree(door).body
+    assert isinstance(doc, ast.Expr)
+    *handed_on, names = body
+    assert all(isinstance(node, ast.ImportFrom) for node in handed_on)
+    assert isinstance(names, ast.Assign)
+    assert names.targets[0].id == "__all__"
+    assert all(wing_of(room_of(name)) == wing_of(door) for name in imports(door)[1])
+    wing = __import__(f"sklearn_patchcert.{wing_of(door)}", fromlist=["x"])
+    assert sorted(wing.__all__) == sorted(name.rpartition(".")[2] for name in imports(door)[1])
+
+
+def test_no_circles_and_at_most_ten_floors():
+    graph = {
+        module: {room_of(name) for name in imports(module)[1]} - {"voronoi.engines.__init__"}
+        for module in ROOMS
+    }
+    list(TopologicalSorter(graph).static_order())  # raises where there is a circle
+    floors: dict = {}
+    for place in TopologicalSorter(WINGS).static_order():
+        floors[place] = 1 + max((floors[below] for below in WINGS.get(place, ())), default=0)
+    assert max(floors.values()) + 1 <= 10  # and the ground
+
+
+@pytest.mark.parametrize("wing", [path.parent for path in PACKAGE.glob("*/__init__.py")],
+                         ids=lambda path: path.name)  # fmt: skip
+def test_no_wing_is_larger_than_one_can_hold_in_mind(wing):
+    """2,300 lines, in the wing itself and in each of its rooms that has a door of its own."""
+    assert sum(len(path.read_text().splitlines()) for path in wing.glob("*.py")) <= 2300
+
+
+@pytest.mark.parametrize("module", ROOMS)
+def test_the_torch_layer_knows_no_estimators_and_only_networks_know_skorch(module):
+    outside, _ = imports(module)
+    if is_in(module, TORCH_LAYER):
         assert not outside & {"sklearn", "skorch"}
-    if module not in ("classifier", "loops", "net_parameters", "net_scores", "nets"):
+    if wing_of(module) != "networks":
         assert "skorch" not in outside
 
 
-@pytest.mark.parametrize("module", sorted(set(ROOMS) - TORCH_LAYER))
+@pytest.mark.parametrize("module", [m for m in ROOMS if not is_in(m, TORCH_LAYER)])
 def test_the_estimator_layer_knows_no_autograd(module):
-    text = (PACKAGE / f"{module}.py").read_text()
+    text = (PACKAGE / f"{module.replace('.', '/')}.py").read_text()
     assert "backward(" not in text
     assert "requires_grad" not in text
 
 
-def test_engines_know_nothing_outside():
-    modules = {path.stem for path in (PACKAGE / "engines").glob("*.py")} - {"__init__"}
-    assert modules == set(ENGINES)
-    for module, allowed in ENGINES.items():
-        outside, ours = imports(f"engines/{module}")
-        assert ours <= {"engines"}
-        assert not outside & {"sklearn", "skorch"}
-        names = re.findall(
-            r"from sklearn_patchcert\.engines(?:\.(\w+) import| import ([\w, ]+))",
-            (PACKAGE / "engines" / f"{module}.py").read_text(),
-        )
-        used = {name.strip() for one, several in names for name in (one or several).split(",")}
-        assert used <= allowed, module
-
-
 def test_the_reader_of_imports_sees_them():
-    assert imports("kmeans") == ({"__future__", "numpy", "torch", "tqdm"}, {"voronoi"})
+    outside, ours = imports("vocabulary.kmeans")
+    assert outside == {"__future__", "numpy", "torch", "tqdm"}
+    assert {room_of(name) for name in ours} == {"voronoi.certificate"}
+    assert room_of("voronoi.certify") == "voronoi.__init__"
+    assert room_of("voronoi.engines.dense.largest_motion") == "voronoi.engines.dense"
 
 
 def test_importing_pulls_in_nothing_that_is_not_always_needed():
-    heavy = ("matplotlib", "torchvision", "dask", "distributed", "zarr", "numba", "safetensors")
-    code = (
-        "import sys, sklearn_patchcert, sklearn_patchcert.datasets, sklearn_patchcert.scorers; "
-        f"print([m for m in {heavy} if m in sys.modules])"
-    )
+    wings = ", ".join(f"sklearn_patchcert.{path.parent.name}" for path in PACKAGE.glob("*/__init__.py"))
+    code = f"import sys, {wings}; print([m for m in {HEAVY} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
