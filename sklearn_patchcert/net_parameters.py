@@ -28,6 +28,7 @@ class GivenParameters(_Base):
     """
 
     _default_criterion: type[nn.Module]
+    _params_to_validate: set[str]
     # Of parameters set since the fit, what the fitted part was made with: (value,), or () for none.
     _made_with: dict[str, tuple] = {}
 
@@ -63,7 +64,7 @@ class GivenParameters(_Base):
         """
         with plain_torch(training=True):
             super().initialize()
-        vars(self).pop("_made_with", None)
+        self.__dict__.pop("_made_with", None)
         return self
 
     def _catch_up(self):
@@ -85,7 +86,7 @@ class GivenParameters(_Base):
         else:
             names = optimizer + self.set_since_fit("lr")
             self._apply_virtual_params({name: getattr(self, name) for name in names})
-        vars(self).pop("_made_with", None)
+        self.__dict__.pop("_made_with", None)
 
     @property
     def device(self):

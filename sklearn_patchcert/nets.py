@@ -218,7 +218,7 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         device = check_device(self.device)
         check_autocast(self.autocast, device)
         if start:
-            vars(self).pop("patch_size_", None)
+            self.__dict__.pop("patch_size_", None)
         images = check_images(self, X, reset=start, image_shape=self.image_shape)
         check_consistent_length(images, y)
         if start:
@@ -239,7 +239,7 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         seed = random_seed(self.random_state)
         with isolated_seed(seed, device), contextlib.ExitStack() as undo:
             if initialize:
-                vars(self).pop("history_", None)  # a new one: the old one is kept if this fails
+                self.__dict__.pop("history_", None)  # a new one: the old one is kept if this fails
                 self.initialize()
             else:
                 undo.callback(self._restore, *self._snapshot())

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from nets_for_tests import KINDS, Rates, Stumble, output, same_weights, weights
+from nets_for_tests import Rates, Stumble, output, same_weights, weights
 from sklearn.base import clone
 from skorch.dataset import Dataset, ValidSplit
 
@@ -14,6 +14,7 @@ from sklearn_patchcert import (
     CertifiedPatchClassifier,
     ModelFileError,
     PatchNetClassifier,
+    PatchNetRegressor,
     PatchVocabulary,
     load,
     save,
@@ -93,12 +94,15 @@ OF_OPTIMIZER = {"weight decay", "betas", "lr"}  # which training takes up withou
 
 def old(kind=PatchNetClassifier, **options):
     sizes = {"module": Deep, "module__width": 8, "module__hidden": 16}
-    small = {"max_epochs": 2, "lr": 0.01, "batch_size": 50, "random_state": 0}
+    small = {"max_epochs": 1, "lr": 0.01, "batch_size": 50, "random_state": 0}
     return kind(**{**sizes, **small, **options})
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", CHANGES)
+CASES = [(PatchNetClassifier, name) for name in CHANGES]
+CASES += [(PatchNetRegressor, name) for name in ("width", "criterion", "momentum", "callbacks")]
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES)
 def test_predictions_stay_and_the_next_fit_takes_the_new_values(few, kind, name):
     X, y = few
     change = CHANGES[name]
