@@ -337,7 +337,7 @@ class PatchVocabulary(PatchTokenizer):
         return random.choice(len(images), size, replace=False)
 
     def _denoised(self, images):
-        made = np.asarray((self.denoiser or denoise)(images))
+        made = np.asarray((self.denoiser or denoise)(images.copy()))  # it may work in place
         if made.shape != images.shape or not np.isfinite(made).all():
             raise ValueError(
                 f"The denoiser must return finite images {images.shape}, got {made.shape}."
