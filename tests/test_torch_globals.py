@@ -66,11 +66,9 @@ def device(name):
 
 GLOBALS = {
     "float64": lambda: dtype(torch.float64),
-    "bfloat16": lambda: dtype(torch.bfloat16),
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
     "medium": lambda: precision("medium"),
-    "high": lambda: precision("high"),
     "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
     "device": lambda: device("meta"),
 }
