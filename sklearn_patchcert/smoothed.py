@@ -207,13 +207,14 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
             If y is not one label for each image, or has numbers where the classes are texts or the
             other way round.
         """
+        check_is_fitted(self)
         truth = column_or_1d(y)
         check_consistent_length(X, truth)
-        index, decided = self._decisions(X)
         if {_kind(truth), _kind(self.classes_)} == {"text", "number"}:
             raise ValueError(
                 f"y has labels of another kind, {truth[0]!r}, than the classes {self.classes_}."
             )
+        index, decided = self._decisions(X)
         right = decided & (index == label_indices(self.classes_, truth))
         return float(accuracy_score(np.ones(len(right)), right, sample_weight=sample_weight))
 
