@@ -49,6 +49,7 @@ INSIDE = {  # all others: what is public in them is exported by the package
     "certified_scorers",
     "fingerprints",
     "net_parameters",
+    "torch_globals",
     "scored",
     "token_attack",
     "values",

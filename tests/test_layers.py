@@ -20,6 +20,7 @@ ROOMS = {  # module: what it may import of ours
     "losses": {"surrogates"},
     "networks": set(),
     "fast_networks": {"networks"},
+    "torch_globals": set(),
     "_validation": {"_version", "patches"},
     "kmeans": {"voronoi"},
     "exemplars": {"kmeans", "voronoi"},
@@ -36,6 +37,7 @@ ROOMS = {  # module: what it may import of ours
         "encoding",
         "patches",
         "tokenizer",
+        "torch_globals",
         "training",
         "vocabulary_options",
     },
@@ -52,9 +54,16 @@ ROOMS = {  # module: what it may import of ours
         "patches",
         "surrogates",
     },
-    "net_parameters": {"_validation"},
-    "nets": {"_validation", "disturbance", "loops", "net_parameters", "networks"},
-    "classifier": {"_validation", "nets"},
+    "net_parameters": {"_validation", "torch_globals"},
+    "nets": {
+        "_validation",
+        "disturbance",
+        "loops",
+        "net_parameters",
+        "networks",
+        "torch_globals",
+    },
+    "classifier": {"_validation", "nets", "torch_globals"},
     "tokenised": {"encoding", "surrogates"},
     "torch_modules": {"preprocessing", "tokenised", "tokenizer"},
     "prediction": {"engines", "voronoi"},
@@ -106,7 +115,7 @@ ROOMS = {  # module: what it may import of ours
     "robustness": {"attacks", "token_attack", "torch_modules"},
     "archive": set(),
     "values": set(),
-    "net_states": {"_validation", "disturbance", "loops"},
+    "net_states": {"_validation", "disturbance", "loops", "torch_globals"},
     "fitted_checks": {"classifier", "networks", "patches", "tokenizer", "vocabulary"},
     "known_classes": {
         "classifier",
@@ -157,6 +166,7 @@ TORCH_LAYER = {
     "kmeans", "exemplars", "denoising", "prototypes", "training", "encoding", "smoothing",
     "attacks", "cell_steps", "flips", "perturbations", "flip_training", "tokenised", "prediction",
     "stickers", "token_costs", "voting", "additive", "adversarial_training", "archive", "values",
+    "torch_globals",
 }  # fmt: skip
 
 
