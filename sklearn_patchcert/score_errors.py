@@ -113,7 +113,7 @@ def linear(estimator):
         values = estimator.decision_function(X.copy())
         values = values.astype(np.float64).reshape(len(values), -1)
         rows = X if issparse(X) else np.asarray(X)
-        sizes = abs(rows) @ abs(estimator.coef_).T + abs(estimator.intercept_)
+        sizes = abs(rows) @ abs(np.atleast_2d(estimator.coef_)).T + abs(estimator.intercept_)
         unit = np.finfo(np.result_type(rows.dtype, estimator.coef_.dtype, np.float32)).eps
         error = (rows.shape[1] + 8) * unit * np.asarray(sizes, dtype=np.float64).max(1)
         if values.shape[1] == 1:  # the sign decides
@@ -138,7 +138,7 @@ def probabilities(estimator):
         members = [probabilities(member) for member in estimator.estimators_]
         return partial(_average, members, _weights(estimator)) if all(members) else None
     if kind in (LogisticRegression, LogisticRegressionCV):
-        return partial(_linked, "softmax", linear(estimator))
+        return partial(_of_logistic, estimator, linear(estimator))
     if net_scores.rule_of(estimator):
         return partial(_linked, net_scores.link_of(estimator), _outputs(estimator))
     return None
@@ -192,6 +192,11 @@ def _weights(vote):
     weights = [1.0] * len(vote.estimators) if vote.weights is None else vote.weights
     pairs = zip(vote.estimators, weights, strict=True)
     return [weight for (_, member), weight in pairs if member != "drop"]
+
+
+def _of_logistic(estimator, scores, X):
+    values = np.asarray(estimator.predict_proba(X.copy()), dtype=np.float64)
+    return Scores(values, scores(X).error + 8 * _SINGLE)
 
 
 def _linked(link, scores, X):
