@@ -22,7 +22,7 @@ from sklearn.tree import DecisionTreeClassifier
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
-from sklearn_patchcert import PatchNetClassifier
+from sklearn_patchcert import PatchNetClassifier, net_scores
 from sklearn_patchcert.answers import reader
 from sklearn_patchcert.consistency import _differ
 from sklearn_patchcert.score_errors import computes_by_row, decisive, linear, probabilities
@@ -113,6 +113,13 @@ def test_probabilities_are_those_of_the_estimator(name, n_classes):
     assert error.shape == (60,)
     assert ((error > 0) == (name not in ("tree", "constant"))).all()
     assert error.max() < (1e-9 if name in ("tree", "forest", "constant") else 0.01)
+
+
+def test_probabilities_of_a_network_with_one_output():
+    X, y = blobs(2, dtype=np.float32)
+    model = skorch_net(NeuralNetBinaryClassifier, One).fit(X, y.astype(np.float32))
+    values, error = probabilities(model)(X)
+    assert np.abs(values - model.predict_proba(X)).max() <= error.min()
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -283,7 +290,7 @@ def test_a_vote_of_neighbors_counts_where_none_of_the_equally_near_can_turn_it(s
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_neighbors_that_rounding_makes_equally_near(dtype):
     """Far from zero, |x|^2 - 2 x y + |y|^2 cannot tell who is nearer."""
-    apart = np.array([[0.0, 1.0], [0.0, -1.0]]) + [[0.3, 0.1]]
+    apart = np.array([[0.3, 1.1], [0.3, -0.9]])
     for size, told in [(1.0, True), (1e3, dtype is np.float64), (1e9, False)]:
         others = (apart + size).astype(dtype)
         model = KNeighborsClassifier(1).fit(others, [0, 1])
@@ -310,6 +317,25 @@ def test_outputs_of_a_network_that_nearly_tie_do_not_count(factor):
     for lead, told in [(0, False), (1e-6, False), (0.05, True)]:
         layer.bias.data[1] = lead * float(outputs.max())
         assert (reader(model)(X)[1] == told)[large].all()
+
+
+def test_outputs_err_by_what_any_of_them_moves_between_a_batch_and_one_row(monkeypatch):
+    """And what was seen of one batch counts for the next ones, too."""
+    X, y = blobs(3, dtype=np.float32)
+    model = PatchNetClassifier(Flat, max_epochs=1, random_state=0).fit(X, y)
+    raw, scores, moved = net_scores.raw_scores, decisive(model), 0.25
+
+    def moving(net, X):
+        values, unit = raw(net, X)
+        values[:, 2] += moved * (len(X) == 1)
+        return values, unit
+
+    assert (scores(X).error < 0.1).all()
+    monkeypatch.setattr(net_scores, "raw_scores", moving)
+    assert (scores(X).error >= 4 * moved).all()
+    moved = 0.0
+    assert (scores(X).error >= 1).all()
+    assert (decisive(model)(X).error < 0.1).all()
 
 
 def test_rows_that_differ():

@@ -87,3 +87,21 @@ def test_steps_along_the_nearest_wall_of_a_far_patch_change_nothing():
         real = np.linalg.norm((moved - x).astype(np.longdouble), axis=-1) < costs[..., 0]
         assert real.any()
         np.testing.assert_array_equal(voronoi.tokenize(moved, tokens)[real], ids[real])
+
+
+@pytest.mark.parametrize("norm", voronoi.NORMS)
+def test_only_tokens_that_nothing_can_reach_cost_infinitely_much(norm):
+    """The second token differs from the first in the padding, the third by very little."""
+    tokens = np.array([[1.0, 0.0, 0.5], [1.0, 0.0, 2.0], [1.0 + 1e-12, 0.0, 0.5], [3.0, 1.0, 0.5]])
+    x = np.array([[[0.5, 0.0, 0.0]], [[3.0, 1.0, 0.0]]])
+    for unit in (1.0, 1e-280, 1e-296):  # the last makes w (a - b) less than the smallest number
+        costs = wall_costs(x, tokens, norm, weights=unit * np.array([[1.0, 1.0, 0.0]]))
+        assert costs[0, 0, 0] == costs[1, 0, 3] == 0
+        assert costs[0, 0, 1] == np.inf
+        assert np.isfinite(costs[0, 0, 2:]).all()
+        assert np.isfinite(costs[1]).all()
+        assert (costs[:, 0, 3] + costs[:, 0, 0] > 0).all()
+    several = wall_costs(x, tokens, norm, weights=np.array([[1.0, 1.0, 0.0]]), n_walls=4)
+    single = wall_costs(x, tokens, norm, weights=np.array([[1.0, 1.0, 0.0]]))
+    assert (several >= single).all()
+    assert np.isfinite(several[1]).all()
