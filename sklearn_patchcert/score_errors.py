@@ -138,7 +138,7 @@ def probabilities(estimator):
         members = [probabilities(member) for member in estimator.estimators_]
         return partial(_average, members, _weights(estimator)) if all(members) else None
     if kind in (LogisticRegression, LogisticRegressionCV):
-        return partial(_linked, "softmax", linear(estimator))
+        return partial(_of_logistic, estimator, linear(estimator))
     if net_scores.rule_of(estimator):
         return partial(_linked, net_scores.link_of(estimator), _outputs(estimator))
     return None
@@ -192,6 +192,11 @@ def _weights(vote):
     weights = [1.0] * len(vote.estimators) if vote.weights is None else vote.weights
     pairs = zip(vote.estimators, weights, strict=True)
     return [weight for (_, member), weight in pairs if member != "drop"]
+
+
+def _of_logistic(estimator, scores, X):
+    values = np.asarray(estimator.predict_proba(X.copy()), dtype=np.float64)
+    return Scores(values, scores(X).error + 8 * _SINGLE)
 
 
 def _linked(link, scores, X):

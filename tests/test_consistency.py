@@ -19,6 +19,7 @@ from sklearn_patchcert import (
     PatchVocabulary,
     SmoothedClassifier,
 )
+from sklearn_patchcert.consistency import check_one_image_at_a_time
 from sklearn_patchcert.networks import AdditivePatchNet
 
 
@@ -176,3 +177,16 @@ def test_additive_bounds_are_for_the_network_that_answers(digits):
     model = fitted(digits, net(Shifted))
     with pytest.raises(TypeError, match="not the sums"):
         model.certify_prediction(digits[0][200:205], method="additive")
+
+
+@pytest.mark.parametrize(("few", "refused"), [(0, False), (5, False), (6, True), (20, True)])
+def test_only_a_quarter_of_the_images_may_tie(few, refused):
+    """On few images an answer may hang on rounding, which the certificate of each leaves out."""
+    X = np.arange(20.0)[:, None]
+    step = FunctionTransformer(lambda X: X + ((len(X) == 1) & (X < few)))
+    pipeline = Pipeline([("a", step), ("b", DummyClassifier().fit(X, X[:, 0] > 3))])
+    if refused:
+        with pytest.raises(ValueError, match=f"The step 'a'.*for {few} of 20 images"):
+            check_one_image_at_a_time(pipeline, X)
+    else:
+        check_one_image_at_a_time(pipeline, X)
