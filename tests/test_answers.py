@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
@@ -33,6 +34,13 @@ def blobs(n_classes=3, n=60, dtype=np.float64, seed=0):
     y = np.arange(n) % n_classes
     centers = 4 * np.eye(4)[:n_classes]
     return (centers[y] + rng.normal(size=(n, 4))).astype(dtype), y
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
 
 
 class Flat(nn.Sequential):
@@ -111,7 +119,8 @@ def test_probabilities_are_those_of_the_estimator(name, n_classes):
     values, error = probabilities(model)(X)
     assert np.abs(values - model.predict_proba(X)).max() <= error.min() + 1e-15
     assert error.shape == (60,)
-    assert ((error > 0) == (name not in ("tree", "constant"))).all()
+    if name != "forest":  # of which some rows are certain in every tree
+        assert ((error > 0) == (name not in ("tree", "constant"))).all()
     assert error.max() < (1e-9 if name in ("tree", "forest", "constant") else 0.01)
 
 
