@@ -78,10 +78,10 @@ def reader(estimator):
     >>> import numpy as np
     >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn_patchcert.answers import reader
-    >>> X, y = np.array([[-1.0], [1.0]]), [0, 1]
-    >>> labels, sure = reader(LogisticRegression().fit(X, y))(np.array([[-1.0], [0.0]]))
-    >>> labels, sure
-    (array([0, 0]), array([ True, False]))
+    >>> X, y = np.array([[-1.0, -1.0], [1.0, 1.0]]), [0, 1]
+    >>> labels, sure = reader(LogisticRegression().fit(X, y))(np.array([[-1.0, -0.5], [1.0, -1.0]]))
+    >>> sure
+    array([ True, False])
     """
     return _understood(estimator) or partial(_by_trial, estimator)
 

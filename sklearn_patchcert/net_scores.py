@@ -101,7 +101,7 @@ def disturbed(nets, seed, sign):
         generator = torch.Generator().manual_seed(seed)
         part = 2 * torch.rand(first.shape, generator=generator).to(first) - 1
         unit = torch.finfo(first.dtype).eps
-        size = first.abs().flatten(1).amax(1).reshape(-1, *[1] * (first.ndim - 1))
+        size = first.abs().reshape(len(first), -1).amax(1).reshape(-1, *[1] * (first.ndim - 1))
         moved = first + sign * part * (_UNITS * size + 8) * unit
         return (moved, *outputs[1:]) if isinstance(outputs, tuple) else moved
 
