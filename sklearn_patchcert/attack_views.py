@@ -15,7 +15,14 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_patchcert.evaluated import agreed, classes_of, columns_of, evaluated, steps_of
+from sklearn_patchcert.evaluated import (
+    agreed,
+    classes_of,
+    columns_of,
+    evaluated,
+    numeric,
+    steps_of,
+)
 from sklearn_patchcert.tokenised import TokenisedNetwork
 from sklearn_patchcert.torch_modules import as_torch_module, image_shape_of, takes_x
 
@@ -55,10 +62,7 @@ def case_of(estimator, X, y):
 
 def as_floats(X, name="X"):
     """X in float32 or float64, without a change of its values."""
-    if X.dtype.kind == "O":
-        X = X.astype(np.float64)
-    if X.dtype.kind not in "biuf" or X.dtype.itemsize > 8:
-        raise TypeError(f"{name} must be numbers, of float64 at most, got {X.dtype}.")
+    X = numeric(X, name)
     if not 2 <= X.ndim <= 4 or not X[0].size:
         raise ValueError(f"{name} must be rows or images of shape (n, H, W[, C]), got {X.shape}.")
     X = X.astype(np.float32 if X.dtype in (np.float16, np.float32) else np.float64)

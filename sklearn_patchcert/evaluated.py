@@ -107,7 +107,10 @@ def evaluated(estimator, X, y=None, *, labels=True, n_samples=None, random_state
 def _number(X):
     if issparse(X):
         raise TypeError("X is sparse: images must be dense, as X.toarray() makes them.")
-    total = _num_samples(X)
+    try:
+        total = _num_samples(X)
+    except TypeError as error:
+        raise TypeError(f"X must be an array of images: {error}") from error
     if not total:
         raise ValueError("X has no images.")
     return total
@@ -117,7 +120,19 @@ def copied(X):
     """A copy of X that nobody else has: a frame with its columns, all else as an array."""
     if hasattr(X, "columns") and hasattr(X, "copy"):
         return X.copy()
-    return np.array(X, order="C")
+    return numeric(np.array(X, order="C"))
+
+
+def numeric(X, name="X"):
+    """An array of numbers that float64 holds, those that come as objects included."""
+    if X.dtype.kind == "O":
+        try:
+            X = X.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} must be numbers: {error}") from error
+    if X.dtype.kind not in "biuf" or X.dtype.itemsize > 8:
+        raise TypeError(f"{name} must be numbers, of float64 at most, got {X.dtype}.")
+    return X
 
 
 def labels_of(y, n_images, classes=None):
