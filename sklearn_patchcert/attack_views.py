@@ -194,15 +194,16 @@ def _asked(view, images):
 
 def _near_tie(view, images, found):
     """Whether rounding decides the answer: the largest logit leads by little, or tokens tie."""
-    ranked = np.sort(found, axis=1)
+    ranked, best = np.sort(found, axis=1), found.argmax(1)
     near = ranked[:, -1] - ranked[:, -2] <= _NEAR * (ranked[:, -1] - ranked[:, 0])
     random = np.random.default_rng(0)
     size = 4 * np.finfo(np.float32).eps * np.abs(images).max((1, 2, 3), keepdims=True)
+    wavers, chance = np.zeros_like(near), np.zeros_like(near)
     for _ in range(_TRIALS):
         noise = size * random.choice([-1.0, 1.0], size=images.shape)
-        again = _asked(view, (images + noise).astype(np.float32))
-        near |= again.argmax(1) != found.argmax(1)
-    return near
+        wavers |= _asked(view, (images + noise).astype(np.float32)).argmax(1) != best
+        chance |= _asked(view, images).argmax(1) != best
+    return near | (wavers & ~chance)
 
 
 def geometry_of(estimator, given):
