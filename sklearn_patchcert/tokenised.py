@@ -6,17 +6,24 @@ by name; the values that come out are always those of the model with its nearest
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import nn
 
 from sklearn_patchcert import encoding, surrogates
+from sklearn_patchcert.checks import check_choice, check_number
 
 GRADIENTS = ("bpda", "soft", "none")
 
 
 class TokenisedNetwork(nn.Module):
     """Images (n, C, H, W) to logits (n, n_classes): scaling, tokens, network.
+
+    Images may be floats of any precision or integers.  Scaling and tokens are computed in float32
+    or, for float64 images, in float64, also under autocast and after ``half()``; only the network
+    is cast.  Gradients, `torch.func.vmap` and `torch.func.jacrev` work.
 
     Parameters
     ----------
@@ -61,18 +68,25 @@ class TokenisedNetwork(nn.Module):
         temperature=1.0,
     ):
         super().__init__()
-        if gradient not in GRADIENTS:
-            raise ValueError(f"gradient must be one of {GRADIENTS}, got {gradient!r}.")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be positive, got {temperature!r}.")
         self.network, self.patch_size, self.per_channel = network, patch_size, per_channel
         self.vocabulary = vocabulary
-        self.gradient, self.temperature = gradient, temperature
+        self.gradient = check_choice("gradient", gradient, GRADIENTS)
+        self.temperature = check_number("temperature", temperature, positive=True)
+        self._exact = {}  # for float64 images: float32 would move a scaled patch across a wall
         for name, value in (("scale", scale), ("shift", shift)):
-            value = torch.as_tensor(np.asarray(value, dtype=np.float32))
-            self.register_buffer(name, value.permute(2, 0, 1) if value.ndim == 3 else value)
+            value = torch.tensor(np.array(value, dtype=np.float64))
+            self._exact[name] = value.permute(2, 0, 1) if value.ndim == 3 else value
+            self.register_buffer(name, self._exact[name].float())
         if vocabulary is not None:
             self.register_buffer("tokens", torch.tensor(vocabulary, dtype=torch.float32))
+
+    def _apply(self, fn, recurse=True):
+        """Move and cast as torch does, but leave scaling and tokens their precision."""
+        kept = {name: value for name, value in self._buffers.items() if value is not None}
+        super()._apply(fn, recurse)
+        for name, value in kept.items():
+            self._buffers[name] = value.to(getattr(self, name).device)
+        return self
 
     def forward(self, images):
         """Compute logits.
@@ -85,9 +99,43 @@ class TokenisedNetwork(nn.Module):
         Returns
         -------
         logits : Tensor (n, n_classes)
+            Of the dtype of the network.
         """
-        scaled = images * self.scale + self.shift
-        return self.network(scaled if self.vocabulary is None else self.discretised(scaled))
+        scaled = self.scaled(images)
+        return self.answers(scaled if self.vocabulary is None else self.discretised(scaled))
+
+    def answers(self, seen):
+        """Logits of images as the network sees them.
+
+        Parameters
+        ----------
+        seen : Tensor (n, C, H, W)
+            Behind scaling and tokens; cast to the dtype of the network.
+
+        Returns
+        -------
+        logits : Tensor (n, n_classes)
+        """
+        weights = (p.dtype for p in self.network.parameters() if p.is_floating_point())
+        return self.network(seen.to(next(weights, seen.dtype)))
+
+    def scaled(self, images):
+        """Images as they reach the tokens, or the network where there are no tokens.
+
+        Parameters
+        ----------
+        images : Tensor (n, C, H, W)
+            In the units of the model's input.
+
+        Returns
+        -------
+        scaled : Tensor (n, C, H, W)
+            float64 for float64 images, else float32.
+        """
+        if images.dtype != torch.float64:
+            return images.float() * self.scale + self.shift
+        scale, shift = (self._exact[name].to(images.device) for name in ("scale", "shift"))
+        return images * scale + shift
 
     def ids(self, scaled):
         """Nearest tokens.
@@ -101,6 +149,12 @@ class TokenisedNetwork(nn.Module):
         -------
         ids : Tensor of int64 (n, rows, cols, groups)
         """
+        if not len(scaled):
+            _, channels, height, width = scaled.shape
+            grid = -(-height // self.patch_size[0]), -(-width // self.patch_size[1])
+            return scaled.new_zeros(
+                (0, *grid, channels if self.per_channel else 1), dtype=torch.int64
+            )
         values = scaled.detach().permute(0, 2, 3, 1).contiguous().cpu().numpy()
         found = encoding.encode(
             values, self.vocabulary, self.patch_size, per_channel=self.per_channel
@@ -138,22 +192,92 @@ class TokenisedNetwork(nn.Module):
         -------
         images : Tensor (n, C, H, W)
         """
+        with torch.autocast(scaled.device.type, enabled=False):  # bfloat16 takes other tokens
+            proxy = scaled
+            if self.gradient == "none":
+                proxy = 0 * scaled
+            elif self.gradient == "soft" and torch.is_grad_enabled():
+                proxy = self._soft(scaled)
+            return _Tokens.apply(scaled, proxy, self)
+
+    def _nearest(self, scaled):
         size = scaled.shape[2:]
-        hard = self.decoded(self.ids(scaled))[..., : size[0], : size[1]]
-        if self.gradient == "none" or not scaled.requires_grad:
-            return hard + 0 * scaled if scaled.requires_grad else hard
-        if self.gradient == "bpda":
-            return scaled + (hard - scaled).detach()
+        return self.decoded(self.ids(scaled))[..., : size[0], : size[1]].to(scaled.dtype)
+
+    def _soft(self, scaled):
         patches = surrogates.cut(scaled, self.patch_size, per_channel=self.per_channel)
         if self.tokens.ndim == 2:
             mixed = self._mixture(patches, self.tokens)
         else:
             parts = [self._mixture(patches[:, :, :, c], t) for c, t in enumerate(self.tokens)]
             mixed = torch.stack(parts, dim=3)
-        soft = surrogates.join(mixed, self.patch_size, size)
-        return soft + (hard - soft).detach()
+        return surrogates.join(mixed, self.patch_size, scaled.shape[2:])
 
     def _mixture(self, patches, tokens):
-        tokens = tokens[: encoding.count_own(tokens)]
+        tokens = tokens[: encoding.count_own(tokens)].to(patches.dtype)
         squares = surrogates.squared_distances(patches, tokens)
         return surrogates.soft_assignment(squares, self.temperature) @ tokens
+
+
+class _Tokens(torch.autograd.Function):
+    """The values are images made of their nearest tokens, the gradient is that of a proxy."""
+
+    @staticmethod
+    def forward(scaled, proxy, model):
+        return model._nearest(scaled)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, slope):
+        return None, slope, None
+
+    @staticmethod
+    def jvp(ctx, scaled, proxy, model):
+        return proxy.clone()
+
+    @staticmethod
+    def vmap(info, dims, scaled, proxy, model):
+        """One batch of all: the search for tokens is none of torch's own operations."""
+        scaled, proxy = (
+            value.expand(info.batch_size, *value.shape) if dim is None else value.movedim(dim, 0)
+            for value, dim in zip((scaled, proxy), dims[:2], strict=True)
+        )
+        made = _Tokens.apply(scaled.flatten(0, 1), proxy.flatten(0, 1), model)
+        return made.unflatten(0, scaled.shape[:2]), 0
+
+
+def frozen_copy(network):
+    """Copy a network, in evaluation mode, whose weights take no gradient.
+
+    Parameters
+    ----------
+    network : nn.Module
+
+    Returns
+    -------
+    network : nn.Module
+
+    Raises
+    ------
+    TypeError
+        If it cannot be copied.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.tokenised import frozen_copy
+    >>> network = torch.nn.Linear(2, 2)
+    >>> frozen_copy(network).half().weight.dtype, network.weight.dtype
+    (torch.float16, torch.float32)
+    """
+    try:
+        made = copy.deepcopy(network)
+    except (RuntimeError, TypeError) as error:
+        raise TypeError(
+            f"{type(network).__name__} cannot be copied, so that it could be attacked without "
+            f"being changed: {error}"
+        ) from error
+    return made.eval().requires_grad_(False)

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from sklearn_patchcert.evaluated import steps_of
 from sklearn_patchcert.preprocessing import IDENTITY, then
-from sklearn_patchcert.tokenised import TokenisedNetwork
+from sklearn_patchcert.tokenised import TokenisedNetwork, frozen_copy
 from sklearn_patchcert.tokenizer import PatchTokenizer
 
 
-def as_torch_module(estimator, gradient="bpda", *, temperature=1.0):
+def as_torch_module(estimator, gradient="bpda", *, temperature=1.0, input_shape=None):
     """A fitted classifier as a torch module in evaluation mode.
+
+    The module has a copy of the network, whose weights take no gradient: nothing that is done to
+    it reaches the estimator, and training the estimator afterwards does not reach the module.
 
     Parameters
     ----------
     estimator : fitted skorch classifier, or Pipeline that ends in one
-        Scaling steps, as `certify` knows them, and one vocabulary may come before.
+        Scaling steps, as `certify` knows them, and one vocabulary may come before.  It may be
+        inside a search, a FrozenEstimator or another pipeline.
     gradient : {"bpda", "soft", "none"}
     temperature : float
         See :class:`TokenisedNetwork`.
+    input_shape : tuple or None
+        Shape of one image of X, for networks of skorch's own classes behind a vocabulary: these
+        are given images in that shape, as `predict` gives them.  None: as (C, H, W).
 
     Returns
     -------
     module : TokenisedNetwork
-        Takes float32 images (n, C, H, W) in the units of the estimator's input.
+        Takes images (n, C, H, W) in the units of the estimator's input; without a vocabulary,
+        one around a network of skorch's own classes takes what that network's `predict` takes.
 
     Raises
     ------
@@ -46,28 +53,25 @@ def as_torch_module(estimator, gradient="bpda", *, temperature=1.0):
     torch.Size([5, 10])
     """
     check_is_fitted(estimator)
-    steps = (
-        [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
-    )
-    steps = [s.estimator if isinstance(s, FrozenEstimator) else s for s in steps]
-    *before, last = [s for s in steps if s is not None and not isinstance(s, str)]
+    *before, last = steps_of(estimator)
     network = getattr(last, "module_", None)
     if not isinstance(network, nn.Module):
         raise TypeError(
-            f"{type(last).__name__} is no torch network: only skorch classifiers have gradients."
+            f"{type(last).__name__} is no torch network: only skorch classifiers have gradients. "
+            "Attack another classifier and judge by this one with run_attack(..., source=...)."
         )
-    affine, tokeniser, shape = IDENTITY, None, getattr(last, "image_shape_", None)
+    affine, tokeniser, shape = IDENTITY, None, image_shape_of(estimator)
     for step in before:
         if isinstance(step, PatchTokenizer):
             if step.output != "images":
                 raise TypeError("Token ids have no gradient: use a vocabulary with images.")
-            tokeniser, shape = step, getattr(step, "image_shape_", shape)
+            tokeniser = step
+    if before and before[-1] is not tokeniser and tokeniser is not None:
+        raise TypeError("Steps between the vocabulary and the network are not supported.")
     for step in before:
         if step is tokeniser:
             break
-        affine = then(affine, step, shape, np.float32)
-    if before and before[-1] is not tokeniser and tokeniser is not None:
-        raise TypeError("Steps between the vocabulary and the network are not supported.")
+        affine = then(affine, step, shape or (step.n_features_in_,), np.float32)
     options = {}
     if tokeniser is not None:
         options = {
@@ -78,7 +82,45 @@ def as_torch_module(estimator, gradient="bpda", *, temperature=1.0):
     scale, shift = affine.scale, affine.shift
     if before and shape is not None:
         scale, shift = np.broadcast_to(scale, shape), np.broadcast_to(shift, shape)
+    device = next((p.device for p in network.parameters()), "cpu")
+    network = frozen_copy(network)
+    if input_shape is not None and not (hasattr(last, "image_shape_") or takes_x(estimator)):
+        network = _AsGiven(network, tuple(input_shape))
     module = TokenisedNetwork(
         network, scale=scale, shift=shift, gradient=gradient, temperature=temperature, **options
     )
-    return module.eval().to(next(network.parameters()).device)
+    return module.eval().to(device)
+
+
+def image_shape_of(estimator):
+    """(H, W, C) as some step knows it, or None."""
+    return next((s.image_shape_ for s in steps_of(estimator) if hasattr(s, "image_shape_")), None)
+
+
+def takes_x(estimator):
+    """Whether nothing reads X as images before a network of skorch's own classes is given it."""
+    return not any(
+        hasattr(step, "image_shape_") or isinstance(step, PatchTokenizer)
+        for step in steps_of(estimator)
+    )
+
+
+class _AsGiven(nn.Module):
+    """A network that is given images in the layout of X, as its own `predict` gives them."""
+
+    def __init__(self, network, input_shape):
+        super().__init__()
+        self.network, self.input_shape = network, input_shape
+
+    def forward(self, images):
+        """Compute logits.
+
+        Parameters
+        ----------
+        images : Tensor (n, C, H, W)
+
+        Returns
+        -------
+        logits : Tensor (n, n_classes)
+        """
+        return self.network(images.permute(0, 2, 3, 1).reshape(len(images), *self.input_shape))
