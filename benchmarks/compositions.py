@@ -25,12 +25,14 @@ from sklearn.ensemble import (
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
+from sklearn.multiclass import OneVsOneClassifier
 from sklearn.naive_bayes import CategoricalNB, GaussianNB
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
@@ -111,6 +113,43 @@ class Unknown(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         return self.classes_[(self.predict_proba(X)[:, 1] > self.threshold).astype(int)]
+
+
+class Only(ClassifierMixin, BaseEstimator):
+    """Somebody's wrapper that has no scores."""
+
+    def __init__(self, estimator=None):
+        self.estimator = estimator
+
+    def fit(self, X, y):
+        self.estimator.fit(X, y)
+        self.classes_ = self.estimator.classes_
+        return self
+
+    def predict(self, X):
+        return self.estimator.predict(X)
+
+
+class Search(GridSearchCV):
+    """A search whose answers are not those of its best estimator."""
+
+    def predict(self, X):
+        return self.classes_[(self.predict_proba(X)[:, 1] > 0.4).astype(int)]
+
+
+class Flattened(Pipeline):
+    """A pipeline with probabilities of its own."""
+
+    def predict_proba(self, X):
+        flat = super().predict_proba(X) ** 0.2
+        return flat / flat.sum(axis=1, keepdims=True)
+
+
+class Likely(Above):
+    """One probability."""
+
+    def forward(self, X):
+        return torch.sigmoid(super().forward(X))
 
 
 def halve(X):
@@ -194,6 +233,7 @@ LASTS = {
     "discriminant analysis": LinearDiscriminantAnalysis,
     "nearest neighbors": neighbors,
     "nearest neighbors, weighted": lambda: neighbors(weights="distance"),
+    "nearest centroid": NearestCentroid,
     "naive Bayes": GaussianNB,
     "forest of four": lambda: RandomForestClassifier(4, random_state=0),
     "boosted trees": lambda: HistGradientBoostingClassifier(max_iter=3, max_leaf_nodes=8),
@@ -241,6 +281,21 @@ def table():
                       [FunctionTransformer(single), skorch_net(Tie, lr=1e-30)])  # fmt: skip
     yield Composition("components, network that ties", [PCA(64), tie()])
     yield Composition("components, nearest neighbors", [PCA(8), neighbors()])
+    yield Composition("one against one: logits that tie", [OneVsOneClassifier(tie())])
+    yield Composition("no scores: logits that tie", [Only(tie())])
+    yield Composition("no scores: network", [Only(net())])
+    logistic = LogisticRegression(max_iter=1000)
+    yield Composition("search with its own predict", [Search(logistic, {}, cv=2)])
+    parts = Flattened([("scale", StandardScaler()), ("clf", logistic)])
+    weak = LogisticRegression(C=1e-3, max_iter=1000)
+    yield Composition("soft vote: pipeline with its own probabilities", [vote(parts, weak)])
+    tree = DecisionTreeClassifier(max_depth=4, random_state=0)
+    yield Composition(
+        "soft vote: logistic regression and tree", [vote(logistic, tree)], binary=True
+    )
+    likely = skorch_net(Likely, NeuralNetBinaryClassifier, criterion=nn.BCELoss)
+    yield Composition("binary skorch network of probabilities",
+                      [FunctionTransformer(single), likely], binary=True)  # fmt: skip
     for name in ("network", "logits that tie"):
         yield Composition(
             f"fixed threshold: {name}", [FixedThresholdClassifier(LASTS[name]())],

@@ -36,8 +36,8 @@ from configurations import EPS, HELD_OUT, ON_NOISE, POSTER, SIGMA, models, stand
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_patchcert import PatchNetClassifier, SmoothedClassifier
-from sklearn_patchcert.attacks import ATTACKS as ATTACK_FUNCTIONS
 from sklearn_patchcert.attacks import run_attack
+from sklearn_patchcert.attacks.robustness import ATTACKS as ATTACK_FUNCTIONS
 
 SOFT = [  # temperatures of distances between patches
     {"gradient": "soft", "temperature": t} for t in (0.05, 0.1, 0.2, 0.5, 1.0, 4.0)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -19,14 +22,24 @@ def best_index(cv_results, *, maximize, floors):
     cv_results : dict
         `cv_results_` of a search with several scores.
     maximize : str
-        Name of the score to maximise.
+        Name of the score to maximize.
     floors : dict of str to float
         Least mean test scores, by name.
 
     Returns
     -------
     index : int
-        Where no candidate reaches all floors, the one that falls short the least, with a warning.
+        The first, if several are equal.  Inf is a score like any other, NaN is none: a candidate
+        with NaN in one of these scores is never chosen.  If no candidate reaches all floors, the
+        one that falls short the least, with a warning.
+
+    Raises
+    ------
+    ValueError
+        If a score is unknown, a floor is not a number, or each candidate has a NaN or falls short
+        by inf.
+    TypeError
+        If `floors` is not a dict.
 
     Examples
     --------
@@ -35,19 +48,31 @@ def best_index(cv_results, *, maximize, floors):
     >>> best_index(scores, maximize="radius", floors={"accuracy": 0.97})
     1
     """
+    if not isinstance(floors, Mapping):
+        raise TypeError(f"floors must be a dict of scores' names and numbers, got {floors!r}.")
     scores = _mean(cv_results, maximize)
-    short = np.max(
-        [np.full(len(scores), -np.inf)]
-        + [floor - _mean(cv_results, name) for name, floor in floors.items()],
-        axis=0,
-    )
-    if not (short <= 0).any():
+    short = np.where(np.isnan(scores), np.nan, 0.0)  # NaN where a score is
+    for name, floor in floors.items():
+        if not isinstance(floor, numbers.Real) or math.isnan(floor):
+            raise ValueError(f"floors must be numbers, got {floor!r} for {name!r}.")
+        found = _mean(cv_results, name)
+        with np.errstate(invalid="ignore"):  # inf - inf
+            lack = np.where(found >= floor, 0.0, floor - found)
+        short = np.maximum(short, lack)
+    possible = np.isfinite(short)
+    if not possible.any():
+        raise ValueError(
+            f"No candidate can be chosen: each has a NaN among {[maximize, *floors]}, or falls "
+            f"short of {floors} by inf. See the other warnings of the search for fits that failed."
+        )
+    least = short[possible].min()
+    if least > 0:
         warnings.warn(
             f"No candidate reaches {floors}; taking the one that falls short the least.",
             stacklevel=2,
         )
-        return int(np.nanargmin(short))
-    return int(np.nanargmax(np.where(short <= 0, scores, -np.inf)))
+    best = np.flatnonzero(short == least)
+    return int(best[np.argmax(scores[best])])
 
 
 def pareto_front(*scores):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import numpy as np
@@ -11,11 +12,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from sklearn_patchcert._validation import as_before
-from sklearn_patchcert.attacks.torch_modules import as_torch_module
+from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.networks.fitting.disturbance import Source, check_options
 from sklearn_patchcert.prediction.image_certificates import certify_prediction
-from sklearn_patchcert.preprocessing import IDENTITY, then
+from sklearn_patchcert.preprocessing import IDENTITY, ChannelStandardizer, then
 from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
 
 
@@ -44,7 +45,9 @@ class _CertifiedPipeline(Pipeline):
     def fit(self, X, y=None, **params):
         """Fit the steps, one after the other.
 
-        Where one of them fails, or Ctrl-C comes, all are left as they were before.
+        If a step fails, or Ctrl-C comes, all are left as they were before.  X is never changed:
+        steps that may work in place are given a copy.  Without a vocabulary among the steps this is
+        a pipeline like any other, the undefended baseline.
 
         Parameters
         ----------
@@ -59,7 +62,8 @@ class _CertifiedPipeline(Pipeline):
         self
         """
         name, last = self.steps[-1]
-        if has_fit_parameter(last, "source"):
+        working, vocabulary_at = self._working_steps()
+        if vocabulary_at is not None and has_fit_parameter(last, "source"):
             if not get_config()["enable_metadata_routing"]:
                 params.setdefault(f"{name}__source", Source(self, X))
             elif check_options(last) is not None:
@@ -71,7 +75,8 @@ class _CertifiedPipeline(Pipeline):
         steps = list(self.steps)
         try:
             with as_before(*parts):
-                return super().fit(X, y, **params)
+                given = X if _leaves_its_input(working[:1]) else copy.deepcopy(X)
+                return super().fit(given, y, **params)
         except BaseException:
             self.steps[:] = steps
             raise
@@ -120,14 +125,29 @@ class _CertifiedPipeline(Pipeline):
 
     def _split(self):
         """The steps before the vocabulary, and the vocabulary."""
-        estimators = [
-            step for _, step in self.steps if step is not None and not isinstance(step, str)
+        working, at = self._working_steps()
+        if at is None:
+            raise ValueError("No PatchVocabulary among the steps: there is nothing to certify.")
+        return working[:at], _thawed(working[at])
+
+    def _working_steps(self):
+        """The steps that do something, and the place of the vocabulary among them, or None."""
+        working = [step for _, step in self.steps if step is not None and not isinstance(step, str)]
+        places = [
+            at for at, step in enumerate(working) if isinstance(_thawed(step), PatchVocabulary)
         ]
-        for index, step in enumerate(estimators):
-            vocabulary = step.estimator if isinstance(step, FrozenEstimator) else step
-            if isinstance(vocabulary, PatchVocabulary):
-                return estimators[:index], vocabulary
-        raise ValueError("No PatchVocabulary among the steps: there is nothing to certify.")
+        return working, places[0] if places else None
+
+
+def _thawed(step):
+    return step.estimator if isinstance(step, FrozenEstimator) else step
+
+
+def _leaves_its_input(steps):
+    """Whether all of some steps are known neither to change their input nor to pass it on."""
+    known = PatchVocabulary, ChannelStandardizer, PatchNetClassifier, PatchNetRegressor
+    thawed = [_thawed(step) for step in steps]
+    return all(isinstance(step, known) or getattr(step, "copy", None) is True for step in thawed)
 
 
 def _scaled(steps, vocabulary, X):

@@ -15,7 +15,7 @@ from sklearn_patchcert import (
     PatchVocabulary,
 )
 from sklearn_patchcert.attacks.robustness import run_attack
-from sklearn_patchcert.attacks.tokenized_network import TokenizedNetwork
+from sklearn_patchcert.attacks.views.tokenized_network import TokenizedNetwork
 from sklearn_patchcert.networks.fitting import adversarial_training
 from sklearn_patchcert.networks.fitting.adversarial_training import _OnDevice, attacked_images
 

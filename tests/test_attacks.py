@@ -14,7 +14,7 @@ from sklearn_patchcert import (
 )
 from sklearn_patchcert.attacks import gradients, perturbations, token_attack
 from sklearn_patchcert.attacks.robustness import ATTACKS, reproject, run_attack, worst_case
-from sklearn_patchcert.attacks.torch_modules import as_torch_module
+from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 from sklearn_patchcert.scorers.functions import attack_accuracy, sspgd_accuracy
 from sklearn_patchcert.scorers.reports import robustness_report
 

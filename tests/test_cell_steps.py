@@ -61,3 +61,25 @@ def test_the_farthest_wall_is_nearer_to_the_cost_than_the_one_to_the_own_token()
     assert (exact - costs).mean() < (exact - single).mean() / 2
     limited = projections.cell_costs(patches, tokens, exact=False, limit=1.0)
     np.testing.assert_array_equal(limited, np.where(costs <= 1.0, costs, np.inf))
+
+
+def test_costs_are_projections_only_where_they_are_asked_for(monkeypatch):
+    """In one dimension the walls to the neighbors are the cell: there is nothing to project."""
+    rng = np.random.default_rng(0)
+
+    def refuse(*args, **options):
+        raise AssertionError("projects")
+
+    asked = {}
+    for dim in (1, 3):
+        tokens, patches = rng.normal(size=(150, dim)), rng.normal(size=(2, 3, dim))
+        asked[dim] = [projections.cell_costs(patches, tokens, exact=e) for e in (False, True)]
+        with monkeypatch.context() as patch:
+            patch.setattr(projections, "steps_into_cells", refuse)
+            again = projections.cell_costs(patches, tokens, exact=False)
+            np.testing.assert_array_equal(again, asked[dim][0])
+            if dim == 1:
+                again = projections.cell_costs(patches, tokens, exact=True)
+                np.testing.assert_array_equal(again, asked[dim][0])
+    assert (asked[3][1] > asked[3][0] * (1 + 1e-3)).any()
+    np.testing.assert_array_equal(*asked[1])

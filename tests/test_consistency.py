@@ -6,6 +6,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
@@ -20,6 +21,7 @@ from sklearn_patchcert import (
     SmoothedClassifier,
 )
 from sklearn_patchcert.networks.modules import AdditivePatchNet
+from sklearn_patchcert.prediction.consistency import check_one_image_at_a_time
 
 
 class OfTheBatch(nn.Module):
@@ -64,6 +66,10 @@ def centred(X):
     return X - X.mean(0)
 
 
+def of_the_largest(X):
+    return X / X.max()
+
+
 def shaken(X):
     return X + np.random.default_rng().normal(size=X.shape)
 
@@ -95,6 +101,10 @@ def fitted(digits, *after, **options):
         ([Pipeline([("s", FunctionTransformer(centred)), ("k", KNeighborsClassifier())])],
          "step0", "other images"),
         ([SmoothedClassifier(LogisticRegression(), n=20)], "step0", "noise by the place"),
+        ([Pipeline([("s", SmoothedClassifier(LogisticRegression(), n=20))])], "step0", "noise by"),
+        ([GridSearchCV(SmoothedClassifier(LogisticRegression(), n=20), {}, cv=2)],
+         "step0", "noise by"),
+        ([FunctionTransformer(of_the_largest), KNeighborsClassifier()], "step0", "other images"),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -176,3 +186,58 @@ def test_additive_bounds_are_for_the_network_that_answers(digits):
     model = fitted(digits, net(Shifted))
     with pytest.raises(TypeError, match="not the sums"):
         model.certify_prediction(digits[0][200:205], method="additive")
+
+
+@pytest.mark.parametrize(("few", "refused"), [(0, False), (5, False), (6, True), (20, True)])
+def test_only_a_quarter_of_the_images_may_tie(few, refused):
+    """On few images an answer may hang on rounding, which the certificate of each leaves out."""
+    X = np.arange(20.0)[:, None]
+    step = FunctionTransformer(lambda X: X + ((len(X) == 1) & (few > X)))
+    pipeline = Pipeline([("a", step), ("b", DummyClassifier().fit(X, X[:, 0] > 3))])
+    if refused:
+        with pytest.raises(ValueError, match=f"The step 'a'.*for {few} of 20 images"):
+            check_one_image_at_a_time(pipeline, X)
+    else:
+        check_one_image_at_a_time(pipeline, X)
+
+
+def test_additive_bounds_look_at_blocks_that_differ(digits):
+    class Between(AdditivePatchNet):
+        def forward(self, images):  # more than the terms, but not where all blocks are alike
+            half = images.shape[-1] // 2
+            return super().forward(images) + (
+                images[..., :half].mean((1, 2, 3)) - images[..., half:].mean((1, 2, 3))
+            )[:, None] * torch.arange(10.0)
+
+    model = fitted(digits, net(Between))
+    with pytest.raises(TypeError, match="not the sums"):
+        model.certify_prediction(digits[0][200:205], method="additive")
+
+
+def test_a_committee_that_votes_in_its_own_way_is_refused(digits):
+    class First(CertifiedCommittee):
+        def predict(self, X):
+            return self.classes_[np.zeros(len(X), dtype=int)]
+
+    vocabulary = PatchVocabulary(4, 4, strategy="kmeans", random_state=0)
+    member = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", KNeighborsClassifier())])
+    committee = First([("a", member)]).fit(digits[0][:200], digits[1][:200])
+    with pytest.raises(TypeError, match="its own way"):
+        committee.certify_prediction(digits[0][:3])
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf", "l0", "sticker"])
+def test_an_image_that_is_tied_itself_has_radius_zero_in_every_norm(digits, norm):
+    class Same(nn.Module):
+        def __init__(self, n_outputs):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+            self.n_outputs = n_outputs
+
+        def forward(self, X):
+            return self.weight * X.mean((1, 2, 3))[:, None].repeat(1, self.n_outputs)
+
+    model = fitted(digits, net(Same))
+    found = model.certify_prediction(digits[0][200:203], norm=norm, max_configurations=300)
+    np.testing.assert_array_equal(found.radius, 0)
+    assert not found.exact.any()

@@ -13,7 +13,7 @@ from sklearn_patchcert.prediction.stickers import certify_stickers, touched
 
 
 @given(st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3),
-       st.integers(1, 3), st.integers(1, 600))  # fmt: skip
+       st.integers(1, 3), st.sampled_from([1, 9, 60, 600, 10**4]))  # fmt: skip
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_stickers_are_brute_force(seed, rows, cols, ph, pw, most):
     rng = np.random.default_rng(seed)
@@ -44,8 +44,14 @@ def test_stickers_are_brute_force(seed, rows, cols, ph, pw, most):
     if exact:
         assert side == truth
         assert tuple(changing) in bad
-    if most >= 2 * 9 * 2**9:
-        assert exact or side == np.inf
+    elif side == np.inf:
+        assert looked == 2 ** (rows * cols) - 1  # all but the image itself, each once
+        assert truth == np.inf
+    else:  # the windows of that side have more configurations than are left
+        pairs = zip((ph, pw), (rows, cols), strict=True)
+        size = [min(-(-(int(side) - 1) // p) + 1, n) for p, n in pairs]
+        places = (rows - size[0] + 1) * (cols - size[1] + 1)
+        assert 2 ** (size[0] * size[1]) * places > most - looked
 
 
 @pytest.mark.parametrize("patch", [1, 3, 4])

@@ -1,13 +1,14 @@
 """What an attacker can do: an upper bound for every certificate.
 
-A fitted estimator becomes a torch module (`torch_modules`), an attack moves images (`gradients`,
+A fitted estimator becomes a torch module (`views`), an attack moves images (`gradients`,
 `token_attack`), and the estimator itself judges the result (`robustness`).
 """
 
 from sklearn_patchcert.attacks.gradients import apgd, noise, pgd, square, sspgd
-from sklearn_patchcert.attacks.robustness import ATTACKS, reproject, run_attack, worst_case
-from sklearn_patchcert.attacks.tokenized_network import TokenizedNetwork
-from sklearn_patchcert.attacks.torch_modules import as_torch_module
+from sklearn_patchcert.attacks.robustness import reproject, run_attack, worst_case
+from sklearn_patchcert.attacks.runs import ATTACKS
+from sklearn_patchcert.attacks.views.tokenized_network import TokenizedNetwork
+from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 
 __all__ = [
     "ATTACKS",

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from sklearn_patchcert.attacks.perturbations import _gradient, losses_of
+from sklearn_patchcert.checks import check_count, check_number
 
 
 def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, greedy=24):
@@ -61,6 +62,8 @@ def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, gree
     >>> ids, found
     (array([[1, 1]]), array([ True]))
     """
+    eps = check_number("eps", eps)
+    steps, greedy = check_count("steps", steps, 0), check_count("greedy", greedy, 0)
     device = tokens.device
     start, labels = torch.as_tensor(start, device=device), labels.to(device)
     prices = torch.as_tensor(np.square(costs), dtype=torch.float32, device=device)

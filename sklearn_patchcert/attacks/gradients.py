@@ -15,7 +15,9 @@ import math
 import torch
 
 from sklearn_patchcert.attacks.perturbations import (
+    LOSSES,
     _Best,
+    _checked,
     _column,
     _gradient,
     clip,
@@ -24,6 +26,7 @@ from sklearn_patchcert.attacks.perturbations import (
     project,
     random_start,
 )
+from sklearn_patchcert.checks import check_choice, check_number
 
 
 def pgd(
@@ -51,6 +54,7 @@ def pgd(
     eps : float
         Norm of the perturbation, over a whole image, in the units of the images.
     norm : {"l2", "linf"}
+        Also in the spelling of other libraries: "L2" or 2, "Linf", "inf" or np.inf.
     generator : torch.Generator or None
     steps : int
     step_size : float or None
@@ -59,7 +63,7 @@ def pgd(
     start : {"random", "zero"}
     loss : {"ce", "margin", "dlr"}
     bounds : tuple (low, high) or None
-        Of valid images.
+        Of valid images; the images that are attacked lie within them.
 
     Returns
     -------
@@ -75,7 +79,12 @@ def pgd(
     >>> model(pgd(model, images, labels, eps=0.8, generator=generator)).argmax(1)
     tensor([0])
     """
-    step_size = 2.5 * eps / steps if step_size is None else step_size
+    eps, norm, bounds, steps, restarts = _checked(
+        images, labels, eps, norm, bounds, steps=steps, restarts=restarts
+    )
+    check_choice("start", start, ("random", "zero"))
+    check_choice("loss", loss, LOSSES)
+    step_size = 2.5 * eps / steps if step_size is None else check_number("step_size", step_size)
     best = _Best(images, labels)
     for _ in range(restarts):
         delta = torch.zeros_like(images)
@@ -157,6 +166,10 @@ def apgd(
     >>> model(apgd(model, images, labels, eps=0.8, generator=generator)).argmax(1)
     tensor([0])
     """
+    eps, norm, bounds, steps, restarts = _checked(
+        images, labels, eps, norm, bounds, steps=steps, restarts=restarts
+    )
+    check_choice("loss", loss, LOSSES)
     checkpoints, gap = [0, 0.22], 0.22
     while checkpoints[-1] < 1:
         gap = max(gap - 0.03, 0.06)
@@ -170,7 +183,7 @@ def apgd(
     for _ in range(restarts):
         moved = inside(images + random_start(images, eps, norm, generator))
         before = moved
-        size = torch.full((len(images), 1, 1, 1), 2.0 * eps, device=images.device)
+        size = images.new_full((len(images), 1, 1, 1), 2.0 * eps)
         gradient, logits, values = _gradient(model, moved, labels, loss)
         best.see(moved, logits, values)
         top, top_values, top_gradient = moved, values, gradient
@@ -229,6 +242,7 @@ def square(model, images, labels, *, eps, norm="l2", generator=None, steps=500, 
     >>> model(square(model, images, labels, eps=0.6, norm="linf", generator=generator)).argmax(1)
     tensor([0])
     """
+    eps, norm, bounds, steps = _checked(images, labels, eps, norm, bounds, steps=steps)
     n, _, height, width = images.shape
 
     def draw(*shape):
@@ -288,6 +302,7 @@ def noise(model, images, labels, *, eps, norm="l2", generator=None, steps=50, bo
     >>> model(noise(model, images, labels, eps=0.8, generator=generator)).argmax(1)
     tensor([0])
     """
+    eps, norm, bounds, steps = _checked(images, labels, eps, norm, bounds, steps=steps)
     best = _Best(images, labels)
     with torch.no_grad():
         for _ in range(steps):

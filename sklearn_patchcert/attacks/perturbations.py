@@ -8,6 +8,17 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy
 
+from sklearn_patchcert.checks import (
+    check_bounds,
+    check_choice,
+    check_count,
+    check_inside,
+    check_norm,
+    check_number,
+)
+
+LOSSES = ("ce", "margin", "dlr")
+
 
 def normalize(gradient, norm):
     """Steepest direction of norm 1.
@@ -28,7 +39,7 @@ def normalize(gradient, norm):
     >>> normalize(torch.tensor([[[[3.0, 4.0]]]]), "l2")
     tensor([[[[0.6000, 0.8000]]]])
     """
-    if norm == "linf":
+    if check_norm(norm) == "linf":
         return gradient.sign()
     return gradient / _norms(gradient).clamp_min(1e-30)
 
@@ -53,7 +64,7 @@ def project(delta, eps, norm):
     >>> project(torch.tensor([[[[3.0, 4.0]]]]), 2.5, "l2")
     tensor([[[[1.5000, 2.0000]]]])
     """
-    if norm == "linf":
+    if check_norm(norm) == "linf":
         return delta.clamp(-eps, eps)
     return delta * (eps / _norms(delta).clamp_min(1e-30)).clamp_max(1.0)
 
@@ -78,6 +89,7 @@ def clip(images, bounds):
     >>> clip(torch.tensor([[[[-0.5, 0.5]]]]), (0, 1))
     tensor([[[[0.0000, 0.5000]]]])
     """
+    bounds = check_bounds(bounds)
     return images if bounds is None else images.clamp(*bounds)
 
 
@@ -106,7 +118,7 @@ def random_start(images, eps, norm, generator):
     True
     """
     shape = images.shape
-    if norm == "linf":
+    if check_norm(norm) == "linf":
         return (eps * (2 * torch.rand(shape, generator=generator) - 1)).to(images)
     direction = torch.randn(shape, generator=generator)
     length = torch.rand((len(images), 1, 1, 1), generator=generator) ** (1 / images[0].numel())
@@ -134,16 +146,38 @@ def losses_of(logits, labels, loss):
     >>> losses_of(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0]), "margin")
     tensor([-2.])
     """
-    if loss == "ce":
+    if check_choice("loss", loss, LOSSES) == "ce":
         return cross_entropy(logits, labels, reduction="none")
     own = logits.gather(1, labels[:, None])[:, 0]
     others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
     if loss == "margin" or (loss == "dlr" and logits.shape[1] < 3):
         return others - own
-    if loss != "dlr":
-        raise ValueError(f'loss must be "ce", "margin" or "dlr", got {loss!r}.')
     ranked = logits.sort(1, descending=True).values
     return (others - own) / (ranked[:, 0] - ranked[:, 2] + 1e-12)
+
+
+def _checked(images, labels, eps, norm, bounds, **counts):
+    """The options that all attacks have, as numbers and names; the counts in their order."""
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(
+            "images must be floats of shape (n, C, H, W), got "
+            f"{images.dtype} of shape {tuple(images.shape)}."
+        )
+    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+        raise ValueError(
+            f"labels must be int64 of shape ({len(images)},), got {labels.dtype} of shape "
+            f"{tuple(labels.shape)}."
+        )
+    bounds = check_bounds(bounds)
+    if bounds is not None and images.numel():
+        rounded = tuple(torch.tensor(bounds, dtype=images.dtype).tolist())
+        check_inside(rounded, float(images.min()), float(images.max()), "the images")
+    return (
+        check_number("eps", eps),
+        check_norm(norm),
+        bounds,
+        *(check_count(name, value) for name, value in counts.items()),
+    )
 
 
 class _Best:
@@ -170,6 +204,7 @@ def _gradient(model, images, labels, loss):
         logits = model(images)
         values = losses_of(logits, labels, loss)
         (gradient,) = torch.autograd.grad(values.sum(), images)
+    gradient = gradient.nan_to_num(0.0, 0.0, 0.0)  # one pixel that overflows is no reason to stop
     return gradient, logits.detach(), values.detach()
 
 

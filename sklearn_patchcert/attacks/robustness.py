@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import numpy as np
-import torch
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
-from tqdm.auto import tqdm
 
-from sklearn_patchcert.attacks import gradients
-from sklearn_patchcert.attacks.token_attack import Tokens, flipped
-from sklearn_patchcert.attacks.torch_modules import as_torch_module
+from sklearn_patchcert.attacks.budgets import settled
+from sklearn_patchcert.attacks.evaluation import evaluated, seed_of
+from sklearn_patchcert.attacks.runs import (
+    ATTACKS,
+    OF_RUNNER,
+    attacked,
+    check_attack,
+    check_names,
+    options_of,
+)
+from sklearn_patchcert.attacks.token_attack import Tokens
+from sklearn_patchcert.attacks.views.classifiers import as_floats, case_of, geometry_of
 
-ATTACKS: dict[str, Callable] = {
-    "noise": gradients.noise,
-    "square": gradients.square,
-    "sspgd": gradients.sspgd,
-    "pgd": gradients.pgd,
-    "apgd-ce": functools.partial(gradients.apgd, loss="ce"),
-    "apgd-dlr": functools.partial(gradients.apgd, loss="dlr"),
-}
-"""By name; "flips" is one more, for pipelines with a vocabulary."""
+__all__ = ["ATTACKS", "reproject", "run_attack", "worst_case"]
 
-_BLACK_BOX = ("noise", "square")
-_SHRUNK = 1 - 1e-6  # so that rounding to float32 leaves a perturbation within its norm
+_OF_ENTRY = OF_RUNNER | {"random_state", "verbose"}
 
 
 def run_attack(
@@ -53,23 +48,27 @@ def run_attack(
     Parameters
     ----------
     estimator : fitted classifier
-        What has a gradient, see :func:`attacks.as_torch_module`, or, for "noise" and
-        "square", anything with a `predict_proba`.
+        One that has a gradient, see :func:`attacks.as_torch_module`, or, for "noise" and
+        "square", any classifier with a `predict_proba`.  Searches, FrozenEstimators and pipelines
+        around it are looked through.
     X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
-    y : array-like (n,)
+        Networks of skorch's own classes are given X as it is; with four axes the first after the
+        images is then taken for the channels.
+    y : array-like (n,) or (n, 1)
     attack : str or callable
         One of :data:`ATTACKS`, "flips", or a function with the signature of :mod:`attacks`.
     eps : float
         Norm of the perturbation of an image, in units of X.
     norm : {"l2", "linf"}
+        Also in the spelling of other libraries: "L2" or 2, "Linf", "inf" or np.inf.
     gradient : {"bpda", "soft", "none"}
     temperature : float
         Of :func:`attacks.as_torch_module`.
     bounds : tuple (low, high) or None
-        Of valid values of X.
+        Of valid values; X must lie within them.
     source : fitted classifier or None
         Attack this one instead and only judge by `estimator`: a transfer attack.
-    random_state : int
+    random_state : int, RandomState or None
     batch_size : int
     verbose : bool
         Whether to show a progress bar.
@@ -79,8 +78,17 @@ def run_attack(
     Returns
     -------
     result : Bunch
-        ``adversarial``, of the shape of X, float32; ``success`` (n,): misclassified, and within eps
-        as measured in float64; ``norms`` (n,); ``correct`` (n,): classified correctly before.
+        ``adversarial``, of the shape of X, float32 where X is float32 or float16, else float64;
+        ``success`` (n,): misclassified, and within eps as measured in float64 from X itself;
+        ``norms`` (n,); ``correct`` (n,): classified correctly before.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range, X does not lie within `bounds`, labels do not fit X or the
+        classes, or `predict` answers something else than the largest logit of the network.
+    TypeError
+        If an option is unknown or of another type, or the classifier has no gradient.
 
     Examples
     --------
@@ -93,88 +101,11 @@ def run_attack(
     >>> bool(found.success.any()), bool((found.norms <= 4.0).all())
     (True, True)
     """
-    check_is_fitted(estimator)
-    attacked = estimator if source is None else source
-    X, y = np.asarray(X), np.asarray(y)
-    shape = _image_shape(attacked, X)
-    images = X.reshape(-1, *shape).astype(np.float32)
-    labels = np.searchsorted(attacked.classes_, y)
-    correct = estimator.predict(X) == y
-    made = images.copy()
-    generator = torch.Generator().manual_seed(random_state)
-    run: Callable
-    if attack == "flips":
-        if norm != "l2" or bounds is not None:
-            raise ValueError('The attack "flips" is in L2 and without bounds.')
-        run = functools.partial(_flip, attacked, eps=eps, **options)
-    else:
-        function = ATTACKS[attack] if isinstance(attack, str) else attack
-        model = _model(attacked, attack, gradient, temperature)
-        run = functools.partial(
-            _in_torch, function, model, eps=eps * _SHRUNK, norm=norm, bounds=bounds,
-            generator=generator, **options,
-        )  # fmt: skip
-    todo = np.flatnonzero(correct)
-    name = attack if isinstance(attack, str) else "attack"
-    with tqdm(desc=name, total=len(todo), unit="image", disable=not verbose) as bar:
-        for start in range(0, len(todo), batch_size):
-            part = todo[start : start + batch_size]
-            made[part] = run(images[part], labels[part])
-            bar.update(len(part))
-    return _judged(estimator, X, y, made.reshape(X.shape), eps, norm, correct)
-
-
-def _judged(estimator, X, y, adversarial, eps, norm, correct):
-    delta = adversarial.astype(np.float64) - np.asarray(X, dtype=np.float64)
-    flat = delta.reshape(len(X), -1)
-    norms = np.abs(flat).max(1) if norm == "linf" else np.linalg.norm(flat, axis=1)
-    fooled = estimator.predict(adversarial) != y
-    return Bunch(
-        adversarial=adversarial,
-        success=correct & fooled & (norms <= eps),
-        norms=norms,
-        correct=correct,
-    )
-
-
-def _in_torch(function, model, images, labels, **options):
-    batch = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-    device = next((p.device for p in getattr(model, "parameters", list)()), torch.device("cpu"))
-    found = function(model, batch.to(device), torch.from_numpy(labels).to(device), **options)
-    return found.detach().cpu().permute(0, 2, 3, 1).numpy()
-
-
-def _model(estimator, attack, gradient, temperature):
-    try:
-        return as_torch_module(estimator, gradient, temperature=temperature)
-    except TypeError:
-        if attack not in _BLACK_BOX or not hasattr(estimator, "predict_proba"):
-            raise
-
-    def scores(images):
-        rows = images.permute(0, 2, 3, 1).numpy()
-        if estimator.n_features_in_ == rows[0].size and not hasattr(estimator, "image_shape_"):
-            rows = rows.reshape(len(rows), -1)
-        return torch.from_numpy(np.log(np.maximum(estimator.predict_proba(rows), 1e-30)))
-
-    return scores
-
-
-def _image_shape(estimator, X):
-    """(H, W, C) of the images that the estimator takes."""
-    for step in [s for _, s in getattr(estimator, "steps", [("", estimator)])]:
-        if hasattr(step, "image_shape_"):
-            return step.image_shape_
-    return (*X.shape[1:], 1, 1)[:3] if X.ndim < 4 else X.shape[1:]
-
-
-def _flip(estimator, images, labels, *, eps, after=None, seed=0, **options):
-    """Adversarial images by the search over tokens, after another attack where one is named."""
-    tokens, far = Tokens(estimator, images), None
-    if after is not None:
-        generator = torch.Generator().manual_seed(seed)
-        far = _in_torch(ATTACKS[after], tokens.module, images, labels, eps=eps, generator=generator)
-    return flipped(tokens, images, labels, far, eps=eps, **options)
+    settings = {"eps": eps, "norm": norm, "gradient": gradient, "temperature": temperature}
+    return attacked(
+        case_of(estimator, X, y), attack, bounds=bounds, source=source, random_state=random_state,
+        batch_size=batch_size, verbose=verbose, **settings, **options,
+    )  # fmt: skip
 
 
 def reproject(estimator, X, adversarial):
@@ -189,7 +120,7 @@ def reproject(estimator, X, adversarial):
 
     Returns
     -------
-    smaller : ndarray, the shape of X, float32
+    smaller : ndarray, the shape of X, float32 where X is float32 or float16, else float64
         Of the same tokens; its L2 perturbation is at most as large, but for rounding.
 
     Examples
@@ -210,11 +141,16 @@ def reproject(estimator, X, adversarial):
     >>> bool((np.linalg.norm(near - X[:5], axis=1) < np.linalg.norm(far - X[:5], axis=1)).all())
     True
     """
-    X, adversarial = np.asarray(X), np.asarray(adversarial)
-    shape = _image_shape(estimator, X)
-    images, far = (a.reshape(-1, *shape).astype(np.float32) for a in (X, adversarial))
-    tokens = Tokens(estimator, images)
-    return tokens.moved(images, tokens.ids_of(far)).reshape(X.shape)
+    check_is_fitted(estimator)
+    model, images, _ = evaluated(estimator, X, labels=False)
+    X, far = as_floats(np.asarray(images)), as_floats(np.array(adversarial), "adversarial")
+    if far.shape != X.shape:
+        raise ValueError(f"adversarial must be of the shape of X, {X.shape}, got {far.shape}.")
+    shape, _ = geometry_of(model, X.shape[1:])
+    images = X.reshape(-1, *shape).astype(np.float32)
+    tokens = Tokens(model, images)
+    moved = tokens.moved(images, tokens.ids_of(far.reshape(images.shape)))
+    return settled(X, moved.reshape(X.shape), np.inf, "l2")
 
 
 def worst_case(
@@ -233,13 +169,20 @@ def worst_case(
     verbose : bool
         Whether to show a progress bar for each attack.
     **shared
-        Options for all.
+        Options for all attacks that take them.
 
     Returns
     -------
     result : Bunch
-        ``success`` dict of name to (n,), ``correct`` (n,), ``robust`` (n,), ``norms`` (n,): the
-        smallest norm of a successful attack, inf where there is none, 0 where none was needed.
+        ``success`` dict of name to (n,); a name that comes again gets a number, as "pgd (2)";
+        ``correct`` (n,), ``robust`` (n,), ``norms`` (n,): the smallest norm of a successful
+        attack, inf where there is none, 0 where none was needed.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for :func:`run_attack`, before the first attack runs if the list or an option's name is
+        wrong.
 
     Examples
     --------
@@ -253,36 +196,68 @@ def worst_case(
     >>> bool((found.robust == found.correct & (found.norms > 4.0)).all())
     True
     """
-    success, correct = {}, None
-    smallest: Any = np.inf
+    entries = _entries(attack_list)
+    _check_shared(entries, shared)
+    settings = {"eps": eps, "norm": norm, "random_state": seed_of(random_state)}
+    case = case_of(estimator, X, y)
+    success: dict[str, np.ndarray] = {}
+    smallest = np.full(len(case.y), np.inf)
+    for attack, options in entries:
+        found = attacked(
+            case, attack, **{**settings, "verbose": verbose, **_taken(attack, shared), **options}
+        )
+        success[_label(attack, options, success)] = found.success
+        smallest[found.success] = np.minimum(smallest, found.norms)[found.success]
+    return Bunch(
+        success=success,
+        correct=case.correct,
+        robust=case.correct & np.isinf(smallest),
+        norms=np.where(case.correct, smallest, 0.0),
+    )
+
+
+def _entries(attack_list):
+    """Pairs of an attack and its options, whose names are those that it takes."""
+    if isinstance(attack_list, str | Mapping) or not isinstance(attack_list, Iterable):
+        raise TypeError(f"attack_list must be a list, such as ['pgd'], got {attack_list!r}.")
+    entries = []
     for entry in attack_list:
-        name, options = entry if isinstance(entry, tuple | list) else (entry, {})
-        label = name if isinstance(name, str) else getattr(name, "__name__", repr(name))
-        label = " ".join([label, *(f"{k}={v}" for k, v in options.items() if k != "source")])
-        found = run_attack(
-            estimator, X, y, name, eps=eps, norm=norm, random_state=random_state, verbose=verbose,
-            **{**_known(name, shared), **options},
-        )  # fmt: skip
-        correct = found.correct
-        norms = np.where(found.success, found.norms, np.inf)
-        smallest = np.minimum(smallest, norms)
-        success[label] = found.success
-    if correct is None:
+        pair = entry if isinstance(entry, tuple | list) else (entry, {})
+        if len(pair) != 2 or not isinstance(pair[1], Mapping):
+            raise ValueError(
+                f"attack_list has {entry!r}: an entry is an attack, or a pair of it and a dict of "
+                "its options."
+            )
+        attack, options = pair
+        check_names(check_attack(attack), options, _OF_ENTRY)
+        entries.append((attack, dict(options)))
+    if not entries:
         raise ValueError("attack_list is empty: name at least one attack.")
-    robust = correct & ~np.any(list(success.values()), axis=0)
-    norms = np.where(correct, smallest, 0.0)
-    return Bunch(success=success, correct=correct, robust=robust, norms=norms)
+    return entries
 
 
-def _known(name, options):
-    """Those of the options that the attack takes."""
-    if name == "flips":
-        taken = {"greedy", "exact", "after"}
-    else:
-        function = ATTACKS[name] if isinstance(name, str) else name
-        taken = set(inspect.signature(function).parameters)
-        if name == "sspgd":
-            taken |= set(inspect.signature(gradients.pgd).parameters) - {"steps"}
-    of_runner = {"gradient", "temperature", "bounds", "batch_size", "source"}
-    wanted = taken | (of_runner if name != "flips" else {"batch_size"})
-    return {key: value for key, value in options.items() if key in wanted}
+def _check_shared(entries, shared):
+    """Refuse options that none of the attacks takes."""
+    taken = set().union(*(_taken(attack, shared) for attack, _ in entries))
+    unknown = sorted(set(shared) - taken)
+    if unknown:
+        raise TypeError(f"No attack in attack_list takes the option {', '.join(unknown)}.")
+
+
+def _taken(attack, shared):
+    """Those of the options for all that an attack takes."""
+    taken = options_of(attack)
+    if attack == "flips":
+        taken -= {"steps"}  # of gradients; the search over tokens counts others
+    return {k: v for k, v in shared.items() if taken is None or k in taken | OF_RUNNER}
+
+
+def _label(attack, options, known):
+    """A name for an attack that no other has."""
+    name = attack if isinstance(attack, str) else getattr(attack, "__name__", repr(attack))
+    name = " ".join([name, *(f"{k}={v}" for k, v in options.items() if k != "source")])
+    label, number = name, 1
+    while label in known:
+        number += 1
+        label = f"{name} ({number})"
+    return label

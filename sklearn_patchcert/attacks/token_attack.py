@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from sklearn_patchcert.attacks import flips
-from sklearn_patchcert.attacks.torch_modules import as_torch_module
+from sklearn_patchcert.attacks.views.tokenized_network import TokenizedNetwork
+from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_to_images
 from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.voronoi import projections, surrogates
@@ -17,12 +18,17 @@ _MANY = 2048  # tokens, of which an attacker can pay for a few in each place
 
 
 class Tokens:
-    """The tokens of a pipeline, position by position, as :mod:`attacks.flips` wants them."""
+    """The tokens of a pipeline, position by position, as :mod:`attacks.flips` wants them.
 
-    def __init__(self, estimator, images):
-        self.module = as_torch_module(estimator)
+    `model` is a fitted pipeline or the module that has been made of it; `read` makes logits of
+    what that answers.
+    """
+
+    def __init__(self, model, images, read=None):
+        self.module = model if isinstance(model, TokenizedNetwork) else as_torch_module(model)
         if self.module.vocabulary is None:
             raise TypeError('The attack "flips" needs a pipeline with a vocabulary.')
+        self.read = (lambda found: found) if read is None else read
         self.shape = images.shape[1:]
         module, size = self.module, self.module.patch_size
         scale, shift = (
@@ -43,6 +49,10 @@ class Tokens:
         self.parts = [(np.flatnonzero(group == g), v) for g, v in enumerate(vocabularies)]
         self.tokens = torch.tensor(np.stack([vocabularies[int(g)] for g in group])).float()
         self.tokens = self.tokens.to(module.scale.device)
+
+    def network(self, made):
+        """Logits of images made of tokens."""
+        return self.read(self.module.answers(made))
 
     def per_part(self, function, width, dtype=float):
         out = np.zeros((*self.patches.shape[:2], width), dtype=dtype)
@@ -109,8 +119,7 @@ class Tokens:
         """Tokens (n, positions) of images in the user's units."""
         module = self.module
         images = torch.from_numpy(images).permute(0, 3, 1, 2).to(module.scale.device)
-        scaled = images * module.scale + module.shift
-        return module.ids(scaled).reshape(len(images), -1).cpu().numpy()
+        return module.ids(module.scaled(images)).reshape(len(images), -1).cpu().numpy()
 
 
 def flipped(tokens, images, labels, far, *, eps, exact=None, **options):
@@ -136,6 +145,8 @@ def flipped(tokens, images, labels, far, *, eps, exact=None, **options):
     adversarial : ndarray of float32 (n, H, W, C)
         The images themselves where nothing was found.
     """
+    if exact is not None and not isinstance(exact, bool | np.bool_):
+        raise TypeError(f"exact must be True, False or None, got {exact!r}.")
     exact = tokens.tokens.shape[1] <= _FEW if exact is None else exact
     costs = tokens.costs(eps, exact)
     y, own = torch.from_numpy(labels), costs.argmin(-1)
@@ -155,7 +166,7 @@ def flipped(tokens, images, labels, far, *, eps, exact=None, **options):
         if not len(rows):
             break
         tried = flips.undo(
-            tokens.module.network, tokens.decode, tried, own[rows], costs[rows], y[rows],
+            tokens.network, tokens.decode, tried, own[rows], costs[rows], y[rows],
             tokens.tokens,
         )  # fmt: skip
         ids[rows] = tried
@@ -171,7 +182,7 @@ def flipped(tokens, images, labels, far, *, eps, exact=None, **options):
 
 def _search(tokens, begin, costs, labels, **options):
     """flips.search; of many tokens, image by image, among those that can be paid for."""
-    network, table = tokens.module.network, tokens.tokens
+    network, table = tokens.network, tokens.tokens
     if table.shape[1] <= _MANY:
         return flips.search(network, tokens.decode, begin, costs, labels, tokens=table, **options)
     ids, found = begin.copy(), np.zeros(len(begin), dtype=bool)

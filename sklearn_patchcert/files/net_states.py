@@ -9,6 +9,7 @@ import torch
 from sklearn_patchcert._validation import check_device, isolated_seed
 from sklearn_patchcert.networks.fitting.disturbance import check_options
 from sklearn_patchcert.networks.fitting.loops import SCHEDULES
+from sklearn_patchcert.torch_globals import plain_torch
 
 _PLAIN = (type(None), bool, int, float, tuple)
 
@@ -26,7 +27,18 @@ def net_state(net, trim):
     Returns
     -------
     state : dict
+
+    Raises
+    ------
+    ValueError
+        If parameters were set since the fit, with which the state would be another's.
     """
+    stale = net.set_since_fit("module", "criterion", *(() if trim else ("optimizer", "lr")))
+    if stale:
+        raise ValueError(
+            f"{', '.join(stale)}: set after the fit, so a file would hold a network that was never "
+            "fitted. Fit it again, or set the old values."
+        )
     module = getattr(net.module_, "_orig_mod", net.module_)  # what torch.compile wraps
     history = [dict(epoch) for epoch in net.history_]
     state = {"weights": dict(module.state_dict()), "history": history}
@@ -60,7 +72,7 @@ def restore_net(net, state):
         raise TypeError("the weights are no tensors")
     if not all(bool(value.isfinite().all()) for value in weights.values()):
         raise ValueError("the weights are not finite")
-    with isolated_seed(0, check_device(net.device)):
+    with isolated_seed(0, check_device(net.device)), plain_torch(training=True):
         options = net.get_params_for("module")
         if not 0 <= options.get("depth", 0) <= len(weights):
             raise ValueError("the network is deeper than its weights")

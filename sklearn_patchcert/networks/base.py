@@ -27,6 +27,7 @@ from sklearn_patchcert.networks.fitting.disturbance import Disturbance, check_op
 from sklearn_patchcert.networks.fitting.loops import SCHEDULES, BatchIterator, EpochBar, Schedule
 from sklearn_patchcert.networks.modules import PatchConvNet
 from sklearn_patchcert.networks.parameters import GivenParameters
+from sklearn_patchcert.torch_globals import plain_torch
 
 if TYPE_CHECKING:
     from skorch import NeuralNet as _Base
@@ -181,7 +182,8 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         self
         """
         start = not (self.warm_start and self.initialized_)
-        return self._train(X, y, start, start, fit_params, source=source)
+        with plain_torch(training=True):
+            return self._train(X, y, start, start, fit_params, source=source)
 
     @all_or_nothing
     def partial_fit(self, X, y=None, classes=None, *, source=None, **fit_params):
@@ -203,7 +205,8 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         self
         """
         start = not self.initialized_
-        return self._train(X, y, start, start, fit_params, classes, source)
+        with plain_torch(training=True):
+            return self._train(X, y, start, start, fit_params, classes, source)
 
     def _train(self, X, y, start, initialize, fit_params, classes=None, source=None):
         if y is None:
@@ -214,6 +217,8 @@ class PatchNet(GivenParameters, VersionedState, _Base):
             raise ValueError(f"lr_schedule must be one of {SCHEDULES}, got {self.lr_schedule!r}.")
         device = check_device(self.device)
         check_autocast(self.autocast, device)
+        if start:
+            self.__dict__.pop("patch_size_", None)
         images = check_images(self, X, reset=start, image_shape=self.image_shape)
         check_consistent_length(images, y)
         if start:
@@ -234,9 +239,11 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         seed = random_seed(self.random_state)
         with isolated_seed(seed, device), contextlib.ExitStack() as undo:
             if initialize:
+                self.__dict__.pop("history_", None)  # a new one: the old one is kept if this fails
                 self.initialize()
             else:
                 undo.callback(self._restore, *self._snapshot())
+                self._catch_up()
             super().partial_fit(inputs, target, **fit_params)
             if self._interrupted:
                 raise KeyboardInterrupt
@@ -266,13 +273,11 @@ class PatchNet(GivenParameters, VersionedState, _Base):
     def _snapshot(self):
         """What training changes in place."""
         parts = self.module_, self.optimizer_, self.criterion_
-        return len(self.history_), [copy.deepcopy(part.state_dict()) for part in parts]
+        return len(self.history_), [(part, copy.deepcopy(part.state_dict())) for part in parts]
 
     def _restore(self, epochs, states):
         del self.history_[epochs:]
-        for part, state in zip(
-            (self.module_, self.optimizer_, self.criterion_), states, strict=True
-        ):
+        for part, state in states:
             part.load_state_dict(state)
 
     def train_step_single(self, batch, **fit_params):
@@ -349,7 +354,8 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         check_is_fitted(self)
         check_device(self.device)
         images = check_images(self, X, reset=False, image_shape=self.image_shape)
-        return (compute or super().predict_proba)(channels_first(images))
+        with plain_torch():
+            return (compute or super().predict_proba)(channels_first(images))
 
 
 def channels_first(images):

@@ -11,6 +11,7 @@ from skorch import NeuralNetClassifier, NeuralNetRegressor
 
 from sklearn_patchcert._validation import check_images
 from sklearn_patchcert.networks.base import PatchNet, channels_first
+from sklearn_patchcert.torch_globals import plain_torch
 
 
 class PatchNetClassifier(PatchNet, NeuralNetClassifier):
@@ -155,7 +156,7 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         check_is_fitted(self)
         images = channels_first(check_images(self, X, reset=False, image_shape=self.image_shape))
         found = []
-        with torch.no_grad():
+        with plain_torch():
             self.module_.eval()
             for part in torch.as_tensor(images).split(4096):
                 found.append(self.module_.terms(part.to(self.device)).double().cpu().numpy())

@@ -7,12 +7,14 @@ or 1 hides it.
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
-from torch import nn
 
 from sklearn_patchcert.networks.estimators import PatchNetClassifier
 
+_UNITS = 1024  # in the last place of the largest output: rounding in a network of some layers
 _PARTS = ("predict_proba", "forward", "forward_iter", "evaluation_step", "infer",
           "_get_predict_nonlinearity")  # fmt: skip
 
@@ -49,26 +51,6 @@ def rule_of(net):
     return None
 
 
-def link_of(net):
-    """What turns the outputs of a fitted network into probabilities.
-
-    Parameters
-    ----------
-    net : fitted network with a rule
-
-    Returns
-    -------
-    link : {"softmax", "sigmoid", "identity"}
-        As skorch finds it from the criterion.
-    """
-    criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
-    if net.predict_nonlinearity == "auto" and isinstance(criterion, nn.CrossEntropyLoss):
-        return "softmax"
-    if net.predict_nonlinearity == "auto" and isinstance(criterion, nn.BCEWithLogitsLoss):
-        return "sigmoid"
-    return "identity"
-
-
 def answers_columns(estimator):
     """Whether `predict` gives the number of a column, as skorch does, instead of a class."""
     return isinstance(estimator, NeuralNetClassifier) and not isinstance(
@@ -100,6 +82,33 @@ def raw_scores(net, X):
 def output_of(estimator):
     """Function X -> ndarray (m, n_outputs) of a network that is understood, else None."""
     return (lambda X: raw_scores(estimator, X)[0]) if rule_of(estimator) else None
+
+
+@contextlib.contextmanager
+def disturbed(nets, seed, sign):
+    """Add to the outputs of networks what rounding may do to them, and more, inside the block.
+
+    Parameters
+    ----------
+    nets : list of fitted networks
+    seed : int
+    sign : {-1, 1}
+        The disturbance of one sign is the negative of the other's: on different sides of a tie.
+    """
+
+    def disturb(module, inputs, outputs):
+        first = outputs[0] if isinstance(outputs, tuple) else outputs
+        generator = torch.Generator().manual_seed(seed)
+        part = 2 * torch.rand(first.shape, generator=generator).to(first) - 1
+        unit = torch.finfo(first.dtype).eps
+        size = first.abs().reshape(len(first), -1).amax(1).reshape(-1, *[1] * (first.ndim - 1))
+        moved = first + sign * part * (_UNITS * size + 8) * unit
+        return (moved, *outputs[1:]) if isinstance(outputs, tuple) else moved
+
+    with contextlib.ExitStack() as hooks:
+        for net in nets:
+            hooks.callback(net.module_.register_forward_hook(disturb).remove)
+        yield
 
 
 def _same(net, kind, name):

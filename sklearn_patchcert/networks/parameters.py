@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sklearn_patchcert._validation import check_device, isolated_seed, random_seed
+from sklearn.base import BaseEstimator
+
+from sklearn_patchcert._validation import as_before, check_device
+from sklearn_patchcert.torch_globals import plain_torch
 
 if TYPE_CHECKING:
     from skorch import NeuralNet as _Base
@@ -13,10 +16,77 @@ else:
     _Base = object
 
 
+_PARTS = ("module", "compile", "criterion", "optimizer", "lr", "callbacks")
+
+
 class GivenParameters(_Base):
-    """Mixin: `device` and `criterion` may be left to the network, and are kept as such."""
+    """Mixin: parameters are kept as they are given, and count from the next fit on.
+
+    `device` and `criterion` may be left to the network.  skorch would replace parts of a fitted
+    network by untrained parts as soon as their parameters are set; here they stay until the next
+    fit.
+    """
 
     _default_criterion: type[nn.Module]
+    _params_to_validate: set[str]
+    # Of parameters set since the fit, what the fitted part was made with: (value,), or () for none.
+    _made_with: dict[str, tuple] = {}
+
+    def __setattr__(self, name, value):
+        if self.initialized_ and part_of(name) in _PARTS:
+            before = (vars(self)[name],) if name in vars(self) else ()
+            before = self._made_with.get(name, before)
+            others = {k: v for k, v in self._made_with.items() if k != name}
+            same = before and _same(before[0], value)
+            self._made_with = others if same else {**others, name: before}
+        super().__setattr__(name, value)
+
+    def set_since_fit(self, *parts):
+        """Names of the parameters that are not those of the fitted network.
+
+        Parameters
+        ----------
+        *parts : str
+            Which parts to look at, such as "module" and "optimizer".
+
+        Returns
+        -------
+        names : list of str
+        """
+        return sorted(name for name in self._made_with if part_of(name) in parts)
+
+    def initialize(self):
+        """Make all parts of the network, untrained, with the parameters as they are.
+
+        Returns
+        -------
+        self
+        """
+        with plain_torch(training=True):
+            super().initialize()
+        self.__dict__.pop("_made_with", None)
+        return self
+
+    def _catch_up(self):
+        """Give a fitted network the parameters that were set since, for more training."""
+        lost = self.set_since_fit("module", "compile")
+        if lost:
+            raise ValueError(
+                f"{', '.join(lost)}: set after the fit, so the fitted network cannot be trained "
+                "further with the new values. Call fit without warm_start for a new network, or "
+                "set the old values."
+            )
+        if self.set_since_fit("callbacks"):
+            self._initialize_callbacks()
+        criterion, optimizer = self.set_since_fit("criterion"), self.set_since_fit("optimizer")
+        if criterion:
+            self._initialize_criterion()
+        if criterion or "optimizer" in optimizer:  # without the memory of the old one
+            self._initialize_optimizer()
+        else:
+            names = optimizer + self.set_since_fit("lr")
+            self._apply_virtual_params({name: getattr(self, name) for name in names})
+        self.__dict__.pop("_made_with", None)
 
     @property
     def device(self):
@@ -51,11 +121,17 @@ class GivenParameters(_Base):
         -------
         params : dict
         """
-        given = {name: self.__dict__[name] for name in ("device", "criterion")}
-        return {**super().get_params(deep=deep, **kwargs), **given}
+        given = {name: vars(self)[name] for name in ("device", "criterion")}
+        since = {name: vars(self)[name] for name in self.set_since_fit("callbacks")}
+        return {**super().get_params(deep=deep, **kwargs), **given, **since}
 
     def set_params(self, **params):
-        """Set parameters by name.
+        """Set parameters by name; a fitted network predicts as before until it is fitted again.
+
+        `partial_fit`, and `fit` with `warm_start`, train the fitted network further with new
+        parameters of the optimizer, the criterion and the callbacks.  With another optimizer class
+        or criterion, the optimizer starts without memory.  With new parameters of the module they
+        raise a ValueError.
 
         Parameters
         ----------
@@ -65,19 +141,40 @@ class GivenParameters(_Base):
         -------
         self
         """
-        if not self.initialized_:  # skorch would unpack callbacks at once, not in fit
-            for name in [name for name in params if name.startswith("callbacks")]:
-                self.__dict__[name] = params.pop(name)
-                self._params_to_validate.add(name)
-            return super().set_params(**params)
-        with isolated_seed(random_seed(self.random_state), self.device):  # a part may start anew
-            return super().set_params(**params)
+        nested = {name: value for name, value in params.items() if "__" in name}
+        with as_before(self):
+            plain = {name: value for name, value in params.items() if name not in nested}
+            BaseEstimator.set_params(self, **plain)
+            for name, value in nested.items():
+                setattr(self, name, value)
+            self._params_to_validate = self._params_to_validate | nested.keys()
+            if self.initialized_:
+                self._validate_params()
+        return self
+
+    def _validate_params(self):
+        if vars(self).get("iterator_valid__shuffle"):
+            raise ValueError("iterator_valid__shuffle must be False: it would shuffle predictions.")
+        super()._validate_params()
 
     def __setstate__(self, state):
         device = state["device"]
         resolved = {**state, "device": "cpu"} if device == "auto" else dict(state)
-        super().__setstate__(resolved)
+        with plain_torch():  # or the weights could not be trained if this mode is for inference
+            super().__setstate__(resolved)
         if device == "auto":
             self.device = device
             if self.initialized_:
                 self.module_.to(self.device)
+
+
+def part_of(name):
+    """The part that a parameter is about: "module" for "module__width"."""
+    return name.partition("__")[0]
+
+
+def _same(first, second):
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return len(first) == len(second) and all(map(_same, first, second))
+    plain = type(first) is type(second) and isinstance(first, bool | int | float | str)
+    return first is second or (plain and first == second)

@@ -22,10 +22,11 @@ KNeighborsClassifier with uniform weights       the vote is the same whoever of 
                                                 equally near, but for rounding, takes part
 trees, HistGradientBoostingClassifier,          always, because a row is computed by itself
 CategoricalNB, DummyClassifier without chance
-all others                                      it is the same for single images, for batches of
-                                                another order and size and for images that move
-                                                by 2e-5 of their values, and scores, if there
-                                                are any, lead by more than they moved
+all others                                      it is the same in batches of another order and
+                                                size, for images that move by 2e-5 of their
+                                                values, when networks inside are disturbed by
+                                                rounding, and for single images; scores must
+                                                lead by more than they move
 ==============================================  ================================================
 
 Subclasses count among "all others", and so do networks with methods of their own.
@@ -43,7 +44,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import _safe_indexing
 
 from sklearn_patchcert.networks import outputs
-from sklearn_patchcert.prediction.estimator_tree import inner, is_pipeline, split
+from sklearn_patchcert.prediction.estimator_tree import inner, is_pipeline, nested, split
 from sklearn_patchcert.prediction.score_errors import (
     Scores,
     computes_by_row,
@@ -56,6 +57,7 @@ from sklearn_patchcert.prediction.score_errors import (
 
 _MOVED = 2.0**-16  # part of a value, by which images move to see whether an answer is stable
 _TIED = 30  # training images beyond the neighbors, as far as ties are followed
+_CLEAR = 1000  # times the margin: by such a lead no single image needs to be asked
 _MARGIN, _UNITS = 32, 64  # times the rounding that was seen; units in the last place of float32
 
 
@@ -76,10 +78,10 @@ def reader(estimator):
     >>> import numpy as np
     >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn_patchcert.prediction.answers import reader
-    >>> X, y = np.array([[-1.0], [1.0]]), [0, 1]
-    >>> labels, sure = reader(LogisticRegression().fit(X, y))(np.array([[-1.0], [0.0]]))
-    >>> labels, sure
-    (array([0, 0]), array([ True, False]))
+    >>> X, y = np.array([[-1.0, -1.0], [1.0, 1.0]]), [0, 1]
+    >>> labels, sure = reader(LogisticRegression().fit(X, y))(np.array([[-1.0, -0.5], [1.0, -1.0]]))
+    >>> sure
+    array([ True, False])
     """
     return _understood(estimator) or partial(_by_trial, estimator)
 
@@ -117,7 +119,7 @@ def _of_largest(estimator, scores, X):
     best, sure = values.argmax(1), np.ones(len(values), dtype=bool)
     if values.shape[1] > 1:
         top = np.partition(values, -2, axis=1)[:, -2:]
-        sure = top[:, 1] - top[:, 0] > 2 * error
+        sure = (top[:, 1] - top[:, 0] > 2 * error) | (error == 0)  # the first of equal ones
     return best if outputs.answers_columns(estimator) else estimator.classes_[best], sure
 
 
@@ -153,20 +155,20 @@ def _is_plain_vote(neighbors):
     return neighbors.weights == "uniform" and neighbors.effective_metric_ == "euclidean"
 
 
-def _of_neighbors(estimator, X):
+def _of_neighbors(estimator, X, tied=_TIED):
     """Votes of which it does not matter who of the equally near is a neighbor."""
     labels, k = _labels(estimator, X), estimator.n_neighbors
-    distances, near = estimator.kneighbors(X.copy(), min(k + _TIED, estimator.n_samples_fit_))
+    distances, near = estimator.kneighbors(X.copy(), min(k + tied, estimator.n_samples_fit_))
     squares = np.square(distances.astype(np.float64))
     error = _error_of_squares(X, estimator._fit_X, squares[:, -1])
     last = squares[:, k - 1]
     within = squares < (last - 2 * error)[:, None]  # neighbors for certain
-    tied = ~within & (squares <= (last + 2 * error)[:, None])
+    equal = ~within & (squares <= (last + 2 * error)[:, None])
     votes = estimator._y[near]
     n_classes = len(estimator.classes_)
     least, pool = (
         np.stack([(some & (votes == c)).sum(1) for c in range(n_classes)], axis=1)
-        for some in (within, tied)
+        for some in (within, equal)
     )
     free, rows = k - within.sum(1), np.arange(len(labels))
     winner = np.searchsorted(estimator.classes_, labels)
@@ -174,17 +176,21 @@ def _of_neighbors(estimator, X):
     most = least + np.minimum(pool, free[:, None])
     most[rows, winner] = -1
     most = most - (np.arange(n_classes) > winner[:, None])  # of as many votes the first class wins
-    cut = tied[:, -1] & (squares.shape[1] < estimator.n_samples_fit_)  # there may be more of them
-    return labels, (own > most.max(1)) & ~cut
+    sure = own > most.max(1)
+    cut = np.flatnonzero(equal[:, -1]) if squares.shape[1] < estimator.n_samples_fit_ else ()
+    if len(cut):  # there are more of them
+        sure[cut] = _of_neighbors(estimator, _safe_indexing(X, cut), tied=64 * tied)[1]
+    return labels, sure
 
 
 def _error_of_squares(X, others, farthest):
     """By how much squared distances may be wrong: |x|^2 - 2 x y + |y|^2 loses digits."""
+    X, others = (values if issparse(values) else np.asarray(values) for values in (X, others))
     whole = [values.data if issparse(values) else values for values in (X, others)]
     sizes = _squares(X) + _squares(others).max() + farthest
     if all((np.rint(values) == values).all() for values in whole) and sizes.max() < 2**22:
         return np.full(len(farthest), 1e-6)  # sums of whole numbers are exact; their roots are not
-    same = np.dtype(X.dtype) == others.dtype == np.float64
+    same = X.dtype == others.dtype == np.float64
     return 4 * (X.shape[1] + 8) * np.finfo(np.float64 if same else np.float32).eps * sizes
 
 
@@ -200,32 +206,47 @@ def _by_trial(estimator, X):
         return labels, sure
     again = _safe_indexing(X, np.append(np.arange(count)[::-1], 0))
     sure &= _labels(estimator, again)[:count][::-1] == labels
+    nets = [part for part in nested(estimator) if hasattr(part, "module_")]
     for seed, sign in ((0, 1), (0, -1), (1, 1), (1, -1)):  # to both sides of a tie
         moved = _moved(X, seed, sign)
         if moved is not None:
             sure &= _labels(estimator, moved) == labels
-    sure &= _leads(estimator, X, again, labels)
-    for row in np.flatnonzero(sure):
-        sure[row] = _labels(estimator, _safe_indexing(X, [row]))[0] == labels[row]
+        if nets:
+            with outputs.disturbed(nets, seed, sign):
+                sure &= _labels(estimator, X) == labels
+    lead, margin = _leads(estimator, X, again, labels)
+    sure &= lead > margin
+    clear = lead >= _CLEAR * margin
+    rows = np.union1d(few_rows(count), np.flatnonzero(sure & ~clear))
+    alone = np.array([_labels(estimator, _safe_indexing(X, [row]))[0] for row in rows])
+    sure[rows] &= alone == labels[rows]
+    if (alone != labels[rows])[clear[rows]].any():
+        sure[:] = False  # something else than the scores decides
     return labels, sure
 
 
 def _moved(X, seed, sign):
     """X with every value moved by a random part of it; None where it holds no such numbers."""
-    if np.dtype(getattr(X, "dtype", object)).kind != "f":
+    frame, values = X if hasattr(X, "columns") else None, X if issparse(X) else np.asarray(X)
+    if values.dtype.kind != "f":
         return None
-    made = X.copy()
-    values = made.data if issparse(X) else made
-    part = np.random.default_rng(seed).uniform(-1, 1, values.shape)
-    values *= (1 + sign * _MOVED * part).astype(values.dtype)
-    return made
+    made = values.copy()
+    numbers = made.data if issparse(made) else made
+    part = np.random.default_rng(seed).uniform(-1, 1, numbers.shape)
+    numbers *= (1 + sign * _MOVED * part).astype(numbers.dtype)
+    return made if frame is None else type(frame)(made, columns=frame.columns)
 
 
 def _leads(estimator, X, again, labels):
-    """Whether the scores of each row lead by more than they move between batches."""
+    """By how much the scores of each row lead, and by how much they must to be beyond doubt.
+
+    Where `predict` does not take the largest score, nobody knows what decides: the lead is what it
+    must be, so that single images are asked.
+    """
     names = [n for n in ("predict_proba", "decision_function") if hasattr(estimator, n)]
+    unknown = np.full(len(labels), 1.0), np.full(len(labels), 1 - 1e-9)
     if not names:
-        return True
+        return unknown
     compute, count = getattr(estimator, names[0]), len(labels)
     values = np.asarray(compute(X.copy()), dtype=np.float64).reshape(count, -1)
     spread = np.abs(np.asarray(compute(again.copy()))[:count][::-1].reshape(count, -1) - values)
@@ -235,10 +256,12 @@ def _leads(estimator, X, again, labels):
     if values.shape[1] == 1:
         values = np.concatenate([-values, values], axis=1)
     ranked = np.sort(values, axis=1)
-    lead = ranked[:, -1] - ranked[:, -2] if ranked.shape[1] > 1 else np.inf
     classes = getattr(estimator, "classes_", ())
-    if len(classes) != values.shape[1] or (classes[values.argmax(1)] != labels).any():
-        lead = np.diff(ranked, axis=1).min(1, initial=np.inf)  # nobody knows which of them decide
+    if ranked.shape[1] < 2 or len(classes) != ranked.shape[1]:
+        return unknown
+    if (classes[values.argmax(1)] != labels).any():
+        return unknown
     seen = np.maximum(spread.max(1), np.quantile(spread.max(1), 0.9))
     unit = np.finfo(np.float32).eps
-    return lead > np.maximum(_MARGIN * seen, _UNITS * unit * np.abs(values).max(1))
+    margin = np.maximum(_MARGIN * seen, _UNITS * unit * np.abs(values).max(1))
+    return ranked[:, -1] - ranked[:, -2], margin

@@ -118,6 +118,12 @@ class CertifiedCommittee(VotingClassifier):
             If a member has no certificate, or `previous` is given.
         """
         check_is_fitted(self)
+        own = type(self).predict, type(self).transform
+        if own != (CertifiedCommittee.predict, CertifiedCommittee.transform):
+            raise TypeError(
+                f"{type(self).__name__} votes in its own way, of which nothing is known: certify a "
+                "CertifiedCommittee."
+            )
         if "previous" in options:
             raise TypeError("A committee has no previous: certify its members by themselves.")
         names = [name for name, member in self.estimators if member != "drop"]

@@ -7,7 +7,7 @@ from scipy.sparse import issparse
 from sklearn.utils import _safe_indexing
 
 from sklearn_patchcert.networks.outputs import output_of
-from sklearn_patchcert.prediction.estimator_tree import real_steps
+from sklearn_patchcert.prediction.estimator_tree import nested, real_steps
 
 _TOLERANCE = 1e-4  # of the largest value: far more than rounding in float32
 _SCORES = "predict_proba", "decision_function"
@@ -49,7 +49,7 @@ def check_one_image_at_a_time(pipeline, X):
     *steps, (name, last) = real_steps(pipeline)
     for step_name, step in steps:
         X = _same_twice_and_alone(step_name, step, step.transform, X)
-    if getattr(last, "_depends_on_place", False):
+    if any(getattr(part, "_depends_on_place", False) for part in nested(last)):
         raise ValueError(
             f"The step {name!r} ({type(last).__name__}) draws noise by the place of an image in "
             "its batch, so that no certificate of a prediction holds for it."
@@ -76,7 +76,14 @@ def _same_twice_and_alone(name, step, compute, X, ties=False):
             "strategy that draws). Certificates of predictions need a step that always answers "
             "the same."
         )
-    different = _differ(whole, _one_by_one(compute, X)) & ~np.asarray(ties)
+    alone = _one_by_one(compute, X)
+    if alone.shape != whole.shape:
+        raise ValueError(
+            f"The step {name!r} ({type(step).__name__}) returns arrays of shape {whole.shape} for "
+            f"a batch and of {alone.shape} for its images one by one: predict of a single image "
+            "would fail."
+        )
+    different = _differ(whole, alone) & ~np.asarray(ties)
     if different.mean() > _FEW:
         raise ValueError(
             f"The step {name!r} ({type(step).__name__}) gave other answers for {different.sum()} "

@@ -12,6 +12,7 @@ from sklearn.preprocessing import (
     MinMaxScaler,
     OneHotEncoder,
     OrdinalEncoder,
+    QuantileTransformer,
     RobustScaler,
     StandardScaler,
 )
@@ -20,8 +21,8 @@ from sklearn_patchcert._validation import BaseSearchCV
 from sklearn_patchcert.preprocessing import ChannelStandardizer
 
 VALUE_BY_VALUE = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, ChannelStandardizer,
-                  OneHotEncoder, OrdinalEncoder, Binarizer, KBinsDiscretizer, VarianceThreshold,
-                  SelectKBest, SelectPercentile)  # fmt: skip
+                  OneHotEncoder, OrdinalEncoder, QuantileTransformer, Binarizer, KBinsDiscretizer,
+                  VarianceThreshold, SelectKBest, SelectPercentile)  # fmt: skip
 """Transformers that compute each value from one value, in the same way in every batch."""
 
 
@@ -47,16 +48,67 @@ def inner(estimator):
     """
     if type(estimator) is FrozenEstimator:
         return estimator.estimator
-    if isinstance(estimator, BaseSearchCV):
+    if _inherits(estimator, BaseSearchCV, "predict", "predict_proba"):
         return estimator.best_estimator_
     return None
 
 
-def is_pipeline(estimator):
-    """Whether an estimator predicts as scikit-learn's Pipeline does."""
-    return isinstance(estimator, Pipeline) and vars(Pipeline)["predict"] is next(
-        vars(kind)["predict"] for kind in type(estimator).__mro__ if "predict" in vars(kind)
+def is_pipeline(estimator, *methods):
+    """Whether an estimator predicts, and has other methods, as scikit-learn's Pipeline does."""
+    return _inherits(estimator, Pipeline, "predict", *methods)
+
+
+def _inherits(estimator, base, *methods):
+    """Whether an estimator is of a class, and some methods are those of that class."""
+    return isinstance(estimator, base) and all(
+        next(vars(kind)[name] for kind in type(estimator).__mro__ if name in vars(kind))
+        is vars(base)[name]
+        for name in methods
     )
+
+
+def nested(estimator):
+    """An estimator and all that it holds: steps, members, what a search has found.
+
+    Parameters
+    ----------
+    estimator : object
+
+    Returns
+    -------
+    estimators : list
+        Each once.  Networks are not looked into.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.svm import SVC
+    >>> from sklearn_patchcert.prediction.estimator_tree import nested
+    >>> nested(make_pipeline(SVC()))[1:]
+    [SVC()]
+    """
+    found: dict = {}
+
+    def look(thing):
+        if isinstance(thing, (list, tuple)):
+            for part in thing:
+                look(part)
+        elif isinstance(thing, dict):
+            look(list(thing.values()))
+        elif hasattr(thing, "__dict__") and _holds_estimators(thing) and id(thing) not in found:
+            found[id(thing)] = thing
+            if not hasattr(thing, "module_"):
+                look(list(vars(thing).values()))
+
+    look(estimator)
+    return list(found.values())
+
+
+def _holds_estimators(thing):
+    """Whether something predicts or transforms, or is what scikit-learn wraps a member in."""
+    if isinstance(thing, type):
+        return False
+    return any(hasattr(thing, name) for name in ("predict", "transform", "calibrators"))
 
 
 def real_steps(pipeline):

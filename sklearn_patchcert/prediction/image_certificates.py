@@ -28,8 +28,10 @@ from sklearn_patchcert.vocabulary import encoding
 
 NORMS = ("l2", "linf", "l0", "sticker")
 _UNITS = 128  # in the last place of the terms of an additive network: the rounding of their sum
+_DRAWN = 256  # images on which an additive network must be the sum of its terms
 _PROBES = 16  # images, and as many assignments at random, on which the steps are asked twice
 _AT_ONCE, _PARTS = 64, 16  # images at once, at most; parts of few images, for several jobs
+_CLAIM = 2  # one more whenever certificates of before are not to be trusted any longer
 _KEPT = ("prediction", "radius", "n_configurations", "upper", "adversarial")
 
 
@@ -139,10 +141,12 @@ def _check_steps(pipeline, vocabulary, scaled, frame):
     """Refuse steps that do not look at one image at a time, found out on a few images."""
     Z, options = scaled(_safe_indexing(frame, np.arange(min(_PROBES, len(frame)))))
     costs = TokenCosts(vocabulary._check(Z), vocabulary, options, "l2")
-    rng, ids = np.random.default_rng(0), np.repeat(costs.own[:1], _PROBES, axis=0)
+    rng, ids = np.random.default_rng(0), np.repeat(costs.own[:1], 2 * _PROBES, axis=0)
     for at, tokens in costs.parts:
-        ids[:, at] = rng.integers(encoding.count_own(tokens), size=ids[:, at].shape)
-    given = _given(vocabulary, costs, np.shape(Z)[1:])(np.concatenate([costs.own, ids]))
+        count = encoding.count_own(tokens)
+        ids[:_PROBES, at] = rng.integers(count, size=ids[:_PROBES, at].shape)
+        ids[_PROBES:, at] = np.arange(_PROBES)[:, None] % count  # images of one token each
+    given = _given(vocabulary, costs, Z)(np.concatenate([costs.own, ids]))
     check_one_image_at_a_time(_after(pipeline, vocabulary), given)
 
 
@@ -159,7 +163,7 @@ def _key(pipeline, X, norm, cells):
     rest = {k: v for k, v in vars(pipeline).items() if k not in ("steps", "memory", "verbose")}
     steps = [type(vocabulary) if _holds(step, vocabulary) else step for _, step in pipeline.steps]
     told = fingerprint((type(pipeline), rest, steps))
-    return joblib.hash((X, norm, bool(cells), code, told))
+    return joblib.hash((_CLAIM, X, norm, bool(cells), code, told))
 
 
 def _holds(step, vocabulary):
@@ -177,7 +181,7 @@ def _certified(pipeline, scaled, table, norm, limits, frame, before):
     if table is not None:
         return {"radius": np.maximum(before["radius"], table.radii(costs, predicted))}
     most, seconds, cells = limits
-    answers = _answers(pipeline, vocabulary, costs, np.shape(Z)[1:])
+    answers = _answers(pipeline, vocabulary, costs, Z)
 
     def changes(rows, ids):
         found, sure = answers(ids)
@@ -239,25 +243,29 @@ def _stickers(costs, changes, most):
     return radius, exact, looked, changing, np.where(exact, radius, np.inf)
 
 
-def _given(vocabulary, costs, layout):
+def _given(vocabulary, costs, Z):
     """Function of token ids (m, positions): what the vocabulary hands on for them.
 
-    `layout` is the shape in which the vocabulary is given an image, and gives it on.
+    Z, some images, are in the layout in which it is given images, and gives them on.
     """
+    handed_on = vocabulary.transform(_safe_indexing(Z, [0]))
 
     def given(ids):
-        if vocabulary.output == "ids":
-            return ids.copy()
-        maps = ids.reshape(-1, *costs.grid[1:4])
-        made = encoding.decode(maps, image_shape=costs.shape, **vocabulary._code())
-        return made.reshape(len(ids), *layout)
+        made = ids.copy()
+        if vocabulary.output == "images":
+            maps = ids.reshape(-1, *costs.grid[1:4])
+            made = encoding.decode(maps, image_shape=costs.shape, **vocabulary._code())
+        made = made.reshape(len(ids), *np.shape(handed_on)[1:])
+        if hasattr(handed_on, "columns"):
+            made = type(handed_on)(made, columns=handed_on.columns)
+        return made
 
     return given
 
 
-def _answers(pipeline, vocabulary, costs, layout):
+def _answers(pipeline, vocabulary, costs, Z):
     """Function of token ids (m, positions): their classes, and which are beyond doubt."""
-    read, given = reader(_after(pipeline, vocabulary)), _given(vocabulary, costs, layout)
+    read, given = reader(_after(pipeline, vocabulary)), _given(vocabulary, costs, Z)
     return lambda ids: read(given(ids))
 
 
@@ -277,15 +285,23 @@ class _Table:
         self.blocks = blocks_of(getattr(last, "module_", last), vocabulary)
         self.classes = pipeline.classes_
         made = vocabulary.inverse_transform(self.blocks.images())
-        self.terms = last.terms(made)
+        self.terms = last.terms(made)[..., : len(self.classes)]
         unit = np.finfo(np.float32).eps
         self.error = unit * (_UNITS * float(np.abs(self.terms).max((0, 2)).sum()) + 8)
-        sums = self.terms.sum(1)  # of images with every block in the same configuration
-        if not (np.abs(outputs.raw_scores(last, made)[0] - sums) <= self.error).all():
+        if not self._are_sums(last, vocabulary):
             raise TypeError(
                 f"The outputs of {type(last.module_).__name__} are not the sums of its terms: "
                 'method="additive" would certify another network.'
             )
+
+    def _are_sums(self, last, vocabulary):
+        """Whether the network answers the sums of its terms, for blocks drawn at random."""
+        n_choices, n_blocks, _ = self.terms.shape
+        chosen = np.random.default_rng(0).integers(n_choices, size=(_DRAWN, n_blocks))
+        ids = np.stack([self.blocks.tokens(choices) for choices in chosen])
+        found, _ = outputs.raw_scores(last, vocabulary.inverse_transform(ids))
+        sums = self.terms[chosen, np.arange(n_blocks)].sum(1)
+        return bool((np.abs(found - sums) <= self.error).all())
 
     def radii(self, costs, predicted):
         prices = self.blocks.prices(np.square(costs.walls()))

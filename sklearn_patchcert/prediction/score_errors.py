@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
-from scipy.special import expit, softmax
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
     ExtraTreesClassifier,
@@ -37,7 +36,6 @@ from sklearn.utils import _safe_indexing
 from sklearn_patchcert.networks import outputs
 from sklearn_patchcert.prediction.estimator_tree import inner, is_pipeline, split
 
-_UNITS = 1024  # in the last place of the largest output: rounding in a network of some layers
 _MARGIN = 32  # times what a few outputs moved by between a batch and single images
 _ALONE = 4  # rows of each batch whose outputs are computed again, one by one
 _SINGLE = float(np.finfo(np.float32).eps)
@@ -113,7 +111,8 @@ def linear(estimator):
         values = estimator.decision_function(X.copy())
         values = values.astype(np.float64).reshape(len(values), -1)
         rows = X if issparse(X) else np.asarray(X)
-        sizes = abs(rows) @ abs(np.atleast_2d(estimator.coef_)).T + abs(estimator.intercept_)
+        weights = estimator.coef_.toarray() if issparse(estimator.coef_) else estimator.coef_
+        sizes = abs(rows) @ abs(np.atleast_2d(weights)).T + abs(estimator.intercept_)
         unit = np.finfo(np.result_type(rows.dtype, estimator.coef_.dtype, np.float32)).eps
         error = (rows.shape[1] + 8) * unit * np.asarray(sizes, dtype=np.float64).max(1)
         if values.shape[1] == 1:  # the sign decides
@@ -128,7 +127,7 @@ def probabilities(estimator):
     kind, inside = type(estimator), inner(estimator)
     if inside is not None:
         return probabilities(inside)
-    if is_pipeline(estimator):
+    if is_pipeline(estimator, "predict_proba"):
         steps, last = split(estimator)
         scores = probabilities(last)
         return scores and (lambda X: scores(through(steps, X)))
@@ -138,9 +137,9 @@ def probabilities(estimator):
         members = [probabilities(member) for member in estimator.estimators_]
         return partial(_average, members, _weights(estimator)) if all(members) else None
     if kind in (LogisticRegression, LogisticRegressionCV):
-        return partial(_linked, "softmax", linear(estimator))
+        return partial(_linked, estimator, linear(estimator))
     if outputs.rule_of(estimator):
-        return partial(_linked, outputs.link_of(estimator), _outputs(estimator))
+        return partial(_linked, estimator, _outputs(estimator))
     return None
 
 
@@ -168,7 +167,7 @@ def _outputs(net):
             spread = max(spread, float(np.abs(alone - values[row]).max()))
         size = np.abs(values).max(1)
         # A softmax in float32 cannot tell outputs that are nearer than its own spacing.
-        error = np.maximum(_UNITS * unit * size + 8 * unit, _MARGIN * spread)
+        error = np.maximum(outputs._UNITS * unit * size + 8 * unit, _MARGIN * spread)
         return Scores(values, np.where(np.isfinite(size), error, np.inf))
 
     return scores
@@ -176,9 +175,10 @@ def _outputs(net):
 
 def _of_trees(estimator, X):
     values = np.asarray(estimator.predict_proba(X.copy()), dtype=np.float64)
-    # The trees of a forest are added up in any order.
-    unit = len(getattr(estimator, "estimators_", ())) * np.finfo(np.float64).eps
-    return Scores(values, np.full(len(values), 4 * unit))
+    count = len(getattr(estimator, "estimators_", ()))
+    # The trees of a forest are added up in any order, which does not matter where all are certain.
+    whole = np.abs(count * values - np.rint(count * values)).max(1) < 1e-9
+    return Scores(values, np.where(whole, 0.0, 4 * count * np.finfo(np.float64).eps))
 
 
 def _average(members, weights, X):
@@ -194,12 +194,7 @@ def _weights(vote):
     return [weight for (_, member), weight in pairs if member != "drop"]
 
 
-def _linked(link, scores, X):
-    """Probabilities of outputs: no softmax and no sigmoid has a slope above one half."""
-    values, error = scores(X)
-    if link == "softmax":
-        values = softmax(values, axis=1)
-    elif link == "sigmoid":
-        above = expit(values[:, :1])
-        values = np.concatenate([1 - above, above], axis=1)
-    return Scores(values, error + 8 * _SINGLE)
+def _linked(estimator, scores, X):
+    """Probabilities of outputs: softmax, sigmoid and identity have no slope above one."""
+    values = np.asarray(estimator.predict_proba(X.copy()), dtype=np.float64)
+    return Scores(values, scores(X).error + 8 * _SINGLE)

@@ -73,6 +73,8 @@ def certify_stickers(
     (2.0, True)
     """
     rows, cols, groups = own.shape
+    if changes(own.reshape(1, -1))[0]:  # tied as it is
+        return 0.0, True, 1, own.ravel()
     choices = np.broadcast_to(n_tokens, groups).tolist()
     looked, done, side = 0, (0, 0), 1
     while done != (rows, cols):

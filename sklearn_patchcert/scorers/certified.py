@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_patchcert.scorers.samples import best_of, drawn_pair
+from sklearn_patchcert.attacks.evaluation import agreed, evaluated
+from sklearn_patchcert.checks import check_count, check_norm, check_number
+
+_NORMS = ("l2", "linf", "l0", "sticker")
 
 
 def certified_accuracy(
@@ -19,7 +22,7 @@ def certified_accuracy(
     y : array-like (n,)
     radius : float
         Over a whole image, in units of X.
-    norm : {"l2", "linf"}
+    norm : {"l2", "linf", "l0", "sticker"}
     max_configurations : int
         See :meth:`CertifiedPatchClassifier.certify_prediction`.
     n_samples : int or None
@@ -46,6 +49,7 @@ def certified_accuracy(
     >>> 0 < certified_accuracy(model, X[500:520], y[500:520], radius=1.0) <= 1
     True
     """
+    radius = check_number("radius", radius, finite=False)
     found = _certified(estimator, X, y, norm, max_configurations, n_samples, random_state)
     return float((found >= radius).mean())
 
@@ -86,8 +90,12 @@ def average_certified_radius(
 
 def _certified(estimator, X, y, norm, max_configurations, n_samples, random_state):
     """Certified radii of the images drawn; -1 where the prediction is wrong."""
-    X, y = drawn_pair(X, y, n_samples, random_state)
-    found = best_of(estimator).certify_prediction(
-        X, norm=norm, max_configurations=max_configurations
-    )
-    return np.where(found.prediction == y, found.radius, -1.0)
+    norm = check_norm(norm, _NORMS)
+    most = check_count("max_configurations", max_configurations)
+    model, X, y = evaluated(estimator, X, y, n_samples=n_samples, random_state=random_state)
+    if not hasattr(model, "certify_prediction"):
+        raise TypeError(
+            f"{type(model).__name__} has no certify_prediction: score a CertifiedPatchClassifier."
+        )
+    found = model.certify_prediction(X, norm=norm, max_configurations=most)
+    return np.where(agreed(found.prediction, y), found.radius, -1.0)

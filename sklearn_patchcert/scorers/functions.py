@@ -14,9 +14,17 @@ from __future__ import annotations
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 
+from sklearn_patchcert.attacks.evaluation import (
+    agreed,
+    asked,
+    evaluated,
+    seed_of,
+    steps_of,
+    unwrapped,
+)
 from sklearn_patchcert.attacks.robustness import worst_case
+from sklearn_patchcert.checks import check_norm
 from sklearn_patchcert.scorers.certified import average_certified_radius, certified_accuracy
-from sklearn_patchcert.scorers.samples import best_of, drawn, drawn_pair
 from sklearn_patchcert.smoothing.classifier import SmoothedClassifier
 
 __all__ = [
@@ -136,7 +144,7 @@ def neg_reconstruction_error(estimator, X, y=None, *, n_samples=None, random_sta
     Returns
     -------
     score : float
-        At most 0; in the units of what the vocabulary step is given.
+        At most 0; in the units of the vocabulary step's input.
 
     Examples
     --------
@@ -149,15 +157,15 @@ def neg_reconstruction_error(estimator, X, y=None, *, n_samples=None, random_sta
     >>> neg_reconstruction_error(few, X) < neg_reconstruction_error(vocabulary, X) < 0
     True
     """
-    model, Z = best_of(estimator), drawn(X, n_samples, random_state)
-    steps = [step for _, step in getattr(model, "steps", [("", model)])]
+    _, Z, _ = evaluated(estimator, X, labels=False, n_samples=n_samples, random_state=random_state)
+    steps = steps_of(estimator)
     known = [hasattr(step, "tokenize") for step in steps]
     if not any(known):
         raise TypeError(f"There is no PatchVocabulary in {estimator!r}.")
-    for step in steps[: known.index(True)]:
-        Z = Z if step in (None, "passthrough") else step.transform(Z)
-    vocabulary = steps[known.index(True)]
-    ids = vocabulary.tokenize(Z)
+    *before, vocabulary = steps[: known.index(True) + 1]
+    for step in before:
+        Z = step.transform(Z)
+    ids = asked(vocabulary.tokenize, Z)
     Z = np.asarray(Z, dtype=np.float64)
     made = vocabulary.inverse_transform(ids).reshape(Z.shape)
     return -float(np.square(Z - made).sum() / ids.size)
@@ -200,8 +208,9 @@ def smoothing_accuracy(
     >>> smoothing_accuracy(model, X[1000:1020], y[1000:1020], sigma=1.0, n=200) > 0.5
     True
     """
-    X, y = drawn_pair(X, y, n_samples, random_state)
-    return float((_smoothed(estimator, X, y, sigma, n, alpha, random_state).predict(X) == y).mean())
+    options = {"sigma": sigma, "n": n, "alpha": alpha}
+    smoothed, X, y = _smoothed(estimator, X, y, n_samples, random_state, options)
+    return float(agreed(smoothed.predict(X), y).mean())
 
 
 def smoothing_radius(
@@ -229,10 +238,10 @@ def smoothing_radius(
     >>> 0 < smoothing_radius(model, X[1000:1020], y[1000:1020], sigma=1.0, n=200) < 3
     True
     """
-    X, y = drawn_pair(X, y, n_samples, random_state)
-    smoothed = _smoothed(estimator, X, y, sigma, n, alpha, random_state).set_params(n0=n0)
+    options = {"sigma": sigma, "n": n, "n0": n0, "alpha": alpha}
+    smoothed, X, y = _smoothed(estimator, X, y, n_samples, random_state, options)
     classes, radii = smoothed.certify(X)
-    return float(np.where(classes == y, radii, 0.0).mean())
+    return float(np.where(agreed(classes, y), radii, 0.0).mean())
 
 
 def sspgd_accuracy(estimator, X, y, *, eps, n_samples=None, random_state=0, **options):
@@ -268,10 +277,8 @@ def sspgd_accuracy(estimator, X, y, *, eps, n_samples=None, random_state=0, **op
     >>> sspgd_accuracy(net, X[500:], y[500:], eps=4.0, n_samples=100) < net.score(X[500:], y[500:])
     True
     """
-    options = {"attack_list": [("sspgd", options)]}
-    return attack_accuracy(
-        estimator, X, y, eps=eps, n_samples=n_samples, random_state=random_state, **options
-    )
+    options = {"attack_list": ["sspgd"], "random_state": random_state, **options}
+    return attack_accuracy(estimator, X, y, eps=eps, n_samples=n_samples, **options)
 
 
 def attack_accuracy(
@@ -313,24 +320,28 @@ def attack_accuracy(
     >>> attack_accuracy(net, X[500:550], y[500:550], eps=4.0, attack_list=["pgd"], steps=10) < 0.5
     True
     """
-    X, y = drawn_pair(X, y, n_samples, random_state)
-    found = worst_case(
-        best_of(estimator), X, y, attack_list, eps=eps, random_state=random_state, **options
-    )
+    seed = seed_of(random_state)
+    model, X, y = evaluated(estimator, X, y, n_samples=n_samples, random_state=seed)
+    found = worst_case(model, X, y, attack_list, eps=eps, random_state=seed, **options)
     return float(found.robust.mean())
 
 
-def _smoothed(estimator, X, y, sigma, n, alpha, random_state):
-    frozen = FrozenEstimator(best_of(estimator))
-    smoothed = SmoothedClassifier(frozen, sigma, n=n, alpha=alpha, random_state=random_state)
-    return smoothed.fit(X, y)
+def _smoothed(estimator, X, y, n_samples, random_state, options):
+    """The smoothed classifier, and the images and labels that it is scored on."""
+    seed = seed_of(random_state)
+    model, X, y = evaluated(estimator, X, y, n_samples=n_samples, random_state=seed)
+    smoothed = SmoothedClassifier(FrozenEstimator(model), random_state=seed, **options)
+    return smoothed.fit(X, y), X, y
 
 
 def _radii(estimator, X, norm, n_samples, random_state):
-    model = best_of(estimator)
+    norm, model = check_norm(norm, ("l2", "linf", "l1")), unwrapped(estimator)
     if not hasattr(model, "certify"):
         raise TypeError(
             f"{type(model).__name__} has no certify: score a PatchVocabulary, a "
             "CertifiedPatchClassifier or a CertifiedPatchRegressor."
         )
-    return model.certify(drawn(X, n_samples, random_state), norm)
+    if n_samples is not None or not isinstance(X, np.memmap):  # that is read piece by piece
+        options = {"labels": False, "n_samples": n_samples, "random_state": random_state}
+        _, X, _ = evaluated(model, X, **options)
+    return model.certify(X, norm)

@@ -6,7 +6,9 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch
 
+from sklearn_patchcert.attacks.evaluation import agreed, asked, evaluated, seed_of, steps_of
 from sklearn_patchcert.attacks.robustness import run_attack, worst_case
+from sklearn_patchcert.checks import check_bounds, check_count, check_norm, check_number
 from sklearn_patchcert.smoothing.classifier import SmoothedClassifier
 
 _GRADIENTS = ("sspgd", "pgd", "apgd-ce", "apgd-dlr")
@@ -32,8 +34,9 @@ def robustness_report(
     Parameters
     ----------
     estimator : fitted skorch classifier, or pipeline that ends in one
+        Searches, FrozenEstimators and pipelines around it are looked through.
     X : array-like (n_images, n_features), (n_images, H, W) or (n_images, H, W, C)
-    y : array-like (n_images,)
+    y : array-like (n_images,) or (n_images, 1)
     eps : float
         Norm of the perturbation of a whole image, in units of X.
     norm : {"l2", "linf"}
@@ -44,10 +47,10 @@ def robustness_report(
     steps : int
         Of the attacks by gradient; the random searches take ten times as many.
     sigma : float or None
-        Of randomized smoothing, with `n` copies of each image; None leaves it out.
+        Of randomized smoothing, with `n` copies of each image, for L2; None leaves it out.
     n : int
         Copies.
-    random_state : int
+    random_state : int, RandomState or None
     verbose : bool
         Whether to show progress bars.
 
@@ -60,6 +63,11 @@ def robustness_report(
         not necessarily the model, are weak; ``robust`` (n_images,): withstood everything.
         ``print(report)`` shows the table and, of each check, pass or fail.
 
+    Raises
+    ------
+    ValueError, TypeError
+        As for :func:`attacks.run_attack`.
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits
@@ -71,9 +79,14 @@ def robustness_report(
     >>> report.robust.shape, len(report.checks)
     ((20,), 5)
     """
-    X, y = np.asarray(X), np.asarray(y)
-    options = {"norm": norm, "bounds": bounds, "random_state": random_state}
-    discrete = any(hasattr(step, "tokenize") for _, step in getattr(estimator, "steps", ()))
+    eps, norm, seed = check_number("eps", eps), check_norm(norm), seed_of(random_state)
+    steps, n = check_count("steps", steps), check_count("n", n)
+    check_number("temperature", temperature, positive=True)
+    if sigma is not None and (norm != "l2" or not check_number("sigma", sigma, positive=True)):
+        raise ValueError('sigma is for norm="l2": smoothing certifies in that norm only.')
+    model, X, y = evaluated(estimator, X, y)
+    options = {"norm": norm, "bounds": check_bounds(bounds), "random_state": seed}
+    discrete = any(hasattr(step, "tokenize") for step in steps_of(model))
     suite: list = [("noise", {"steps": steps}), ("square", {"steps": 10 * steps}), ("sspgd", {})]
     suite += [(name, {"steps": steps}) for name in _GRADIENTS[1:]]
     if discrete:
@@ -82,26 +95,22 @@ def robustness_report(
                   for name in _GRADIENTS]  # fmt: skip
         if norm == "l2" and bounds is None:
             suite.append(("flips", {}))
-    found = worst_case(estimator, X, y, suite, eps=eps, verbose=verbose, **options)
+    found = worst_case(model, X, y, suite, eps=eps, verbose=verbose, **options)
     rows = {"clean": found.correct}
     rows |= {name: found.correct & ~success for name, success in found.success.items()}
     rows["worst case"] = found.robust
-    if norm == "l2" and hasattr(estimator, "certify"):
-        smallest = estimator.certify(X).reshape(len(X), -1).min(1)
+    if norm == "l2" and hasattr(model, "certify"):
+        smallest = asked(model.certify, X).reshape(len(X), -1).min(1)
         rows["certified: smallest patch radius"] = found.correct & (smallest > eps)
-    if sigma is not None and norm == "l2":
-        smoothed = SmoothedClassifier(
-            FrozenEstimator(estimator),
-            sigma=sigma,
-            n=n,
-            random_state=random_state,
-            verbose=int(verbose),
-        ).fit(X, y)
+    if sigma is not None:
+        settings = {"sigma": sigma, "n": n, "random_state": seed, "verbose": int(verbose)}
+        smoothed = SmoothedClassifier(FrozenEstimator(model), **settings).fit(X, y)
         classes, radii = smoothed.certify(X)
-        rows[f"smoothed, sigma {sigma:g}"] = classes == y
-        rows[f"smoothed, sigma {sigma:g}, certified"] = (classes == y) & (radii >= eps)
+        right = agreed(classes, y)
+        rows[f"smoothed, sigma {sigma:g}"] = right
+        rows[f"smoothed, sigma {sigma:g}, certified"] = right & (radii >= eps)
     table = [{"name": name, "accuracy": 100 * float(np.mean(row))} for name, row in rows.items()]
-    checks = _checks(estimator, X, y, found, eps, steps, discrete, options)
+    checks = _checks(model, X, y, found, eps, steps, discrete, options)
     return _Report(table=_framed(table), checks=checks, robust=found.robust)
 
 

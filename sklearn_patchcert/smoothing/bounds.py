@@ -151,6 +151,11 @@ def class_counts(predict, images, n, sigma, *, n_classes, seed, stage, indices, 
     -------
     counts : ndarray of int (k, n_classes)
 
+    Raises
+    ------
+    ValueError
+        If `predict` returns anything but one class index for each image.
+
     Examples
     --------
     >>> import numpy as np
@@ -173,6 +178,11 @@ def class_counts(predict, images, n, sigma, *, n_classes, seed, stage, indices, 
         nonlocal waiting, owners, size
         if size:
             answers = np.asarray(predict(np.concatenate(waiting)))
+            if answers.shape != (size,) or answers.min() < 0 or answers.max() >= n_classes:
+                raise ValueError(
+                    f"predict must return {size} class indices in 0..{n_classes - 1}, got an array "
+                    f"of shape {answers.shape}."
+                )
             np.add.at(counts, (np.concatenate(owners), answers), 1)
         waiting, owners, size = [], [], 0
 

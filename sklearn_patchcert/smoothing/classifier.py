@@ -7,7 +7,8 @@ from functools import partial
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
-from sklearn.utils import gen_batches
+from sklearn.metrics import accuracy_score
+from sklearn.utils import check_consistent_length, column_or_1d, gen_batches
 from sklearn.utils.validation import check_array, check_is_fitted
 from tqdm.auto import tqdm
 
@@ -75,8 +76,10 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
 
     Notes
     -----
-    :meth:`predict` abstains, answers ``ABSTAIN = -1``, where the counts do not tell the first class
-    from the second at level alpha.
+    :meth:`predict` abstains, that is, answers ``ABSTAIN = -1``, if the counts do not tell the first
+    class from the second at level alpha.  In :meth:`score` that is a mistake.  scikit-learn's own
+    scorers, such as ``scoring="accuracy"``, refuse to compare -1 with labels that are texts or
+    booleans; leave `scoring` to :meth:`score` there.
 
     Examples
     --------
@@ -150,16 +153,19 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
         Raises
         ------
         ValueError
-            If -1, the answer that abstains, is one of the classes.
+            If -1, the answer that abstains, is one of the classes, or there are several outputs.
         """
         seed, X = random_seed(self.random_state), _checked(X)
         if self.augment:
             rng = np.random.default_rng(np.random.SeedSequence((seed, 2)))
             X = X + (self.sigma * rng.standard_normal(X.shape)).astype(_float_of(X))
         estimator = clone(self.estimator).fit(X, y, **fit_params)
-        if np.asarray(estimator.classes_).dtype.kind in "iuf" and ABSTAIN in estimator.classes_:
+        if np.ndim(estimator.classes_[0]):
+            raise ValueError("Only one output can be smoothed, and y has several outputs.")
+        classes = np.asarray(estimator.classes_)
+        if label_indices(classes, [ABSTAIN])[0] >= 0:
             raise ValueError("The class -1 is what a smoothed classifier answers when it abstains.")
-        self.estimator_, self.classes_, self.seed_ = estimator, estimator.classes_, seed
+        self.estimator_, self.classes_, self.seed_ = estimator, classes, seed
         if hasattr(estimator, "n_features_in_"):
             self.n_features_in_ = estimator.n_features_in_
         return self
@@ -174,13 +180,53 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
         Returns
         -------
         classes : ndarray (n_images,)
-            Of objects where the classes are no numbers.
+            An array of objects, such as "a", True and -1, if the classes are not numbers.
+
+        Raises
+        ------
+        ValueError
+            If the classifier predicts a label that is not among its classes.
         """
+        return self._answer(*self._decisions(X))
+
+    def score(self, X, y, sample_weight=None):
+        """Accuracy of :meth:`predict`, for which abstaining is a mistake.
+
+        Parameters
+        ----------
+        X : array-like (n_images, n_features), (n_images, H, W) or (n_images, H, W, C)
+        y : array-like (n_images,) or (n_images, 1)
+            A label that the classifier does not know counts as a mistake.
+        sample_weight : array-like (n_images,), default=None
+
+        Returns
+        -------
+        score : float
+
+        Raises
+        ------
+        ValueError
+            If y is not one label for each image, or has numbers where the classes are texts or the
+            other way round.
+        """
+        check_is_fitted(self)
+        truth = column_or_1d(y)
+        check_consistent_length(X, truth)
+        if {_kind(truth), _kind(self.classes_)} == {"text", "number"}:
+            raise ValueError(
+                f"y has labels of another kind, {truth[0]!r}, than the classes {self.classes_}."
+            )
+        index, decided = self._decisions(X)
+        right = decided & (index == label_indices(self.classes_, truth))
+        return float(accuracy_score(np.ones(len(right)), right, sample_weight=sample_weight))
+
+    def _decisions(self, X):
+        """Index of the most frequent class of each image, and whether the counts show it."""
         counts = self._counts(X, self.n, stage=1)
         order = np.argsort(-counts, axis=1, kind="stable")
         ranked = np.take_along_axis(counts, order, axis=1)
         second = ranked[:, 1] if ranked.shape[1] > 1 else np.zeros(len(ranked), dtype=int)
-        return self._answer(order[:, 0], is_decided(ranked[:, 0], second, self.alpha))
+        return order[:, 0], is_decided(ranked[:, 0], second, self.alpha)
 
     def certify(self, X):
         """The class of each image and the radius inside which it is the smoothed answer.
@@ -199,7 +245,8 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
         Raises
         ------
         ValueError
-            If the noise is too small for float32 to add it to X.
+            If the noise is too small for float32 to add it to X, or the classifier predicts a label
+            that is not among its classes.
         """
         chosen = self._counts(X, self.n0, stage=0).argmax(1)
         counts = self._counts(X, self.n, stage=1)[np.arange(len(chosen)), chosen]
@@ -208,11 +255,12 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
         return self._answer(chosen, p > 0.5), radii
 
     def _answer(self, index, decided):
-        classes = self.classes_[index]
-        if classes.dtype.kind not in "iuf":
-            classes = classes.astype(object)
-        elif classes.dtype.kind == "u":
+        classes = np.asarray(self.classes_)
+        if classes.dtype.kind == "u" and classes.max() <= np.iinfo(np.int64).max:
             classes = classes.astype(np.int64)
+        elif classes.dtype.kind not in "if":
+            classes = classes.astype(object)
+        classes = classes[index]
         classes[~decided] = ABSTAIN
         return classes
 
@@ -241,7 +289,7 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
 def _counted(estimator, labels, n, sigma, seed, stage, batch_size, images, start):
     """Counts of the classes for the copies of some images, `start` the index of the first."""
     return class_counts(
-        lambda copies: np.searchsorted(labels, estimator.predict(copies)),
+        partial(_indices, estimator, labels),
         images,
         n,
         sigma,
@@ -251,6 +299,57 @@ def _counted(estimator, labels, n, sigma, seed, stage, batch_size, images, start
         indices=range(start, start + len(images)),
         batch_size=batch_size,
     )
+
+
+def _indices(estimator, labels, copies):
+    """Which of the labels an estimator predicts for each of some images."""
+    answers, name = np.asarray(estimator.predict(copies)), type(estimator).__name__
+    if answers.shape == (len(copies), 1):
+        answers = answers[:, 0]
+    if answers.shape != (len(copies),):
+        raise ValueError(
+            f"{name} should predict one answer for each of {len(copies)} images, but its answers "
+            f"have the shape {answers.shape}."
+        )
+    found = label_indices(labels, answers)
+    if (found < 0).any():
+        strange = list(dict.fromkeys(answers[found < 0].tolist()))
+        raise ValueError(
+            f"{name} predicts {strange!r:.80}, not among its classes_ {labels.tolist()}."
+        )
+    return found
+
+
+def label_indices(classes, labels):
+    """Place of each label among the classes, in whatever order these are.
+
+    Parameters
+    ----------
+    classes : array-like (n_classes,)
+    labels : array-like (n,)
+
+    Returns
+    -------
+    indices : ndarray of int64 (n,)
+        -1 for a label that is not a class.
+
+    Examples
+    --------
+    >>> from sklearn_patchcert.smoothing.classifier import label_indices
+    >>> label_indices(["b", "a"], ["a", "b", "c"])
+    array([ 1,  0, -1])
+    """
+    places = {label: place for place, label in enumerate(np.asarray(classes).tolist())}
+    labels = np.asarray(labels).tolist()
+    return np.array([places.get(label, -1) for label in labels], dtype=np.int64)
+
+
+def _kind(labels):
+    """Whether labels are texts or numbers, booleans included; None for others."""
+    values = np.asarray(labels).tolist()
+    if all(isinstance(value, str) for value in values):
+        return "text"
+    return "number" if all(isinstance(value, Real) for value in values) else None
 
 
 def _ticked(counts, bar):

@@ -24,6 +24,7 @@ from sklearn_patchcert._validation import (
     shape_of,
 )
 from sklearn_patchcert.patches import grid_shape, images_to_patches
+from sklearn_patchcert.torch_globals import plain_torch
 from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.vocabulary.denoising import denoise
 from sklearn_patchcert.vocabulary.options import (
@@ -308,7 +309,7 @@ class PatchVocabulary(PatchTokenizer):
         alone: AbstractContextManager = nullcontext()
         if self.augment is not None:  # it draws from torch's global generator
             alone = isolated_seed(random.integers(2**31), device)
-        with alone:
+        with alone, plain_torch(training=True):
             found = [fitted(index, part) for index, part in enumerate(parts)]
         tokens, counts, histories = zip(*found, strict=True)
         fewer = [len(t) for t, size in zip(tokens, sizes, strict=True) if len(t) < size]
@@ -336,7 +337,7 @@ class PatchVocabulary(PatchTokenizer):
         return random.choice(len(images), size, replace=False)
 
     def _denoised(self, images):
-        made = np.asarray((self.denoiser or denoise)(images))
+        made = np.asarray((self.denoiser or denoise)(images.copy()))  # it may work in place
         if made.shape != images.shape or not np.isfinite(made).all():
             raise ValueError(
                 f"The denoiser must return finite images {images.shape}, got {made.shape}."

@@ -76,13 +76,14 @@ def cut(images, patch_size, *, per_channel=False, pad_value=0.0):
     rows, cols = images.shape[2] // ph, images.shape[3] // pw
     groups = channels if per_channel else 1
     blocks = images.reshape(n, groups, channels // groups, rows, ph, cols, pw)
-    return blocks.permute(0, 3, 5, 1, 4, 6, 2).reshape(n, rows, cols, groups, -1)
+    return blocks.permute(0, 3, 5, 1, 4, 6, 2).flatten(4)
 
 
 def join(patches, patch_size, image_size):
     """Images (n, C, H, W) of patches (n, rows, cols, groups, dim), without the padding."""
-    n, rows, cols, groups, _ = patches.shape
+    n, rows, cols, groups, dim = patches.shape
     ph, pw = patch_size
-    blocks = patches.reshape(n, rows, cols, groups, ph, pw, -1).permute(0, 3, 6, 1, 4, 2, 5)
-    images = blocks.reshape(n, -1, rows * ph, cols * pw)
+    each = dim // (ph * pw)
+    blocks = patches.reshape(n, rows, cols, groups, ph, pw, each).permute(0, 3, 6, 1, 4, 2, 5)
+    images = blocks.reshape(n, groups * each, rows * ph, cols * pw)
     return images[..., : image_size[0], : image_size[1]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sklearn_patchcert.attacks.gradients import pgd
-from sklearn_patchcert.attacks.tokenized_network import TokenizedNetwork
+from sklearn_patchcert.attacks.views.tokenized_network import TokenizedNetwork
 from sklearn_patchcert.voronoi import surrogates
 
 

@@ -205,13 +205,12 @@ class Source:
     """
 
     def __init__(self, pipeline, X):
-        in_place = any(getattr(step, "copy", True) is False for _, step in pipeline.steps[:-1])
-        self.pipeline, self.X = pipeline, copy.deepcopy(X) if in_place else X
+        self.pipeline, self.X = pipeline, X
 
     def __iter__(self):
         before, vocabulary = self.pipeline._split()
         yield vocabulary
-        Z = self.X
+        Z = copy.deepcopy(self.X) if before else self.X  # a step may work in place
         for step in before:
             Z = step.transform(Z)
         yield Z

@@ -1,0 +1,172 @@
+"""One attack on one checked case: options, batches, and the judgement of the estimator itself."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import Bunch
+from tqdm.auto import tqdm
+
+from sklearn_patchcert.attacks import gradients
+from sklearn_patchcert.attacks.budgets import norms_of, settled
+from sklearn_patchcert.attacks.evaluation import agreed, classes_of, columns_of, seed_of, unwrapped
+from sklearn_patchcert.attacks.token_attack import Tokens, flipped
+from sklearn_patchcert.attacks.views.classifiers import tensor, view_of
+from sklearn_patchcert.attacks.views.tokenized_network import GRADIENTS
+from sklearn_patchcert.checks import (
+    check_bounds,
+    check_choice,
+    check_count,
+    check_inside,
+    check_norm,
+    check_number,
+)
+
+ATTACKS: dict[str, Callable] = {
+    "noise": gradients.noise,
+    "square": gradients.square,
+    "sspgd": gradients.sspgd,
+    "pgd": gradients.pgd,
+    "apgd-ce": functools.partial(gradients.apgd, loss="ce"),
+    "apgd-dlr": functools.partial(gradients.apgd, loss="dlr"),
+}
+"""By name; "flips" is one more, for pipelines with a vocabulary."""
+
+BLACK_BOX = ("noise", "square")
+OF_RUNNER = frozenset({"gradient", "temperature", "bounds", "batch_size", "source"})
+_OF_FLIPS = {"after", "exact", "steps", "greedy"}
+_SHRUNK = 1 - 1e-6  # so that what rounding takes beyond the ball is little
+_GIVEN = {"eps", "norm", "generator", "bounds"}
+
+
+def check_attack(attack):
+    """Return an attack, a known name or a function."""
+    known = (*ATTACKS, "flips")
+    if not callable(attack) and not (isinstance(attack, str) and attack in known):
+        raise ValueError(f"attack must be one of {known} or a function, got {attack!r}.")
+    return attack
+
+
+def options_of(attack):
+    """Names of the options that an attack takes itself; None where it takes any."""
+    if attack == "flips":
+        return set(_OF_FLIPS)
+    function = ATTACKS[attack] if isinstance(attack, str) else attack
+    if function is gradients.sspgd:
+        return options_of("pgd") - {"steps"}
+    try:
+        parameters = list(inspect.signature(function).parameters.values())[3:]
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return {p.name for p in parameters} - _GIVEN - set(getattr(function, "keywords", ()))
+
+
+def check_names(attack, options, known=frozenset()):
+    """Refuse options that an attack does not take."""
+    taken = options_of(attack)
+    unknown = [] if taken is None else sorted(set(options) - taken - known)
+    if unknown:
+        name = attack if isinstance(attack, str) else getattr(attack, "__name__", repr(attack))
+        raise TypeError(
+            f"The attack {name!r} takes no option {', '.join(unknown)}; it takes "
+            f"{', '.join(sorted(taken | known)) or 'none'}."
+        )
+
+
+def attacked(
+    case,
+    attack,
+    *,
+    eps,
+    norm,
+    gradient="bpda",
+    temperature=1.0,
+    bounds=None,
+    source=None,
+    random_state=0,
+    batch_size=500,
+    verbose=False,
+    **options,
+):
+    """Run an attack on a case; parameters and result are those of robustness.run_attack."""
+    check_names(check_attack(attack), options)
+    eps, norm, bounds = check_number("eps", eps), check_norm(norm), check_bounds(bounds)
+    check_choice("gradient", gradient, GRADIENTS)
+    check_number("temperature", temperature, positive=True)
+    batch_size = check_count("batch_size", batch_size)
+    generator = torch.Generator().manual_seed(seed_of(random_state))
+    if attack == "flips":
+        if norm != "l2" or bounds is not None:
+            raise ValueError('The attack "flips" is in norm="l2" and without bounds.')
+        if options.get("after") is not None:
+            check_choice("after", options["after"], ATTACKS)
+    if bounds is not None:
+        if case.dtype.kind == "f":
+            bounds = tuple(float(case.dtype.type(value)) for value in bounds)
+        check_inside(bounds, float(case.X.min()), float(case.X.max()))
+    todo, X = np.flatnonzero(case.correct), case.X
+    adversarial, target = X.copy(), case.estimator if source is None else unwrapped(source)
+    if not hasattr(target, "classes_"):
+        raise TypeError(f"{type(target).__name__} has no classes_: it is no classifier.")
+    if len(todo) and len(classes_of(target.classes_)) > 1:
+        with torch.inference_mode(False):
+            view = view_of(target, case, gradient, temperature, black_box=attack in BLACK_BOX)
+            labels = columns_of(view.classes, case.y)
+            if (labels[todo] < 0).any():
+                raise ValueError(
+                    "source does not know all classes of the images: "
+                    f"{np.unique(case.y[todo][labels[todo] < 0]).tolist()}."
+                )
+            run = _runner(view, attack, eps, norm, bounds, generator, options)
+            name = attack if isinstance(attack, str) else "attack"
+            images = view.images(X)
+            with tqdm(desc=name, total=len(todo), unit="image", disable=not verbose) as bar:
+                for start in range(0, len(todo), batch_size):
+                    part = todo[start : start + batch_size]
+                    made = view.as_given(run(images[part], labels[part]), X[part].shape)
+                    adversarial[part] = settled(X[part], made, eps, norm, bounds)
+                    bar.update(len(part))
+    norms = norms_of(X, adversarial, norm)
+    fooled = ~agreed(case.estimator.predict(case.given(adversarial)), case.y)
+    return Bunch(
+        adversarial=adversarial,
+        success=case.correct & fooled & (norms <= eps),
+        norms=norms,
+        correct=case.correct.copy(),
+    )
+
+
+def _runner(view, attack, eps, norm, bounds, generator, options):
+    """Function of images (n, H, W, C) and labels that gives images."""
+    if attack == "flips":
+        return functools.partial(_flip, view, eps=eps, generator=generator, **options)
+    function = ATTACKS[attack] if isinstance(attack, str) else attack
+    settings: dict[str, Any] = {"eps": eps * _SHRUNK, "norm": norm, "generator": generator}
+    return functools.partial(_in_torch, function, view, bounds=bounds, **settings, **options)
+
+
+def _in_torch(function, view, images, labels, **options):
+    batch = tensor(images, view.device)
+    found = function(view.scores, batch, torch.from_numpy(labels).to(view.device), **options)
+    if not isinstance(found, torch.Tensor) or found.shape != batch.shape:
+        raise ValueError(
+            f"The attack must return a Tensor of shape {tuple(batch.shape)}, it returned "
+            f"{tuple(found.shape) if hasattr(found, 'shape') else found!r}."
+        )
+    return found.detach().cpu().permute(0, 2, 3, 1).float().numpy()
+
+
+def _flip(view, images, labels, *, eps, generator, after=None, **options):
+    """Adversarial images by the search over tokens, after another attack where one is named."""
+    tokens, far = Tokens(view.module, images, view.read), None
+    if after is not None:
+        function, settings = ATTACKS[after], {"eps": eps, "generator": generator}
+        far = _in_torch(function, view, images, labels, **settings)
+    return flipped(tokens, images, labels, far, eps=eps, **options)

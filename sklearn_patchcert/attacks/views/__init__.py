@@ -1,0 +1,1 @@
+"""A classifier as an attack sees it: a torch module from images to logits."""

@@ -1,0 +1,98 @@
+"""Options of attacks, scorers and reports: each check returns the value, or names the option.
+
+A TypeError means a value of another kind, a ValueError one that is out of range.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+NORMS = ("l2", "linf")
+_SPELLINGS: dict = {
+    "1": "l1", 1.0: "l1", "2": "l2", 2.0: "l2",
+    "inf": "linf", "linfty": "linf", "linfinity": "linf", math.inf: "linf",
+}  # fmt: skip
+
+
+def check_norm(norm, known=NORMS):
+    """Return the one spelling of a norm that this package uses.
+
+    Parameters
+    ----------
+    norm : str or number
+        "L2", "l_2" and 2 are "l2"; "Linf", "l_inf", "inf" and np.inf are "linf".
+    known : tuple of str
+        The norms that the caller has.
+
+    Returns
+    -------
+    norm : str
+
+    Raises
+    ------
+    ValueError
+        If the norm is not among the known ones.
+    """
+    found = norm
+    if isinstance(norm, str):
+        name = norm.strip().lower().replace("_", "")
+        found = _SPELLINGS.get(name, name)
+    elif isinstance(norm, Real) and not isinstance(norm, bool):
+        found = _SPELLINGS.get(float(norm), norm)
+    if not isinstance(found, str) or found not in known:
+        raise ValueError(f"norm must be one of {known}, got {norm!r}.")
+    return found
+
+
+def check_number(name, value, *, positive=False, finite=True):
+    """Return a number as a float, at least 0 or, with `positive`, above it."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r}.")
+    found = float(value)
+    if not (found > 0 if positive else found >= 0) or (finite and math.isinf(found)):
+        kind = ("finite and " if finite else "") + ("positive" if positive else "at least 0")
+        raise ValueError(f"{name} must be {kind}, got {value!r}.")
+    return found
+
+
+def check_count(name, value, least=1):
+    """Return a whole number as an int that is not too small."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be an integer, got {value!r}.")
+    if not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
+    return int(value)
+
+
+def check_choice(name, value, known):
+    """Return a name that is among the known ones."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name} must be one of {tuple(known)}, got {value!r}.")
+    return value
+
+
+def check_bounds(bounds):
+    """Return a pair (low, high) of floats, or None."""
+    if bounds is None:
+        return None
+    try:
+        low, high = bounds
+    except (TypeError, ValueError):
+        raise TypeError(f"bounds must be a pair (low, high) or None, got {bounds!r}.") from None
+    for value in (low, high):
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"bounds must be two numbers, got {bounds!r}.")
+    low, high = float(low), float(high)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"bounds must be finite, the lower one first, got {bounds!r}.")
+    return low, high
+
+
+def check_inside(bounds, lowest, highest, what="X"):
+    """Refuse images beyond the bounds: an attack would begin by moving them out of its ball."""
+    if bounds is not None and not (bounds[0] <= lowest and highest <= bounds[1]):
+        raise ValueError(
+            f"bounds={bounds} do not hold {what}, which has values from {lowest:g} to {highest:g}: "
+            "give the bounds in the units of the images."
+        )

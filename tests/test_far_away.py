@@ -1,0 +1,111 @@
+"""Where patches are far from the tokens, or may go there, rounding decides: no radius reaches it.
+
+The squared distances of such patches are large, and the tokeniser's answer hangs on their last
+digits.  Every radius and every cost must end before.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from sklearn_patchcert.prediction.configurations import wall_costs
+from sklearn_patchcert.voronoi import certificate
+
+pytestmark = pytest.mark.usefixtures("tree_engine")
+ENGINES = ["dense", "walk", "tree"]
+SLOPES = 10.0 ** -np.arange(5, 10.5, 0.25)  # of the coordinate in which the tokens differ
+PARTS = np.array([1e-3, 0.3, 0.6, 0.8, 0.9, 0.99, 0.9999])
+
+
+def heavy_moves(radius, norm):
+    """Steps (m, 2) of a norm just below: some along the second coordinate, the rest the first."""
+    rest = {"l2": np.sqrt(1 - PARTS**2), "linf": np.ones(len(PARTS)), "l1": 1 - PARTS}[norm]
+    signs = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])
+    steps = np.stack([rest, PARTS], axis=1)[:, None] * signs
+    return steps.reshape(-1, 2) * radius * (1 - 1e-7)
+
+
+def cases(seed):
+    """Weights, tokens and a patch; an attacker moves the second coordinate by far the most."""
+    rng = np.random.default_rng(seed)
+    for slope in SLOPES:
+        tokens = np.zeros((2, 2))
+        tokens[rng.integers(2), 0] = 1.0
+        yield np.array([[slope, 1.0]]), tokens, np.array([[rng.random(2) * [1, 0.1]]])
+
+
+@pytest.mark.parametrize("norm", certificate.NORMS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_no_radius_reaches_where_a_move_makes_distances_large(engine, norm):
+    positive = 0
+    for weights, tokens, x in [case for seed in range(6) for case in cases(seed)]:
+        ids, radii = certificate.certify(x, tokens, norm, weights=weights, engine=engine)
+        costs = wall_costs(x, tokens, norm, weights=weights)
+        positive += radii[0, 0] > 0
+        assert costs.max() <= radii[0, 0] * (1 + 1e-12)  # of two tokens there is one wall
+        moved = x + weights * heavy_moves(costs.max(), norm)[:, None]
+        assert (
+            certificate.tokenize(moved, tokens, weights=weights, engine=engine) == ids[0, 0]
+        ).all()
+        moved = x + weights * heavy_moves(radii[0, 0], norm)[:, None]
+        assert (
+            certificate.tokenize(moved, tokens, weights=weights, engine=engine) == ids[0, 0]
+        ).all()
+    assert positive > 20
+
+
+@pytest.mark.parametrize("norm", certificate.NORMS)
+@pytest.mark.parametrize("size", 10.0 ** np.arange(2, 9))
+def test_costs_of_patches_far_away_end_where_the_tokeniser_rounds(size, norm):
+    rng = np.random.default_rng(int(np.log10(size)))
+    tokens = rng.normal(size=(5, 3))
+    x = tokens.mean(0) + size * rng.normal(size=(40, 1, 3))
+    costs, ids = wall_costs(x, tokens, norm), certificate.tokenize(x, tokens)[:, 0]
+    radii = certificate.certify(x, tokens, norm)[1][:, 0]
+    for row, own in enumerate(ids):
+        point = [Fraction(v) for v in x[row, 0].tolist()]
+        exact = [[Fraction(v) for v in token] for token in tokens.tolist()]
+        squares = [sum((p - q) ** 2 for p, q in zip(point, t, strict=True)) for t in exact]
+        others = np.delete(np.arange(5), own)
+        for b in others:
+            gap = float(squares[b] - squares[own])
+            order = {"l2": 2, "linf": 1, "l1": np.inf}[norm]
+            wall = gap / (2 * np.linalg.norm(tokens[own] - tokens[b], order))
+            # A computed square is wrong by some u |x|^2, so the wall by that over 2 |a - b|.
+            error = 2.0**-53 * float(squares[b]) / np.linalg.norm(tokens[own] - tokens[b], order)
+            assert costs[row, 0, b] <= max(0.0, wall - error)
+        assert costs[row, 0, others].min() == pytest.approx(radii[row], rel=1e-9, abs=1e-12)
+
+
+def test_steps_along_the_nearest_wall_of_a_far_patch_change_nothing():
+    rng = np.random.default_rng(0)
+    tokens = rng.normal(size=(6, 3))
+    x = (10.0 ** rng.integers(3, 9, size=(4000, 1, 1))) * rng.normal(size=(4000, 1, 3))
+    ids, _, others = certificate.certify(x, tokens, return_witness=True)
+    costs = np.take_along_axis(wall_costs(x, tokens), others[..., None], -1)
+    normal = tokens[others] - tokens[ids]
+    unit = normal / np.linalg.norm(normal, axis=-1, keepdims=True)
+    for part in (0.9, 0.999, 1 - 1e-7):
+        moved = x + part * costs * unit
+        real = np.linalg.norm((moved - x).astype(np.longdouble), axis=-1) < costs[..., 0]
+        assert real.any()
+        np.testing.assert_array_equal(certificate.tokenize(moved, tokens)[real], ids[real])
+
+
+@pytest.mark.parametrize("norm", certificate.NORMS)
+def test_only_tokens_that_nothing_can_reach_cost_infinitely_much(norm):
+    """The second token differs from the first in the padding, the third by very little."""
+    tokens = np.array([[1.0, 0.0, 0.5], [1.0, 0.0, 2.0], [1.0 + 1e-12, 0.0, 0.5], [3.0, 1.0, 0.5]])
+    x = np.array([[[0.5, 0.0, 0.0]], [[3.0, 1.0, 0.0]]])
+    for unit in (1.0, 1e-280, 1e-296):  # the last makes w (a - b) less than the smallest number
+        costs = wall_costs(x, tokens, norm, weights=unit * np.array([[1.0, 1.0, 0.0]]))
+        assert costs[0, 0, 0] == costs[1, 0, 3] == 0
+        assert costs[0, 0, 1] == np.inf
+        assert np.isfinite(costs[0, 0, 2:]).all()
+        assert np.isfinite(costs[1]).all()
+        assert (costs[:, 0, 3] + costs[:, 0, 0] > 0).all()
+    several = wall_costs(x, tokens, norm, weights=np.array([[1.0, 1.0, 0.0]]), n_walls=4)
+    single = wall_costs(x, tokens, norm, weights=np.array([[1.0, 1.0, 0.0]]))
+    assert (several >= single).all()
+    assert np.isfinite(several[1]).all()
