@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 
-def best_index(cv_results, *, maximize, floors):
+def best_index(cv_results: Mapping[str, Any], *, maximize: str, floors: Mapping[str, float]) -> int:
     """Candidate with the best of one score among those that reach a floor in others.
 
     Bound by :func:`functools.partial` it is a `refit` for GridSearchCV and its relatives::
@@ -50,7 +53,7 @@ def best_index(cv_results, *, maximize, floors):
     return int(np.nanargmax(np.where(short <= 0, scores, -np.inf)))
 
 
-def pareto_front(*scores):
+def pareto_front(*scores: ArrayLike) -> NDArray[np.bool_]:
     """Which points no other point equals or beats in every score, and beats in one.
 
     Parameters

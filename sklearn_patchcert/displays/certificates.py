@@ -50,7 +50,9 @@ class CertificateDisplay:
     (2, 3)
     """
 
-    def __init__(self, images, discretised, radii, *, patch_size, norm="l2", units="units of X"):
+    def __init__(
+        self, images, discretised, radii, *, patch_size, norm="l2", units="units of X"
+    ) -> None:
         self.images = images
         self.discretised = discretised
         self.radii = radii
@@ -59,7 +61,9 @@ class CertificateDisplay:
         self.units = units
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, norm="l2", units="units of X", **plot_options):
+    def from_estimator(
+        cls, estimator, X, *, norm="l2", units="units of X", **plot_options
+    ) -> CertificateDisplay:
         """Certify images and draw them.
 
         Parameters
@@ -115,7 +119,7 @@ class CertificateDisplay:
         norm="l2",
         units="units of X",
         **plot_options,
-    ):
+    ) -> CertificateDisplay:
         """Draw what is already certified.
 
         Parameters
@@ -150,7 +154,7 @@ class CertificateDisplay:
         vmax=None,
         alpha=0.6,
         bins=30,
-    ):
+    ) -> CertificateDisplay:
         """Draw the images and their maps, or the distribution of the radii.
 
         Parameters
