@@ -200,7 +200,7 @@ class CertificateDisplay:
             size = 2.5 * len(columns), 0.4 + 2.2 * n * min(max(height / width, 0.25), 4.0)
             axes = _axes(ax, figure, n, len(columns), size)
             self._draw_maps(axes, list(columns), cmap, vmax, alpha)
-        self.axes_, self.ax_, self.figure_ = axes, axes[0, 0], axes[0, 0].get_figure(root=False)
+        self.axes_, self.ax_, self.figure_ = axes, axes[0, 0], axes[0, 0].get_figure()
         return self
 
     def _draw_maps(self, axes, columns, cmap, vmax, alpha):
