@@ -2,10 +2,14 @@
 
 import importlib.util
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+
+from sklearn_patchcert import __version__
 
 ROOT = Path(__file__).parents[1]
 SPEC = importlib.util.spec_from_file_location("wings", ROOT / "docs" / "_ext" / "wings.py")
@@ -60,3 +64,22 @@ def test_files_and_tests_that_a_guide_names_are_there(guide):
         if not (list((ROOT / "tests").rglob(name + suffix)) if suffix else f"def {name}(" in TESTS)
     ]
     assert missing == []
+
+
+def test_the_citation_has_the_version():
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (.+)$", text, re.M)[1] == __version__
+
+
+def test_the_lowest_versions_are_those_of_the_project():
+    tomllib = pytest.importorskip("tomllib")
+    found = subprocess.run(
+        [sys.executable, ROOT / ".ci" / "lowest.py"], capture_output=True, text=True, check=True
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [project["optional-dependencies"][n] for n in ("plot", "denoise", "dask", "zarr")]
+    wanted = set()
+    for line in sum(extras, project["dependencies"]):
+        name, bound = re.sub(r"\[.*?\]", "", line).split(";")[0].split(">=")
+        wanted.add(f"{name}=={bound}")
+    assert set(found.stdout.split()) == wanted

@@ -84,7 +84,8 @@ def certify_stickers(
     """
     rows, cols, groups = own.shape
     choices = np.broadcast_to(n_tokens, groups).tolist()
-    looked, done, side = 0, (0, 0), 1
+    done: tuple[int, ...] = (0, 0)
+    looked, side = 0, 1
     while done != (rows, cols):
         size = tuple(map(min, touched(side, patch_size), (rows, cols)))
         if size != done:
