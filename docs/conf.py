@@ -5,6 +5,8 @@ projects are made from the names alone.
 """
 
 import os
+import sys
+from pathlib import Path
 
 import matplotlib
 import torch
@@ -12,6 +14,7 @@ from docutils import nodes
 
 from sklearn_patchcert import __version__
 
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 matplotlib.use("agg")
 torch.set_num_threads(1)  # the networks are small, and a busy machine waits for its threads
 os.environ.setdefault("TQDM_DISABLE", "1")
@@ -28,8 +31,9 @@ extensions = [
     "sphinx.ext.viewcode",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
+    "wings",  # docs/_ext: the picture on the page "Developing"
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_ext"]
 templates_path = ["_templates"]
 default_role = "code"
 nitpicky = True

@@ -192,6 +192,8 @@ def check_autocast(autocast, device):
         return bool(autocast)
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if not torch.backends.mkldnn.is_available():  # then torch lacks the operators, too
+        return False
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

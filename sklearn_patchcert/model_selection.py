@@ -6,11 +6,13 @@ import math
 import numbers
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 
-def best_index(cv_results, *, maximize, floors):
+def best_index(cv_results: Mapping[str, Any], *, maximize: str, floors: Mapping[str, float]) -> int:
     """Candidate with the best of one score among those that reach a floor in others.
 
     Bound by :func:`functools.partial` it is a `refit` for GridSearchCV and its relatives::
@@ -75,7 +77,7 @@ def best_index(cv_results, *, maximize, floors):
     return int(best[np.argmax(scores[best])])
 
 
-def pareto_front(*scores):
+def pareto_front(*scores: ArrayLike) -> NDArray[np.bool_]:
     """Which points no other point equals or beats in every score, and beats in one.
 
     Parameters

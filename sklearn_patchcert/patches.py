@@ -9,13 +9,16 @@ with the constant :data:`PAD_VALUE`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 PAD_VALUE = 0.0
 """The padding.  A constant, never a copy of pixels: copies would move with an attack."""
 
 
-def grid_shape(image_shape, patch_size):
+def grid_shape(image_shape: tuple[int, ...], patch_size: tuple[int, int]) -> tuple[int, int]:
     """Number of patches along the rows and the columns of an image.
 
     Parameters
@@ -38,7 +41,13 @@ def grid_shape(image_shape, patch_size):
     return -(-height // ph), -(-width // pw)
 
 
-def images_to_patches(images, patch_size, *, per_channel=False, pad_value=PAD_VALUE):
+def images_to_patches(
+    images: NDArray[Any],
+    patch_size: tuple[int, int],
+    *,
+    per_channel: bool = False,
+    pad_value: float = PAD_VALUE,
+) -> NDArray[Any]:
     """Cut images into disjoint patches.
 
     Parameters
@@ -74,7 +83,13 @@ def images_to_patches(images, patch_size, *, per_channel=False, pad_value=PAD_VA
     return blocks.transpose(order).reshape(n, rows, cols, groups, ph * pw * channels // groups)
 
 
-def patches_to_images(patches, image_shape, patch_size, *, per_channel=False):
+def patches_to_images(
+    patches: NDArray[Any],
+    image_shape: tuple[int, int, int],
+    patch_size: tuple[int, int],
+    *,
+    per_channel: bool = False,
+) -> NDArray[Any]:
     """Put patches back together: the inverse of :func:`images_to_patches`.
 
     Parameters
@@ -108,7 +123,13 @@ def patches_to_images(patches, image_shape, patch_size, *, per_channel=False):
     return blocks.reshape(n, rows * ph, cols * pw, channels)[:, :height, :width]
 
 
-def patch_weights(scale, image_shape, patch_size, *, per_channel=False):
+def patch_weights(
+    scale: ArrayLike,
+    image_shape: tuple[int, int, int],
+    patch_size: tuple[int, int],
+    *,
+    per_channel: bool = False,
+) -> NDArray[np.float64]:
     """Cut a per-pixel scale into patches; the padding, out of everyone's reach, weighs 0.
 
     Parameters

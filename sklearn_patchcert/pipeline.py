@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import functools
+from typing import Any
 
 import numpy as np
 from sklearn import get_config
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from sklearn_patchcert._validation import as_before
@@ -23,7 +25,7 @@ from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
 class _CertifiedPipeline(Pipeline):
     """A Pipeline that knows where its vocabulary is."""
 
-    def __init__(self, steps=None, *, transform_input=None, memory=None, verbose=False):
+    def __init__(self, steps=None, *, transform_input=None, memory=None, verbose=False) -> None:
         if steps is None:
             vocabulary = PatchVocabulary().set_output(transform="default")
             steps = [("vocab", vocabulary), ("clf", self._default_estimator())]
@@ -42,7 +44,7 @@ class _CertifiedPipeline(Pipeline):
             verbose=self.verbose,
         )
 
-    def fit(self, X, y=None, **params):
+    def fit(self, X, y=None, **params) -> Any:
         """Fit the steps, one after the other.
 
         If a step fails, or Ctrl-C comes, all are left as they were before.  X is never changed:
@@ -81,7 +83,7 @@ class _CertifiedPipeline(Pipeline):
             self.steps[:] = steps
             raise
 
-    def certify(self, X, norm="l2", *, return_witness=False):
+    def certify(self, X, norm="l2", *, return_witness=False) -> Any:
         """Radius inside which every patch keeps its token, and so the prediction stays.
 
         Parameters
@@ -210,7 +212,7 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
 
     _default_estimator = PatchNetClassifier
 
-    def as_torch_module(self, gradient="bpda", *, temperature=1.0):
+    def as_torch_module(self, gradient="bpda", *, temperature=1.0) -> Any:
         """The fitted pipeline as a torch module, images to logits, for any attack library.
 
         Parameters
@@ -243,7 +245,7 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
         cells=False,
         previous=None,
         method="enumeration",
-    ):
+    ) -> Bunch:
         """Certified radius of the prediction of each image as a whole.
 
         Classifies the token configurations that an attacker can reach, from the cheapest to the

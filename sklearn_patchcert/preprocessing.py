@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.utils.validation import check_is_fitted
@@ -46,12 +47,12 @@ class ChannelStandardizer(VersionedState, OneToOneFeatureMixin, TransformerMixin
 
     _parameter_constraints: dict = {"image_shape": [None, tuple, list]}
 
-    def __init__(self, image_shape=None):
+    def __init__(self, image_shape=None) -> None:
         self.image_shape = image_shape
 
     @_fit_context(prefer_skip_nested_validation=True)
     @all_or_nothing
-    def fit(self, X, y=None):
+    def fit(self, X, y=None) -> ChannelStandardizer:
         """Compute the mean and the standard deviation of every channel.
 
         Parameters
@@ -71,7 +72,7 @@ class ChannelStandardizer(VersionedState, OneToOneFeatureMixin, TransformerMixin
         self.scale_ = np.where(scale <= small, 1.0, scale)
         return self
 
-    def transform(self, X):
+    def transform(self, X) -> NDArray[Any]:
         """Standardize images: ``(X - mean_) / scale_``.
 
         Parameters
@@ -84,7 +85,7 @@ class ChannelStandardizer(VersionedState, OneToOneFeatureMixin, TransformerMixin
         """
         return self._apply(X, lambda images: (images - self.mean_) / self.scale_)
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X) -> NDArray[Any]:
         """Undo :meth:`transform`.
 
         Parameters

@@ -241,7 +241,7 @@ def test_into_a_figure_of_the_users(gray, kind):
     display = CertificateDisplay.from_estimator(model, gray[:2], figure=target)
     render(display)
     assert display.figure_ is target
-    assert all(ax.get_figure(root=False) is target for ax in display.axes_.ravel())
+    assert all(ax.get_figure() is target for ax in display.axes_.ravel())
     assert pyplot.get_fignums() == open_figures  # no other is opened
     new = CertificateDisplay.from_estimator(model, gray[:2])
     assert new.figure_ is not target

@@ -279,7 +279,7 @@ def _plain(value):
 
 def _write_statistics(path, rows):
     names = [name for name in rows[0] if name != "largest"] if rows else ["image"]
-    with replacing(path) as temporary, open(temporary, "w", newline="") as stream:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, names, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)

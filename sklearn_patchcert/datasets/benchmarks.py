@@ -17,7 +17,7 @@ _TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "C
 _ARRAYS = ("X_train", "y_train", "X_test", "y_test")
 
 
-def load_images(name, data_home=None):
+def load_images(name: str, data_home: str | os.PathLike[str] | None = None) -> Bunch:
     """Load a data set of images with its usual split.
 
     "digits" comes with scikit-learn.  The others are read from the cache,

@@ -50,7 +50,9 @@ class CertificateDisplay:
     (2, 3)
     """
 
-    def __init__(self, images, discretised, radii, *, patch_size, norm="l2", units="units of X"):
+    def __init__(
+        self, images, discretised, radii, *, patch_size, norm="l2", units="units of X"
+    ) -> None:
         self.images = images
         self.discretised = discretised
         self.radii = radii
@@ -59,7 +61,9 @@ class CertificateDisplay:
         self.units = units
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, norm="l2", units="units of X", **plot_options):
+    def from_estimator(
+        cls, estimator, X, *, norm="l2", units="units of X", **plot_options
+    ) -> CertificateDisplay:
         """Certify images and draw them.
 
         Parameters
@@ -115,7 +119,7 @@ class CertificateDisplay:
         norm="l2",
         units="units of X",
         **plot_options,
-    ):
+    ) -> CertificateDisplay:
         """Draw what is already certified.
 
         Parameters
@@ -150,7 +154,7 @@ class CertificateDisplay:
         vmax=None,
         alpha=0.6,
         bins=30,
-    ):
+    ) -> CertificateDisplay:
         """Draw the images and their maps, or the distribution of the radii.
 
         Parameters
@@ -196,7 +200,7 @@ class CertificateDisplay:
             size = 2.5 * len(columns), 0.4 + 2.2 * n * min(max(height / width, 0.25), 4.0)
             axes = _axes(ax, figure, n, len(columns), size)
             self._draw_maps(axes, list(columns), cmap, vmax, alpha)
-        self.axes_, self.ax_, self.figure_ = axes, axes[0, 0], axes[0, 0].get_figure(root=False)
+        self.axes_, self.ax_, self.figure_ = axes, axes[0, 0], axes[0, 0].get_figure()
         return self
 
     def _draw_maps(self, axes, columns, cmap, vmax, alpha):

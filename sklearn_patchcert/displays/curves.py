@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sklearn_patchcert.model_selection import pareto_front
 
@@ -34,13 +35,13 @@ class ParetoDisplay:
     array([0, 1])
     """
 
-    def __init__(self, x, y, *, x_name="x", y_name="y", groups=None):
+    def __init__(self, x, y, *, x_name="x", y_name="y", groups=None) -> None:
         self.x, self.y = x, y
         self.x_name, self.y_name = x_name, y_name
         self.groups = groups
 
     @classmethod
-    def from_cv_results(cls, cv_results, x, y, *, group_by=None, **plot_options):
+    def from_cv_results(cls, cv_results, x, y, *, group_by=None, **plot_options) -> ParetoDisplay:
         """Draw the mean test scores of a search.
 
         Parameters
@@ -70,7 +71,9 @@ class ParetoDisplay:
         )
 
     @classmethod
-    def from_scores(cls, x, y, *, x_name="x", y_name="y", groups=None, **plot_options):
+    def from_scores(
+        cls, x, y, *, x_name="x", y_name="y", groups=None, **plot_options
+    ) -> ParetoDisplay:
         """Draw scores that are already there.
 
         Parameters
@@ -91,7 +94,7 @@ class ParetoDisplay:
             raise ValueError(f"x, y and groups must be equally long, got {x.shape} and {y.shape}.")
         return cls(x, y, x_name=x_name, y_name=y_name, groups=groups).plot(**plot_options)
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax=None) -> ParetoDisplay:
         """Draw the candidates and their front.
 
         Parameters
@@ -148,13 +151,13 @@ class CertifiedAccuracyDisplay:
     0.5
     """
 
-    def __init__(self, radii, uppers=None, *, units="units of X"):
+    def __init__(self, radii, uppers=None, *, units="units of X") -> None:
         self.radii, self.uppers, self.units = radii, uppers or {}, units
 
     @classmethod
     def from_estimator(
         cls, estimator, X, y, *, name=None, smoothed=None, units="units of X", ax=None, **options
-    ):
+    ) -> CertifiedAccuracyDisplay:
         """Certify images and draw the curve, its upper bound and randomized smoothing.
 
         Parameters
@@ -189,7 +192,9 @@ class CertifiedAccuracyDisplay:
         return cls.from_results(radii, uppers, units=units, ax=ax)
 
     @classmethod
-    def from_results(cls, radii, uppers=None, *, units="units of X", ax=None):
+    def from_results(
+        cls, radii, uppers=None, *, units="units of X", ax=None
+    ) -> CertifiedAccuracyDisplay:
         """Draw radii that are already there.
 
         Parameters
@@ -211,7 +216,7 @@ class CertifiedAccuracyDisplay:
             raise ValueError(f"uppers without radii: {sorted(set(uppers) - set(radii))}.")
         return cls(radii, uppers, units=units).plot(ax=ax)
 
-    def accuracy(self, name, radius):
+    def accuracy(self, name, radius) -> NDArray[np.float64] | float:
         """Part of the images that are certified at a radius.
 
         Parameters
@@ -225,7 +230,7 @@ class CertifiedAccuracyDisplay:
         """
         return (self.radii[name][..., None] >= np.asarray(radius)).mean(0).squeeze()
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax=None) -> CertifiedAccuracyDisplay:
         """Draw the curves.
 
         Parameters

@@ -50,11 +50,11 @@ class VocabularyDisplay:
     True
     """
 
-    def __init__(self, tokens, counts, *, patch_size):
+    def __init__(self, tokens, counts, *, patch_size) -> None:
         self.tokens, self.counts, self.patch_size = tokens, counts, patch_size
 
     @classmethod
-    def from_estimator(cls, estimator, X=None, **plot_options):
+    def from_estimator(cls, estimator, X=None, **plot_options) -> VocabularyDisplay:
         """Draw the tokens of a fitted vocabulary.
 
         Parameters
@@ -76,7 +76,7 @@ class VocabularyDisplay:
         )
 
     @classmethod
-    def from_tokens(cls, tokens, counts=None, *, patch_size, **plot_options):
+    def from_tokens(cls, tokens, counts=None, *, patch_size, **plot_options) -> VocabularyDisplay:
         """Draw tokens that are already there.
 
         Parameters
@@ -106,7 +106,7 @@ class VocabularyDisplay:
                 raise ValueError(f"counts {counts.shape} do not fit tokens {tokens.shape}.")
         return cls(tokens, counts, patch_size=patch_size).plot(**plot_options)
 
-    def plot(self, *, ax=None, n_tokens=None, columns=None):
+    def plot(self, *, ax=None, n_tokens=None, columns=None) -> VocabularyDisplay:
         """Draw the tokens.
 
         Parameters
@@ -204,11 +204,11 @@ class TokenUsageDisplay:
     2.828
     """
 
-    def __init__(self, counts, *, name=None):
+    def __init__(self, counts, *, name=None) -> None:
         self.counts, self.name = counts, name
 
     @classmethod
-    def from_estimator(cls, estimator, X=None, *, name=None, **plot_options):
+    def from_estimator(cls, estimator, X=None, *, name=None, **plot_options) -> TokenUsageDisplay:
         """Draw the use of the tokens of a fitted vocabulary.
 
         Parameters
@@ -231,7 +231,7 @@ class TokenUsageDisplay:
         return cls.from_counts(counts, name=name, **plot_options)
 
     @classmethod
-    def from_counts(cls, counts, *, name=None, **plot_options):
+    def from_counts(cls, counts, *, name=None, **plot_options) -> TokenUsageDisplay:
         """Draw counts that are already there.
 
         Parameters
@@ -256,7 +256,7 @@ class TokenUsageDisplay:
             raise ValueError(f"Each vocabulary needs a count above zero, got {counts!r}.")
         return cls(counts, name=name).plot(**plot_options)
 
-    def plot(self, *, ax=None, **line_options):
+    def plot(self, *, ax=None, **line_options) -> TokenUsageDisplay:
         """Draw the curve, and the level at which all tokens would be used alike.
 
         Shares are on a logarithmic scale; the curve ends where tokens are not used at all.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from typing import Any
 
 import numpy as np
 import sklearn
@@ -14,7 +16,7 @@ from sklearn_patchcert.files.archive import ModelFileError
 from sklearn_patchcert.files.descriptions import describe, rebuilt
 
 
-def save(model, path, *, trim=True):
+def save(model: Any, path: str | os.PathLike[str], *, trim: bool = True) -> None:
     """Write a fitted estimator to a file that is safe to open.
 
     The file is a zip archive of a JSON manifest, the arrays as safetensors, and their checksums.
@@ -91,7 +93,7 @@ def save(model, path, *, trim=True):
         )
 
 
-def load(path, *, max_bytes=archive.MAX_BYTES):
+def load(path: str | os.PathLike[str], *, max_bytes: int = archive.MAX_BYTES) -> Any:
     """Read an estimator that :func:`save` wrote, whoever may have changed the file since.
 
     Nothing in the file is executed, unpickled or imported.  Every byte is compared with what `save`

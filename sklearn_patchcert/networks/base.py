@@ -79,7 +79,7 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         use_caching="auto",
         torch_load_kwargs=None,
         **kwargs,
-    ):
+    ) -> None:
         super().__init__(
             module,
             criterion=criterion,
@@ -159,7 +159,7 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         return kwargs
 
     @all_or_nothing
-    def fit(self, X, y, *, source=None, **fit_params):
+    def fit(self, X, y, *, source=None, **fit_params) -> Any:
         """Train the network from the start, or go on where `warm_start` says so.
 
         Ctrl-C raises KeyboardInterrupt and leaves the network as it was before; what earlier calls
@@ -186,7 +186,7 @@ class PatchNet(GivenParameters, VersionedState, _Base):
             return self._train(X, y, start, start, fit_params, source=source)
 
     @all_or_nothing
-    def partial_fit(self, X, y=None, classes=None, *, source=None, **fit_params):
+    def partial_fit(self, X, y=None, classes=None, *, source=None, **fit_params) -> Any:
         """Train for `max_epochs` more passes over a batch of images.
 
         Parameters

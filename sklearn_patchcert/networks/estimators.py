@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
@@ -114,14 +117,14 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         return np.searchsorted(self.classes_, y).astype(np.int64)
 
     @property
-    def classes_(self):
+    def classes_(self) -> NDArray[Any]:
         """Labels, sorted."""
         try:
             return self.classes_inferred_
         except AttributeError:
             raise AttributeError(f"{type(self).__name__} has no classes_ before fit.") from None
 
-    def predict_proba(self, X):
+    def predict_proba(self, X) -> NDArray[Any]:
         """Probabilities of the classes.
 
         Parameters
@@ -142,7 +145,7 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         outputs = outputs[0] if isinstance(outputs, tuple) else outputs
         return outputs if len(self.classes_) > 1 else outputs[:, :1]
 
-    def terms(self, X):
+    def terms(self, X) -> NDArray[Any]:
         """Terms of an additive network, which add up to its logits.
 
         Parameters
@@ -162,7 +165,7 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
                 found.append(self.module_.terms(part.to(self.device)).double().cpu().numpy())
         return np.concatenate(found)
 
-    def predict(self, X):
+    def predict(self, X) -> NDArray[Any]:
         """Predict the most probable class.
 
         Parameters
@@ -254,7 +257,7 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
             raise ValueError(f"y has {table.shape[1]} outputs, not {self.n_outputs_} as before.")
         return ((table - self.target_mean_) / self.target_std_).astype(np.float32)
 
-    def predict(self, X):
+    def predict(self, X) -> NDArray[Any]:
         """Predict the targets.
 
         Parameters

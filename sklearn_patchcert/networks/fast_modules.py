@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from sklearn_patchcert.networks.modules import _BatchNorm, _keep_statistics, _OnPixels
@@ -42,7 +43,15 @@ class WhiteningConvNet(_OnPixels):
 
     filters: torch.Tensor
 
-    def __init__(self, image_shape, n_outputs, mean=(0.0,), std=(1.0,), width=64, mirror=False):
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        n_outputs: int,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+        width: int = 64,
+        mirror: bool = False,
+    ) -> None:
         super().__init__()
         _keep_statistics(self, mean, std)
         self.mirror = mirror
@@ -61,7 +70,7 @@ class WhiteningConvNet(_OnPixels):
         self.stages = nn.Sequential(*stages, nn.AdaptiveMaxPool2d(1), nn.Flatten())
         self.head = nn.Linear(inputs, n_outputs, bias=False)
 
-    def _outputs(self, images):
+    def _outputs(self, images: Tensor) -> Tensor:
         x = functional.conv2d(functional.pad(images, self.border), self.filters)
         x = self.whiten(x)
         x = functional.gelu(torch.cat([x, -x], 1) + self.bias)

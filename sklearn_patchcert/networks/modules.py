@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 
@@ -34,7 +35,18 @@ class PatchConvNet(nn.Module):
     torch.Size([2, 10])
     """
 
-    def __init__(self, image_shape, n_outputs, mean=(0.0,), std=(1.0,), width=32, hidden=128):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        n_outputs: int,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+        width: int = 32,
+        hidden: int = 128,
+    ) -> None:
         super().__init__()
         height, wide, channels = image_shape
         _keep_statistics(self, mean, std)
@@ -55,7 +67,7 @@ class PatchConvNet(nn.Module):
             nn.Linear(hidden, n_outputs),
         )
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         """Compute logits or values.
 
         Parameters
@@ -98,17 +110,20 @@ class PatchResNet(nn.Module):
     torch.Size([2, 10])
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
-        image_shape,
-        n_outputs,
-        mean=(0.0,),
-        std=(1.0,),
-        patch_size=4,
-        width=64,
-        depth=2,
-        hidden=256,
-    ):
+        image_shape: tuple[int, int, int],
+        n_outputs: int,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+        patch_size: int | tuple[int, int] = 4,
+        width: int = 64,
+        depth: int = 2,
+        hidden: int = 256,
+    ) -> None:
         super().__init__()
         _keep_statistics(self, mean, std)
         ph, pw = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
@@ -125,7 +140,7 @@ class PatchResNet(nn.Module):
             nn.Linear(hidden, n_outputs),
         )
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         """Compute logits or values.
 
         Parameters
@@ -147,11 +162,13 @@ class _OnPixels(nn.Module):
     """A network on standardized pixels; where `mirror` says so, of the mirror image, too."""
 
     mirror: bool
+    mean: Tensor
+    std: Tensor
 
-    def _outputs(self, images):
+    def _outputs(self, images: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         """Compute logits or values.
 
         Parameters
@@ -195,7 +212,15 @@ class ImageResNet(_OnPixels):
     torch.Size([2, 10])
     """
 
-    def __init__(self, image_shape, n_outputs, mean=(0.0,), std=(1.0,), width=32, mirror=False):
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        n_outputs: int,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+        width: int = 32,
+        mirror: bool = False,
+    ) -> None:
         super().__init__()
         _keep_statistics(self, mean, std)
         self.mirror = mirror
@@ -214,7 +239,7 @@ class ImageResNet(_OnPixels):
         )
         self.head = nn.Linear(8 * width, n_outputs)
 
-    def _outputs(self, images):
+    def _outputs(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))
 
 
@@ -245,9 +270,19 @@ class AdditivePatchNet(nn.Module):
     torch.Size([5, 4, 10])
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
-        self, image_shape, n_outputs, mean=(0.0,), std=(1.0,), patch_size=4, block=2, width=128
-    ):
+        self,
+        image_shape: tuple[int, int, int],
+        n_outputs: int,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+        patch_size: int | tuple[int, int] = 4,
+        block: int | tuple[int, int] = 2,
+        width: int = 128,
+    ) -> None:
         super().__init__()
         _keep_statistics(self, mean, std)
         ph, pw = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
@@ -262,7 +297,7 @@ class AdditivePatchNet(nn.Module):
         blocks = rows * cols
         self.out = nn.Parameter(torch.randn(blocks, width, n_outputs) / width**0.5)
 
-    def terms(self, images):
+    def terms(self, images: Tensor) -> Tensor:
         """Compute the terms of the blocks, row by row.
 
         Parameters
@@ -279,7 +314,7 @@ class AdditivePatchNet(nn.Module):
         x = functional.relu(self.hidden(x)).flatten(2).transpose(1, 2)
         return torch.einsum("nbw,bwo->nbo", x, self.out)
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         """Compute logits or values.
 
         Parameters
@@ -311,7 +346,7 @@ class _Residual(nn.Module):
         super().__init__()
         self.inner = nn.Sequential(*_block(width, width), *_block(width, width))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x + self.inner(x)
 
 
@@ -321,7 +356,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     def _check_input_dim(self, input):
         pass
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if self.training and x.numel() == x.shape[1]:
             return functional.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps

@@ -9,7 +9,9 @@ not there, and what is damaged later is found by its checksum.
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
+from typing import Any
 
 import joblib
 from filelock import FileLock, Timeout
@@ -23,7 +25,16 @@ from sklearn_patchcert.voronoi import certificate
 _VALUES_IN_CHUNK = 2**25
 
 
-def certify_to(model, images, path, *, norm="l2", chunk_size=None, overwrite=False, verbose=False):
+def certify_to(
+    model: Any,
+    images: Any,
+    path: str | os.PathLike[str],
+    *,
+    norm: str = "l2",
+    chunk_size: int | None = None,
+    overwrite: bool = False,
+    verbose: bool = False,
+) -> Any:
     """Certify images chunk by chunk into a file; started again, it goes on where it was.
 
     Radii are those of ``model.certify(images, norm)``, to the last bit, whatever the chunks are and

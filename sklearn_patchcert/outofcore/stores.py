@@ -154,7 +154,7 @@ class ZarrStore(_Store):
             overwrite=True,
         )
         for file in self.path.iterdir():
-            with open(file, "rb") as opened:
+            with open(file, "rb+") as opened:  # Windows flushes no file that is only read
                 _synchronise(opened)
         _synchronise_folder(self.path)
 
@@ -168,7 +168,7 @@ class ZarrStore(_Store):
         array[self.rows(index)] = rows
         key = array.metadata.encode_chunk_key((index, *[0] * (rows.ndim - 1)))
         file = self.path / key
-        with open(file, "rb") as opened:
+        with open(file, "rb+") as opened:
             _synchronise(opened)
         while file != self.path:
             file = file.parent
@@ -193,7 +193,7 @@ class Record:
         """Settings, and checksums by chunk; None where there is no record."""
         if not self.path.exists():
             return None
-        lines = [_parsed(line) for line in self.path.read_text().split("\n")]
+        lines = [_parsed(line) for line in self.path.read_text(encoding="utf-8").split("\n")]
         if not isinstance(lines[0], dict):
             raise ValueError(f"{self.path} is no record of finished chunks.")
         return lines[0], dict(line for line in lines[1:] if isinstance(line, list))
@@ -202,7 +202,7 @@ class Record:
         """Begin the record anew, in one step."""
         fresh = self.path.with_name(f"{self.path.name}.new")
         lines = [settings, *([index, found] for index, found in sums.items())]
-        with open(fresh, "w") as file:
+        with open(fresh, "w", encoding="utf-8") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
             _synchronise(file)
         fresh.replace(self.path)
@@ -210,7 +210,7 @@ class Record:
 
     def add(self, index, found):
         """Note that a chunk is finished, with the checksum of its rows."""
-        with open(self.path, "a") as file:
+        with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps([index, found]) + "\n")
             _synchronise(file)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.ensemble import VotingClassifier
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
@@ -57,12 +60,12 @@ class CertifiedCommittee(VotingClassifier):
     weights = property(lambda self: None)
     flatten_transform = property(lambda self: True)
 
-    def __init__(self, estimators, *, n_jobs=None, verbose=False):
+    def __init__(self, estimators, *, n_jobs=None, verbose=False) -> None:
         self.estimators = estimators
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    def transform(self, X):
+    def transform(self, X) -> NDArray[Any]:
         """Votes of the members.
 
         Parameters
@@ -78,7 +81,7 @@ class CertifiedCommittee(VotingClassifier):
         check_is_fitted(self)
         return np.stack([member.predict(_copy(X)) for member in self.estimators_], axis=1)
 
-    def predict(self, X):
+    def predict(self, X) -> NDArray[Any]:
         """Predict the class with the most votes, the first of several.
 
         Parameters
@@ -92,7 +95,7 @@ class CertifiedCommittee(VotingClassifier):
         votes = self.transform(X)
         return self.classes_[plurality(votes.T, len(self.classes_))]
 
-    def certify_prediction(self, X, **options):
+    def certify_prediction(self, X, **options) -> Bunch:
         """Certified radius of the vote on each image.
 
         Parameters

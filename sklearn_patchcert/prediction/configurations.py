@@ -11,8 +11,11 @@ looked at.  (GeoCert, Jordan et al., NeurIPS 2019, walks the cells of a network 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
 from sklearn_patchcert.voronoi import certificate, engines
@@ -23,8 +26,15 @@ _TABLE, _TABLES = 1024, 8  # tokens of which, and weights for which, all distanc
 
 
 def wall_costs(
-    patches, tokens, norm="l2", *, weights=None, noise=None, noise_growth=0.0, n_walls=1
-):
+    patches: NDArray[Any],
+    tokens: ArrayLike,
+    norm: str = "l2",
+    *,
+    weights: NDArray[Any] | None = None,
+    noise: NDArray[Any] | None = None,
+    noise_growth: float = 0.0,
+    n_walls: int = 1,
+) -> NDArray[np.float64]:
     """Lower bounds of what it costs to bring every patch into every token's cell.
 
     To have token b, a patch must cross the wall between b and every other token: its own, and
@@ -130,17 +140,23 @@ def _squares(patches, tokens):
 
 
 def certify_configurations(
-    changes,
-    costs,
-    norm="l2",
+    changes: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]],
+    costs: NDArray[Any],
+    norm: str = "l2",
     *,
-    max_configurations=10_000,
-    max_seconds=np.inf,
-    looked=None,
-    known=None,
-    refine=None,
-    batch_size=2048,
-):
+    max_configurations: int = 10_000,
+    max_seconds: float = np.inf,
+    looked: NDArray[np.int64] | None = None,
+    known: ArrayLike | None = None,
+    refine: Callable[[int, NDArray[np.int64]], float] | None = None,
+    batch_size: int = 2048,
+) -> tuple[
+    NDArray[np.float64],
+    NDArray[np.bool_],
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.float64],
+]:
     """Radius inside which no configuration of tokens changes the class, for each image.
 
     Parameters

@@ -7,11 +7,14 @@ side, wherever it lies, and nothing else; so all tokens are tried there.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
-def touched(side, patch_size):
+def touched(side: int, patch_size: tuple[int, int]) -> tuple[int, int]:
     """How many patches a square window touches at most.
 
     Parameters
@@ -30,12 +33,19 @@ def touched(side, patch_size):
     >>> touched(5, (4, 4))
     (2, 2)
     """
-    return tuple(-(-(side - 1) // size) + 1 for size in patch_size)
+    rows, cols = (-(-(side - 1) // size) + 1 for size in patch_size)
+    return rows, cols
 
 
 def certify_stickers(
-    changes, own, n_tokens, patch_size, *, max_configurations=10_000, batch_size=2048
-):
+    changes: Callable[..., NDArray[np.bool_]],
+    own: NDArray[np.integer[Any]],
+    n_tokens: int | Sequence[int],
+    patch_size: tuple[int, int],
+    *,
+    max_configurations: int = 10_000,
+    batch_size: int = 2048,
+) -> tuple[float, bool, int, NDArray[np.integer[Any]]]:
     """Side of the smallest window in which a change may change the class of an image.
 
     Parameters
@@ -76,7 +86,8 @@ def certify_stickers(
     if changes(own.reshape(1, -1))[0]:  # tied as it is
         return 0.0, True, 1, own.ravel()
     choices = np.broadcast_to(n_tokens, groups).tolist()
-    looked, done, side = 0, (0, 0), 1
+    done: tuple[int, ...] = (0, 0)
+    looked, side = 0, 1
     while done != (rows, cols):
         size = tuple(map(min, touched(side, patch_size), (rows, cols)))
         if size != done:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 
-def plurality(votes, n_classes):
+def plurality(votes: NDArray[np.integer[Any]], n_classes: int) -> NDArray[np.int64]:
     """Class with the most votes, the first of several.
 
     Parameters
@@ -27,7 +30,9 @@ def plurality(votes, n_classes):
     return _counts(votes, np.ones(votes.shape, dtype=bool), n_classes).argmax(0)
 
 
-def committee_radius(votes, radii, n_classes):
+def committee_radius(
+    votes: NDArray[np.integer[Any]], radii: NDArray[Any], n_classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Radius inside which no perturbation changes the class with the most votes.
 
     A member keeps its vote inside its own radius.  At a given norm, whoever is not certified may

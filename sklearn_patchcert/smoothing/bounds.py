@@ -12,14 +12,18 @@ arXiv:2207.07209); nothing here accounts for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 ABSTAIN = -1
 """The answer where the counts do not show which class is the most probable."""
 
 
-def lower_bound(counts, n, alpha):
+def lower_bound(counts: ArrayLike, n: int, alpha: float) -> NDArray[np.float64]:
     """One-sided Clopper-Pearson bound of a probability, from `counts` successes in n draws.
 
     Parameters
@@ -45,7 +49,7 @@ def lower_bound(counts, n, alpha):
     return np.where(counts > 0, bound, 0.0)
 
 
-def certified_radius(p, sigma):
+def certified_radius(p: ArrayLike, sigma: float) -> NDArray[np.float64]:
     """L2 radius that a probability of at least p certifies: sigma Phi^-1(p); 0 below one half.
 
     Parameters
@@ -68,7 +72,7 @@ def certified_radius(p, sigma):
     return np.where(p > 0.5, sigma * stats.norm.ppf(p), 0.0)
 
 
-def is_decided(first, second, alpha):
+def is_decided(first: ArrayLike, second: ArrayLike, alpha: float) -> NDArray[np.bool_]:
     """Whether the larger of two counts shows which class is more probable.
 
     Parameters
@@ -93,7 +97,15 @@ def is_decided(first, second, alpha):
     return (p_value <= alpha) & (total > 0)
 
 
-def noisy_copies(image, n, sigma, seed, index, stage, batch_size):
+def noisy_copies(
+    image: NDArray[np.float32],
+    n: int,
+    sigma: float,
+    seed: int,
+    index: int,
+    stage: int,
+    batch_size: int,
+) -> Iterator[NDArray[np.float32]]:
     """Copies of an image with Gaussian noise that depends on the seed and on its index alone.
 
     Parameters
@@ -130,7 +142,18 @@ def noisy_copies(image, n, sigma, seed, index, stage, batch_size):
         yield noise
 
 
-def class_counts(predict, images, n, sigma, *, n_classes, seed, stage, indices, batch_size):
+def class_counts(
+    predict: Callable[[NDArray[np.float32]], ArrayLike],
+    images: NDArray[np.float32],
+    n: int,
+    sigma: float,
+    *,
+    n_classes: int,
+    seed: int,
+    stage: int,
+    indices: Sequence[int] | NDArray[np.integer[Any]],
+    batch_size: int,
+) -> NDArray[np.int64]:
     """How often each class is the answer for noisy copies of images.
 
     Parameters

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from contextlib import closing
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_consistent_length, column_or_1d, gen_batches
@@ -123,7 +125,7 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
         random_state=None,
         n_jobs=None,
         verbose=0,
-    ):
+    ) -> None:
         self.estimator = estimator
         self.sigma = sigma
         self.n0 = n0
@@ -136,7 +138,7 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, **fit_params):
+    def fit(self, X, y, **fit_params) -> SmoothedClassifier:
         """Fit the classifier, on noisy images where `augment` says so.
 
         Parameters
@@ -170,7 +172,7 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
             self.n_features_in_ = estimator.n_features_in_
         return self
 
-    def predict(self, X):
+    def predict(self, X) -> NDArray[Any]:
         """The most frequent class among `n` noisy copies, or ABSTAIN.
 
         Parameters
@@ -228,7 +230,7 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
         second = ranked[:, 1] if ranked.shape[1] > 1 else np.zeros(len(ranked), dtype=int)
         return order[:, 0], is_decided(ranked[:, 0], second, self.alpha)
 
-    def certify(self, X):
+    def certify(self, X) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """The class of each image and the radius inside which it is the smoothed answer.
 
         Parameters

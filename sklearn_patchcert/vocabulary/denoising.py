@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 
-def denoise(images, strength=0.1):
+def denoise(images: NDArray[Any], strength: float = 0.1) -> NDArray[Any]:
     """Denoise images by their total variation.
 
     The method is Chambolle's (J. Math. Imaging and Vision 20, 2004); benchmarks/denoisers.py

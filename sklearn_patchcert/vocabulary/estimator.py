@@ -5,8 +5,10 @@ from __future__ import annotations
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import entr
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
@@ -194,7 +196,7 @@ class PatchVocabulary(PatchTokenizer):
         random_state=None,
         n_jobs=None,
         verbose=0,
-    ):
+    ) -> None:
         self.n_tokens = n_tokens
         self.patch_size = patch_size
         self.image_shape = image_shape
@@ -222,7 +224,7 @@ class PatchVocabulary(PatchTokenizer):
 
     @_fit_context(prefer_skip_nested_validation=True)
     @all_or_nothing
-    def fit(self, X, y=None):
+    def fit(self, X, y=None) -> PatchVocabulary:
         """Learn the vocabulary.
 
         Parameters
@@ -245,7 +247,7 @@ class PatchVocabulary(PatchTokenizer):
 
     @_fit_context(prefer_skip_nested_validation=True)
     @all_or_nothing
-    def partial_fit(self, X, y=None):
+    def partial_fit(self, X, y=None) -> PatchVocabulary:
         """Go on learning from a batch of images; the first batch starts the vocabulary.
 
         "kmeans" moves each token to the mean of all patches it has stood for; "learned" passes
@@ -345,7 +347,7 @@ class PatchVocabulary(PatchTokenizer):
         return made.astype(images.dtype, copy=False)
 
     @property
-    def perplexity_(self):
+    def perplexity_(self) -> NDArray[Any] | float:
         check_is_fitted(self, "vocabulary_")
         counts = np.asarray(self.token_counts_, dtype=np.float64)
         with np.errstate(invalid="ignore"):

@@ -48,11 +48,11 @@ class Batch(NamedTuple):
     reconstruction: Tensor
     tokens: Tensor
     squares: Tensor
-    grid: tuple
-    patch_size: tuple
-    image_size: tuple
+    grid: tuple[int, int, int]
+    patch_size: tuple[int, int]
+    image_size: tuple[int, int]
 
-    def images(self, patches):
+    def images(self, patches: Tensor) -> Tensor:
         """Put patches together to images.
 
         Parameters
@@ -68,7 +68,7 @@ class Batch(NamedTuple):
         return surrogates.join(blocks, self.patch_size, self.image_size)
 
 
-def reconstruction_loss(reconstruction, patches):
+def reconstruction_loss(reconstruction: Tensor, patches: Tensor) -> Tensor:
     r"""Mean squared L2 distance of the patches to what stands for them.
 
     .. math:: L = \frac{1}{nP} \sum_{i, p} |\hat x_{ip} - x_{ip}|_2^2
@@ -92,7 +92,7 @@ def reconstruction_loss(reconstruction, patches):
     return (reconstruction - patches).square().sum(-1).mean()
 
 
-def negentropy_loss(squares, temperature=1.0):
+def negentropy_loss(squares: Tensor, temperature: float = 1.0) -> Tensor:
     r"""Negative entropy of the distribution that a patch's distances give to the tokens.
 
     .. math:: L = \frac{1}{nP} \sum_{i, p} \sum_b w_b \log w_b,
@@ -121,7 +121,7 @@ def negentropy_loss(squares, temperature=1.0):
     return (logs.exp() * logs).sum(-1).mean()
 
 
-def structure_loss(reconstruction, images, eps=1e-3):
+def structure_loss(reconstruction: Tensor, images: Tensor, eps: float = 1e-3) -> Tensor:
     r"""Mean squared difference of the Sobel magnitudes of two images.
 
     .. math:: L = |m(\hat x) - m(x)|_2^2 / N,
@@ -151,7 +151,9 @@ def structure_loss(reconstruction, images, eps=1e-3):
     return (_sobel(reconstruction, eps) - _sobel(images, eps)).square().mean()
 
 
-def margin_loss(squares, tokens, margin=1.0, temperature=0.1):
+def margin_loss(
+    squares: Tensor, tokens: Tensor, margin: float = 1.0, temperature: float = 0.1
+) -> Tensor:
     r"""Hinge on the walls of the patches' cells, the nearest walls before all others.
 
     .. math:: L = \frac{1}{nP} \sum_{i, p} \sum_{b \ne a} w_b \max(0, m - h_b),
@@ -186,7 +188,7 @@ def margin_loss(squares, tokens, margin=1.0, temperature=0.1):
     return (weights * (margin - found).clamp_min(0)).sum(-1).mean()
 
 
-def _sobel(images, eps):
+def _sobel(images: Tensor, eps: float) -> Tensor:
     """Magnitudes of the gradient (n, channels, H - 2, W - 2)."""
     smooth = images[..., 2:, :] + 2 * images[..., 1:-1, :] + images[..., :-2, :]
     along = smooth[..., 2:] - smooth[..., :-2]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Bunch, _safe_indexing, gen_batches
@@ -48,7 +50,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         return tags
 
     @classmethod
-    def from_tokens(cls, tokens, *, patch_size, image_shape=None, per_channel=False):
+    def from_tokens(cls, tokens, *, patch_size, image_shape=None, per_channel=False) -> Any:
         """Make a fitted vocabulary of tokens that you bring.
 
         Parameters
@@ -106,7 +108,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             self._check_channels(self.image_shape_[2])
         return self
 
-    def transform(self, X):
+    def transform(self, X) -> NDArray[Any]:
         """Discretise images.
 
         Parameters
@@ -132,7 +134,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         (made,) = self._over_batches(X, compute)
         return made if self.output == "ids" else made.reshape(shape_of(X))
 
-    def tokenize(self, X):
+    def tokenize(self, X) -> NDArray[np.int64]:
         """Index of the nearest token of every patch.
 
         Parameters
@@ -150,7 +152,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
 
         return self._map(*self._over_batches(X, compute))
 
-    def inverse_transform(self, ids):
+    def inverse_transform(self, ids) -> NDArray[Any]:
         """Images made of the tokens named by their ids.
 
         Parameters
@@ -190,7 +192,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         images = encoding.decode(ids.reshape(-1, *grid), image_shape=shape, **self._code())
         return images.reshape(len(ids), *getattr(self, "sample_shape_", shape))
 
-    def certify(self, X, norm="l2", *, return_witness=False):
+    def certify(self, X, norm="l2", *, return_witness=False) -> Any:
         """Radius inside which every patch keeps its token, whatever comes after.
 
         Parameters
@@ -226,7 +228,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         """
         return self._radii(X, norm, return_witness=return_witness)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features=None) -> NDArray[Any]:
         """Names of the columns that :meth:`transform` makes of rows.
 
         Parameters

@@ -36,9 +36,15 @@ the nearest of them to the padding takes part, so such a pair cannot be separate
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Literal, overload
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from sklearn_patchcert.voronoi.preparation import NORMS, cells, check_norm
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "NORMS",
@@ -57,7 +63,7 @@ _DUAL_ORDER = {"l2": 2, "linf": 1, "l1": np.inf}
 # --- the certificate as one reads it ---------------------------------------------------------
 
 
-def wall_distance(patch, own, other, norm="l2"):
+def wall_distance(patch: ArrayLike, own: ArrayLike, other: ArrayLike, norm: str = "l2") -> float:
     """Distance of a patch to the wall between its own token and one other token.
 
     Parameters
@@ -85,7 +91,7 @@ def wall_distance(patch, own, other, norm="l2"):
     return float(gap / (2 * np.linalg.norm(own - other, _DUAL_ORDER[check_norm(norm)])))
 
 
-def patch_radius(patch, tokens, norm="l2"):
+def patch_radius(patch: ArrayLike, tokens: ArrayLike, norm: str = "l2") -> tuple[int, float]:
     """Radius inside which a patch keeps its token.
 
     Parameters
@@ -118,7 +124,7 @@ def patch_radius(patch, tokens, norm="l2"):
     return token, min(walls, default=np.inf)
 
 
-def image_radii(patches, tokens, norm="l2"):
+def image_radii(patches: NDArray[Any], tokens: ArrayLike, norm: str = "l2") -> NDArray[np.float64]:
     """Map of the patch radii of one image.
 
     Parameters
@@ -146,7 +152,14 @@ def image_radii(patches, tokens, norm="l2"):
 # --- the same for many patches, and sound in floating point ----------------------------------
 
 
-def tokenize(patches, tokens, *, weights=None, device="cpu", engine="auto"):
+def tokenize(
+    patches: NDArray[Any],
+    tokens: ArrayLike,
+    *,
+    weights: NDArray[Any] | None = None,
+    device: str | torch.device = "cpu",
+    engine: str = "auto",
+) -> NDArray[np.int64]:
     """Index of the nearest token (L2) of every patch.
 
     Parameters
@@ -184,17 +197,50 @@ def tokenize(patches, tokens, *, weights=None, device="cpu", engine="auto"):
     return ids
 
 
+@overload
 def certify(
-    patches,
-    tokens,
-    norm="l2",
+    patches: NDArray[Any],
+    tokens: ArrayLike,
+    norm: str = "l2",
     *,
-    weights=None,
-    noise=None,
-    noise_growth=0.0,
-    device="cpu",
-    engine="auto",
-    return_witness=False,
+    weights: NDArray[Any] | None = None,
+    noise: NDArray[Any] | None = None,
+    noise_growth: float = 0.0,
+    device: str | torch.device = "cpu",
+    engine: str = "auto",
+    return_witness: Literal[False] = False,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
+
+
+@overload
+def certify(
+    patches: NDArray[Any],
+    tokens: ArrayLike,
+    norm: str = "l2",
+    *,
+    weights: NDArray[Any] | None = None,
+    noise: NDArray[Any] | None = None,
+    noise_growth: float = 0.0,
+    device: str | torch.device = "cpu",
+    engine: str = "auto",
+    return_witness: Literal[True],
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]: ...
+
+
+def certify(
+    patches: NDArray[Any],
+    tokens: ArrayLike,
+    norm: str = "l2",
+    *,
+    weights: NDArray[Any] | None = None,
+    noise: NDArray[Any] | None = None,
+    noise_growth: float = 0.0,
+    device: str | torch.device = "cpu",
+    engine: str = "auto",
+    return_witness: bool = False,
+) -> (
+    tuple[NDArray[np.int64], NDArray[np.float64]]
+    | tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]
 ):
     """Nearest token of every patch and the radius inside which it is certain to stay so.
 
@@ -256,7 +302,15 @@ def certify(
     return (ids, radii, others) if return_witness else (ids, radii)
 
 
-def step_to_wall(patches, tokens, ids, others, norm="l2", *, weights=None):
+def step_to_wall(
+    patches: NDArray[Any],
+    tokens: ArrayLike,
+    ids: NDArray[np.integer[Any]],
+    others: NDArray[np.integer[Any]],
+    norm: str = "l2",
+    *,
+    weights: NDArray[Any] | None = None,
+) -> NDArray[np.float64]:
     """Smallest perturbation that takes every patch onto its nearest wall: the witness of a radius.
 
     Parameters

@@ -15,7 +15,7 @@ _FEW_KINDS = 8
 _ENGINES = {"dense": dense, "walk": walk}
 
 
-def check_norm(norm):
+def check_norm(norm: str) -> str:
     """Return the norm of a patch's perturbation, if it is one that can be certified.
 
     Parameters

@@ -8,7 +8,10 @@ projection, each a bound of the next from below.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import KDTree
 
 from sklearn_patchcert.voronoi import certificate, engines
@@ -17,7 +20,15 @@ _NEIGHBOURS = 64  # of a token, whose walls bound the distance of its cell
 _INSIDE = 1e-5  # how far beyond a wall to go, relative to the step
 
 
-def steps_into_cells(patches, tokens, targets, *, weights=None, sweeps=3000, sound=False):
+def steps_into_cells(
+    patches: ArrayLike,
+    tokens: ArrayLike,
+    targets: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    sweeps: int = 3000,
+    sound: bool = False,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Shortest L2 steps of patches into the cells of other tokens.
 
     Parameters
@@ -60,7 +71,15 @@ def steps_into_cells(patches, tokens, targets, *, weights=None, sweeps=3000, sou
     return steps, lower
 
 
-def cell_costs(patches, tokens, *, weights=None, limit=np.inf, exact=True, sweeps=60):
+def cell_costs(
+    patches: NDArray[Any],
+    tokens: NDArray[Any],
+    *,
+    weights: NDArray[Any] | None = None,
+    limit: float = np.inf,
+    exact: bool = True,
+    sweeps: int = 60,
+) -> NDArray[np.float64]:
     """What it costs to bring every patch into every token's cell.
 
     Parameters
@@ -133,7 +152,13 @@ def _farthest_walls(squares, walls, limit, tokens, near):
     return farthest
 
 
-def realised(patches, tokens, ids, *, weights=None):
+def realised(
+    patches: NDArray[Any],
+    tokens: NDArray[Any],
+    ids: NDArray[np.integer[Any]],
+    *,
+    weights: NDArray[Any] | None = None,
+) -> NDArray[np.float64]:
     """Patches moved into the cells of their new tokens, and not at all where these are their own.
 
     Parameters

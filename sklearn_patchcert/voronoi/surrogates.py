@@ -6,22 +6,23 @@ Nothing here certifies anything: distances are expanded, in the dtype that they 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 
-def squared_distances(patches, tokens):
+def squared_distances(patches: Tensor, tokens: Tensor) -> Tensor:
     """Squared L2 distances of patches (..., dim) to tokens (n_tokens, dim): (..., n_tokens)."""
     squares = patches.square().sum(-1, keepdim=True) + tokens.square().sum(-1)
     return (squares - 2 * patches @ tokens.T).clamp_min(0)
 
 
-def nearest(patches, tokens):
+def nearest(patches: Tensor, tokens: Tensor) -> Tensor:
     """Nearest tokens (...) of patches (..., dim)."""
     centre = tokens.mean(0)  # distances are differences of squares: small ones round less
     tokens = tokens - centre
     return (tokens.square().sum(-1) - 2 * (patches - centre) @ tokens.T).argmin(-1)
 
 
-def soft_assignment(squares, temperature):
+def soft_assignment(squares: Tensor, temperature: float) -> Tensor:
     r"""Weights of the tokens in a soft discretisation.
 
     .. math:: w_b = \frac{\exp(-|x - b|_2 / T)}{\sum_{c} \exp(-|x - c|_2 / T)}
@@ -40,12 +41,12 @@ def soft_assignment(squares, temperature):
     return (-root(squares) / temperature).softmax(-1)
 
 
-def root(squares):
+def root(squares: Tensor) -> Tensor:
     """Square roots whose gradient is finite, zero, where the squares vanish."""
     return squares.clamp_min(torch.finfo(squares.dtype).tiny ** 0.5).sqrt()
 
 
-def walls(squares, tokens):
+def walls(squares: Tensor, tokens: Tensor) -> Tensor:
     r"""Signed L2 distances of patches to the walls of their own cells, inf at the own token.
 
     .. math:: h_b = (|x - b|_2^2 - |x - a|_2^2) / (2 |a - b|_2)
@@ -66,7 +67,13 @@ def walls(squares, tokens):
     return found.scatter(-1, own, torch.inf)
 
 
-def cut(images, patch_size, *, per_channel=False, pad_value=0.0):
+def cut(
+    images: Tensor,
+    patch_size: tuple[int, int],
+    *,
+    per_channel: bool = False,
+    pad_value: float = 0.0,
+) -> Tensor:
     """Patches (n, rows, cols, groups, dim) of images (n, C, H, W), as patches.images_to_patches."""
     n, channels, height, width = images.shape
     ph, pw = patch_size
@@ -79,7 +86,7 @@ def cut(images, patch_size, *, per_channel=False, pad_value=0.0):
     return blocks.permute(0, 3, 5, 1, 4, 6, 2).flatten(4)
 
 
-def join(patches, patch_size, image_size):
+def join(patches: Tensor, patch_size: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
     """Images (n, C, H, W) of patches (n, rows, cols, groups, dim), without the padding."""
     n, rows, cols, groups, dim = patches.shape
     ph, pw = patch_size

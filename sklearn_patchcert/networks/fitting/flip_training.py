@@ -246,7 +246,14 @@ def _groups(tokens, patches):
     return table, torch.arange(patches.shape[1], device=patches.device) % len(table)
 
 
-def random_affine(images, *, degrees=0.0, translate=0.0, scale=0.0, shear=0.0):
+def random_affine(
+    images: torch.Tensor,
+    *,
+    degrees: float = 0.0,
+    translate: float = 0.0,
+    scale: float = 0.0,
+    shear: float = 0.0,
+) -> torch.Tensor:
     """Turn, shift, scale and shear every image by amounts of its own, uniformly drawn.
 
     Parameters
@@ -288,7 +295,9 @@ def random_affine(images, *, degrees=0.0, translate=0.0, scale=0.0, shear=0.0):
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def random_crop(images, *, pixels=4, mirror=False, fill=0.0):
+def random_crop(
+    images: torch.Tensor, *, pixels: int = 4, mirror: bool = False, fill: float = 0.0
+) -> torch.Tensor:
     """Shift every image by whole pixels of its own, and mirror half of them where `mirror` says so.
 
     Parameters

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-_TINY = np.finfo(np.float64).tiny
+_TINY = float(np.finfo(np.float64).tiny)
 _SMALL, _LARGE = 1e-250, 1e250  # squares between are far from under- and overflow
 _CHUNK_ELEMENTS = 2**18  # what a CPU's caches hold
 _LARGE_CHUNK = 2**24  # elsewhere, where a call costs more than its work on less
