@@ -1,54 +1,105 @@
-"""Write the tables of README and docs from benchmarks/results/*.json, or check that they agree.
+"""Write the tables of README.md and docs/ from benchmarks/results/*.json, or check that they agree.
 
     python benchmarks/report.py [--check]
 
-A table stands between ``<!-- table:NAME -->`` and ``<!-- end -->``, in reStructuredText between
-``.. begin NAME`` and ``.. end NAME``; nothing in it is typed.
+A table lies between ``<!-- table:NAME -->`` and ``<!-- end -->`` in Markdown, and between
+``.. begin NAME`` and ``.. end NAME`` in reStructuredText.  A function of the same name makes it
+from the result of that name; ``NAME:DATA`` picks one data set of a result.  Nothing in a table is
+typed by hand.
 """
 
 import argparse
 import json
 import re
 import sys
+import textwrap
 
-import tables_markdown
-import tables_rst
+import tables_models
+import tables_vocabularies
 from common import RESULTS
 
-README = RESULTS.parents[1] / "README.md"
-DOCS = RESULTS.parents[1] / "docs"
-PAGES = [README, *(DOCS / f"{name}.rst" for name in ("scale", "vocabularies", "whole_image"))]
+ROOT = RESULTS.parents[1]
+SOURCES = {"headline": ("poster_mnist", "poster_cifar10", "whole_image", "soundness")}
+MARKERS = (
+    (r"<!-- table:([\w:]+) -->", "<!-- end -->"),
+    (r"\.\. begin ([\w:]+)", r"\.\. end \2"),
+)
+
+
+def pages():
+    """README.md and all pages of the documentation that are written by hand."""
+    folders = ("_build", "auto_examples", "generated")
+    found = sorted((ROOT / "docs").rglob("*.rst"))
+    return [ROOT / "README.md", *(p for p in found if not set(folders) & set(p.parts))]
+
+
+def made(name):
+    """The (header, rows, note) of a table, maybe with a lead; None without a result."""
+    source, _, data = name.partition(":")
+    paths = [RESULTS / f"{path}.json" for path in SOURCES.get(source, (source,))]
+    if not all(path.exists() for path in paths):
+        return None
+    kind = source.split("_")[0]  # one function for all data sets
+    function = kind if kind in ("poster", "choices") else source
+    module = tables_models if hasattr(tables_models, function) else tables_vocabularies
+    results = [json.loads(path.read_text()) for path in paths]
+    return getattr(module, function)(*results, *([data] if data else []))
+
+
+def markdown(header, rows, note, lead=""):
+    """Lines of a lead, a table and its note in Markdown."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
+    return [*([lead, ""] if lead else ()), *([*lines, ""] if header else ()), note]
+
+
+def restructured(header, rows, note, lead=""):
+    """Lines of a lead, a table and its note in reStructuredText."""
+    table = [[_in_rst(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(1, *map(len, column)) for column in zip(*table, strict=True)]
+    rule = "  ".join("=" * width for width in widths)
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+    body = [rule, lines[0], rule, *lines[1:], rule, ""] if header else []
+    return ["", *_wrapped(lead), *body, *_wrapped(note)]
+
+
+def _wrapped(text):
+    return [*textwrap.wrap(_in_rst(text), 98, break_on_hyphens=False), ""] if text else []
+
+
+def _in_rst(text):
+    """Code and links of Markdown in reStructuredText, without breaks beside a ±."""
+    text = text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+    text = re.sub(r"`([^`]+)`", r"``\1``", text)
+    return re.sub(r"\[([^]]+)\]\(([^)]+)\)", r"`\1 <\2>`__", text)
 
 
 def filled(text):
-    """A page's text with every table made anew."""
+    """The text of a page with every table made again."""
 
     def table(match):
         begin, name, end = match.groups()
-        result = json.loads((RESULTS / f"{name}.json").read_text())
-        room = tables_markdown if begin.startswith("<") else tables_rst
-        kind = name.split("_")[0]  # one function for all data sets
-        function = getattr(room, kind if kind in ("poster", "choices") else name)
-        return "\n".join([begin, *function(result), end])
+        found = made(name)
+        render = markdown if begin.startswith("<") else restructured
+        return "\n".join([begin, *(render(*found) if found else [""]), end])
 
-    for begin, end in (
-        (r"<!-- table:(\w+) -->", "<!-- end -->"),
-        (r"\.\. begin (\w+)", r"\.\. end \2"),
-    ):
+    for begin, end in MARKERS:
         text = re.sub(rf"({begin})\n.*?({end})", table, text, flags=re.DOTALL)
     return text
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="fail where the README differs")
+    parser.add_argument("--check", action="store_true", help="fail if a page differs")
     check = parser.parse_args().check
-    for page in PAGES:
+    for page in pages():
         text = page.read_text()
         wanted = filled(text)
         if check and wanted != text:
             sys.exit(f"{page} differs from benchmarks/results: run python benchmarks/report.py")
-        if not check:
+        if wanted != text:
             page.write_text(wanted)
 
 

@@ -1,0 +1,229 @@
+"""Tables about vocabularies, time and soundness: functions of a result, as in `tables_models`."""
+
+from statistics import median
+
+from tables_models import DATA, number, spread
+
+
+def ablations(result, data):
+    """Each option of a learned vocabulary beside the finding of the poster."""
+    diverse = "slightly more diverse token usage"
+    findings = {
+        "tokens by channel": "better preservation of fine structure",
+        "soft discretisation": diverse,
+        "entropy": diverse,
+        "structure": "faster convergence, reconstructions not significantly better",
+        "noise": diverse,
+    }
+    names = {
+        "soft discretisation": "soft discretization",
+        "all of the poster's": "all options of the poster",
+    }
+    header = ("option", "error", "perplexity", "perplexity, random start", "Sobel error",
+              "patch radius", "accuracy %", "steps", "poster")  # fmt: skip
+    keys = ("error", "perplexity", "random_perplexity", "sobel_error", "mean_radius")
+    rows = []
+    for name, row in result["rows"][data].items():
+        steps = row.get("steps")
+        missed = steps is not None and steps["mean"] == float("inf")
+        rows.append((
+            names.get(name, name),
+            *(spread(row.get(key)) for key in keys), spread(row["accuracy"], 1),
+            "not reached" if missed else spread(steps, 0), findings.get(name, ""),
+        ))  # fmt: skip
+    settings = result["settings"]
+    note = (
+        f"{DATA[data]}, {settings['n_tokens']} tokens of 4x4 pixels of one channel, "
+        f"{settings['images']:,} training images, validation images, mean ± standard deviation "
+        f"over {settings['seeds']} seeds. `python benchmarks/ablations.py`."
+    )
+    return header, rows, note
+
+
+def pareto(result, data):
+    """The fronts of accuracy against mean and summed radii, and other networks."""
+    header = ("vocabulary", "accuracy %", "patch radius", "sum of patch radii", "on the front of")
+    radius, total, accuracy = result["poster"][data]
+    rows = [("*poster, learned (test set)*", f"{accuracy}", f"{radius}", f"{total}", "")]
+    fronts = {"front_mean_radius": "radius", "front_summed_radius": "sum"}
+    for row in sorted(result["rows"][data], key=lambda row: row["mean_radius"]):
+        on = [label for key, label in fronts.items() if row.get(key)]
+        if on or "module" in row["options"]:
+            rows.append((
+                f"{row['group']}, {row['options']['n_tokens']} tokens",
+                number(row["accuracy"], 2), number(row["mean_radius"], 3),
+                number(row["summed_radius"]), ", ".join(on),
+            ))  # fmt: skip
+    settings = result["settings"]
+    note = (
+        f"{DATA[data]}, validation images, {settings['images']:,} training images, "
+        f"{settings['epochs']} epochs, one seed, standardized pixels. The JSON file has "
+        f"all {len(result['rows'][data])} candidates. `python benchmarks/pareto.py`."
+    )
+    return header, rows, note
+
+
+def denoisers(result):
+    """Exemplars of images denoised in several ways."""
+    header = ("data", "denoiser", "error", "patch radius", "accuracy %")
+    rows = [
+        (DATA[data], denoiser, number(found["error"], 2), number(found["mean_radius"], 3),
+         number(found["accuracy"]))
+        for data, ways in result["rows"].items()
+        for denoiser, found in ways.items()
+    ]  # fmt: skip
+    settings = result["settings"]
+    note = (
+        f"512 exemplars of 4x4 pixels of one channel, {settings['images']:,} training images, "
+        f"{settings['epochs']} epochs, validation images, one seed, standardized pixels. The "
+        "default is total variation 0.1. `python benchmarks/denoisers.py`."
+    )
+    return header, rows, note
+
+
+def training(result):
+    """Options of the training of a network, one at a time."""
+    header = ("training", "clean", *(f"{radius:g}" for radius in result["radii"]),
+              "average radius", "stopped by the budget")  # fmt: skip
+    rows = [
+        (name, number(row["clean"]), *map(number, row["certified"]),
+         number(row["average_radius"], 3), f"{row['stopped_by_the_limit']:.0f} %")
+        for name, row in result["rows"].items()
+    ]  # fmt: skip
+    settings = result["settings"]
+    note = (
+        "MNIST, [0, 1] pixels, accuracy and certified accuracy in % on "
+        f"{settings['images']} validation images, {settings['epochs']} epochs, one seed, at most "
+        f"{settings['configurations']:,} token assignments per image. *Stopped by the budget* is "
+        "the share of images whose radius a longer search might enlarge. `python "
+        "benchmarks/training.py`."
+    )
+    return header, rows, note
+
+
+def certify(result):
+    """Time of tokens and radii beside that of nearest-neighbor searches."""
+    header = ("tokens", "threads", "ours, µs per patch", "faiss, nearest", "faiss, two nearest",
+              "scikit-learn, nearest", "plain torch, radii")  # fmt: skip
+    rows = []
+    for row in result["rows"]:
+        if row["dim"] == 16:
+            times = {key: time["median"] for key, time in row["microseconds_per_patch"].items()}
+            others = (times.get(name) for name in ("top1", "top2", "argmin", "naive"))
+            rows.append((
+                f"{row['n_tokens']:,}", str(row["threads"]), number(times["ours"], 3),
+                *("" if time is None else f"{time / times['ours']:.3g} x" for time in others),
+            ))  # fmt: skip
+    fit = "; ".join(
+        f"{n_tokens} tokens {median(row['seconds']):.2f} s (MiniBatchKMeans "
+        f"{median(row['minibatch_seconds']):.2f} s, faiss {median(row['faiss_seconds']):.2f} s)"
+        for n_tokens, row in result["fit"].items()
+    )
+    memory, machine = result["memory"], result["environment"]
+    note = (
+        "4x4 patches of CIFAR-10. The times of the others are multiples of ours. k-means of "
+        f"200,000 patches to the error of the MiniBatchKMeans of scikit-learn takes: {fit}. "
+        f"Working memory for {memory['patches']:,} patches: {memory['megabytes']:.0f} MB. "
+        f"`python benchmarks/certify.py --rounds {result['settings']['rounds']}`, "
+        f"{machine['processor']}, faiss {result['faiss']}, torch {machine['torch']}, scikit-learn "
+        f"{machine['scikit-learn']}."
+    )
+    return header, rows, note
+
+
+def scale(result):
+    """All patches of MNIST, at once and in batches."""
+    header = ("strategy", "method", "seconds", "mean squared error of a patch")
+    rows = [
+        (f"`{strategy}`", f"`{how}`", number(found["seconds"], 0), number(found["error"], 4))
+        for strategy, ways in result["rows"].items()
+        for how, found in ways.items()
+    ]
+    machine = result["environment"]
+    note = (
+        f"{result['settings']['tokens']} tokens of the 2.9 million 4x4 patches of MNIST, "
+        "standardized, on one core of a machine with other work. The error is on the test images. "
+        "`partial_fit` went twice through batches of 2,000 images. `python "
+        f"benchmarks/scale.py`, {machine['processor']}, torch {machine['torch']}."
+    )
+    return header, rows, note
+
+
+def scale_out(result):
+    """The cost of all of ImageNet."""
+    every, settings, disk = result["all"], result["settings"], result["out_of_core"]
+
+    def costs(seconds):
+        hours = seconds * every["images"] / 3600
+        return f"{hours:,.0f}" if hours < 1e4 else f"{hours:,.0f} ({hours / 8766:,.0f} years)"
+
+    header = ("for all images", "patches", "seconds per image", "core-hours", "radii on disk")
+    rows = []
+    for case in result["certificates"]:
+        kind = "tokens" if case["per_channel"] == "False" else "tokens shared by the channels"
+        rows.append((
+            f"patch radii, {case['n_tokens']:,} {kind}", f"{case['patches']:,}",
+            number(case["seconds"], 3), costs(case["seconds"]),
+            f"{case['bytes'] * every['images'] / 1e9:,.0f} GB",
+        ))  # fmt: skip
+    for name, key, plural, kind in (
+        ("smoothed predictions", "copy", "copies", "noisy copies"),
+        ("certified predictions", "configuration", "configurations", "token assignments"),
+    ):
+        seconds = result["predictions"][key] * every[plural]
+        label = f"{name}, {every[plural]:,} {kind} each"
+        rows.append((label, "", f"{seconds:,.0f}", costs(seconds), ""))
+    machine, side, patch = result["environment"], settings["side"], settings["patch_size"]
+    extra = disk["out_of_core"] / disk["in_memory"] - 1
+    note = (
+        f"{every['images']:,} images of {side}x{side} pixels in {patch}x{patch} patches "
+        f"({every['images'] * side**2 * 3 / 1e9:,.0f} GB as bytes), on one core of "
+        f"{machine['processor']}. The figures are the CPU time of {settings['images']} details of "
+        "photographs, the smallest of three repeats, multiplied. Core-hours divide by the number "
+        "of cores as long as the images arrive fast enough. Predictions are those of a PatchResNet "
+        "on the grid of patches; other networks cost what their forward passes cost. Out of core, "
+        f"in chunks of {disk['chunk_size']} images and with {disk['megabytes']:,.0f} MB for "
+        f"arrays, the CPU time is {100 * abs(extra):.0f} % {'more' if extra > 0 else 'less'} than "
+        f"in memory. `python benchmarks/scale_out.py`, torch {machine['torch']}."
+    )
+    return header, rows, note
+
+
+def soundness(result):
+    """Attacks on the patch certificate, in a few sentences."""
+    reach = {
+        dtype: 1 - median(row["median_part_of_the_radius"] for row in result["rows"]
+                          if row["dtype"] == dtype)
+        for dtype in ("float32", "float64")
+    }  # fmt: skip
+    note = (
+        f"{result['inside']:,} adversarial and random perturbations inside a radius, in all norms, "
+        f"dtypes and engines, changed {result['changed']} tokens. The median perturbation to the "
+        f"nearest cell boundary uses the radius up to a relative gap of {reach['float64']:.0e} in "
+        f"float64 and {reach['float32']:.0e} in float32. One part in a thousand beyond the radius, "
+        f"{100 * result['changed_beyond'] / result['beyond']:.2f} % of {result['beyond']:,} tokens "
+        "change. `python benchmarks/soundness.py --part patches`."
+    )
+    return (), [], note
+
+
+def predictions(result):
+    """Attacks on the certificates of predictions, by what follows the tokens."""
+    lead = (
+        f"{result['tries']:,} perturbations inside the certified radius of a prediction changed "
+        f"{result['changed']} predictions. Each row is a kind of model after the tokens. *Tries* "
+        "counts the perturbations, and *changed* counts the predictions that they changed."
+    )
+    header = ("after the tokens", "tries", "changed", "certified images", "median radius")
+    rows = [
+        (row["composition"], f"{row['tries']:,}", str(row["changed"]),
+         "refused" if row["refused"] else f"{row['certified']} of {row['images']}",
+         number(row["median_radius"], 3))
+        for row in result["rows"]
+    ]  # fmt: skip
+    note = (
+        f"The library refuses {result['refused']} of the "
+        f"{len(rows)} models, in which rounding alone decides some answers. Digits, units of X. "
+        "`python benchmarks/soundness.py --part predictions`."
+    )
+    return header, rows, note, lead
