@@ -60,9 +60,11 @@ def main(arguments=None):
 
     Examples
     --------
-    ::
+    In a shell: ``patchcert certify images/ --model model.patchcert --out maps/ --scale 255``.
 
-        patchcert certify images/ --model model.patchcert --out maps/ --scale 255
+    >>> from sklearn_patchcert.cli import main
+    >>> main(["certify", "images/", "--model", "missing.patchcert", "--out", "maps/"])
+    2
     """
     options = _parser().parse_args(arguments)
     try:
