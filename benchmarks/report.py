@@ -17,7 +17,10 @@ from common import RESULTS
 
 README = RESULTS.parents[1] / "README.md"
 DOCS = RESULTS.parents[1] / "docs"
-PAGES = [README, *(DOCS / f"{name}.rst" for name in ("scale", "vocabularies", "whole_image"))]
+PAGES = [
+    README,
+    *(DOCS / "guide" / f"{name}.rst" for name in ("scale", "vocabularies", "whole_image")),
+]
 
 
 def filled(text):

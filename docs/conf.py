@@ -1,6 +1,6 @@
 """How the documentation is built: ``sphinx-build -W --keep-going docs docs/_build``.
 
-Nothing is downloaded: the examples run on data that come with scikit-learn, and links to other
+Nothing is downloaded.  The examples run on data that come with scikit-learn, and links to other
 projects are made from the names alone.
 """
 
@@ -43,12 +43,14 @@ autodoc_typehints = "none"
 autosummary_generate = True
 numpydoc_show_class_members = False
 
+# All others are shown but not run; docs/images has their thumbnails.
 RUN_AT_BUILD = ("quickstart", "pictures", "search", "own_loss", "whole_image")
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    "filename_pattern": rf"/({'|'.join(RUN_AT_BUILD)})\.py$",  # the others are shown, not run
+    "filename_pattern": rf"/({'|'.join(RUN_AT_BUILD)})\.py$",
     "backreferences_dir": "generated/backreferences",
+    "within_subsection_order": "FileNameSortKey",
     "doc_module": ("sklearn_patchcert",),
     "abort_on_example_error": True,
     "write_computation_times": False,
@@ -63,7 +65,11 @@ html_title = "sklearn_patchcert"
 html_show_sourcelink = False
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
+html_sidebars = {"index": []}
 html_theme_options = {
+    "header_links_before_dropdown": 6,
+    "show_nav_level": 1,
+    "navigation_depth": 3,
     "navigation_with_keys": False,
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],

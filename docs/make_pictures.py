@@ -89,18 +89,20 @@ def dask_cluster(path):
         ax.text(x, y, name, ha="center", va="center", fontsize=12)
     for y in (2.1, 0.7):
         ax.add_patch(
-            FancyArrowPatch((1.55, 1.4), (2.4, y), arrowstyle="<->", mutation_scale=14, color="#555")
+            FancyArrowPatch(
+                (1.55, 1.4), (2.4, y), arrowstyle="<->", mutation_scale=14, color="#555"
+            )
         )
     ax.text(2, 0.12, "equal to the last bit", ha="center", fontsize=11, color="#333")
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
 
 
-def smaller(source, path, width=400):
+def smaller(source, path, width=340):
     """A copy of a picture, of few colors and at most as wide."""
     picture = Image.open(source).convert("RGB")
     picture.thumbnail((width, width))
-    picture.quantize(128).save(path, optimize=True)
+    picture.quantize(64).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ import sklearn_patchcert
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").exists())
 DOCS = ROOT / "docs"
-DOORS = sorted(
-    wing.name for wing in pkgutil.iter_modules(sklearn_patchcert.__path__) if wing.ispkg
-)
+DOORS = sorted(wing.name for wing in pkgutil.iter_modules(sklearn_patchcert.__path__) if wing.ispkg)
 ROOMS = [  # rooms of the wings, and modules without a wing, whose names are for advanced users
     "networks.additive",
     "networks.fitting.flip_training",
@@ -164,9 +162,7 @@ PAGES = sorted(
     ids=lambda page: str(page.relative_to(DOCS)),
 )
 def test_the_code_of_a_page_runs(page):
-    failed, tried = doctest.testfile(
-        str(page), module_relative=False, optionflags=doctest.ELLIPSIS
-    )
+    failed, tried = doctest.testfile(str(page), module_relative=False, optionflags=doctest.ELLIPSIS)
     assert tried
     assert failed == 0
 
