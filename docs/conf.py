@@ -5,6 +5,8 @@ projects are made from the names alone.
 """
 
 import os
+import sys
+from pathlib import Path
 
 import matplotlib
 import torch
@@ -12,6 +14,7 @@ from docutils import nodes
 
 from sklearn_patchcert import __version__
 
+sys.path.insert(0, str(Path(__file__).parent))  # gallery_order
 matplotlib.use("agg")
 torch.set_num_threads(1)  # the networks are small, and a busy machine waits for its threads
 os.environ.setdefault("TQDM_DISABLE", "1")
@@ -50,7 +53,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     "filename_pattern": rf"/({'|'.join(RUN_AT_BUILD)})\.py$",
     "backreferences_dir": "generated/backreferences",
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "gallery_order.Order",
     "doc_module": ("sklearn_patchcert",),
     "abort_on_example_error": True,
     "write_computation_times": False,
@@ -96,8 +99,12 @@ def resolve(app, env, node, contnode):
     search = env.domains["py"].resolve_xref
     place = env, node["refdoc"], app.builder, node["reftype"]
     found = search(*place, f"sklearn_patchcert.{name}", node, contnode)
+    if found is None and node["reftype"] == "mod":  # a room without a page: its wing has one
+        found = search(*place, f"sklearn_patchcert.{name.partition('.')[0]}", node, contnode)
+    if found is None and node["reftype"] == "meth" and "." not in name:
+        return contnode  # inherited, and documented elsewhere
     if found is None and node["reftype"] != "obj":
-        node["refspecific"] = True  # in whatever module it is
+        node["refspecific"] = True  # in any module
         found = search(*place, name, node, contnode)
     return found
 

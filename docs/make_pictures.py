@@ -110,7 +110,8 @@ if __name__ == "__main__":
     parser.add_argument("--from", dest="folder", type=Path, help="where the examples were run")
     options = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
-    for draw in (one_map, out_of_core, dask_cluster):
+    one_map(FOLDER / "one_map.png")
+    for draw in (out_of_core, dask_cluster):
         path = FOLDER / f"{draw.__name__}.png"
         draw(path)
         smaller(path, path, 1000)

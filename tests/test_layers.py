@@ -204,9 +204,7 @@ def test_the_reader_of_imports_sees_them():
 
 
 def test_importing_pulls_in_nothing_that_is_not_always_needed():
-    wings = ", ".join(
-        f"sklearn_patchcert.{path.parent.name}" for path in PACKAGE.glob("*/__init__.py")
-    )
+    wings = ", ".join(f"sklearn_patchcert.{path.parent.name}" for path in PACKAGE.glob("*/__init__.py"))
     code = f"import sys, {wings}; print([m for m in {HEAVY} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
