@@ -8,7 +8,7 @@ import numpy as np
 
 
 def best_index(cv_results, *, maximize, floors):
-    """Candidate with the best of one score among those that reach a floor in others.
+    """Index of the candidate with the best score among those that reach floors in other scores.
 
     Bound by :func:`functools.partial` it is a `refit` for GridSearchCV and its relatives::
 
@@ -19,7 +19,7 @@ def best_index(cv_results, *, maximize, floors):
     cv_results : dict
         `cv_results_` of a search with several scores.
     maximize : str
-        Name of the score to maximise.
+        Name of the score to maximize.
     floors : dict of str to float
         Least mean test scores, by name.
 
@@ -51,7 +51,9 @@ def best_index(cv_results, *, maximize, floors):
 
 
 def pareto_front(*scores):
-    """Which points no other point equals or beats in every score, and beats in one.
+    """Mark the points of the Pareto front of several scores.
+
+    No other point is at least as good in every score and better in one.
 
     Parameters
     ----------

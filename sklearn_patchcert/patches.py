@@ -75,7 +75,7 @@ def images_to_patches(images, patch_size, *, per_channel=False, pad_value=PAD_VA
 
 
 def patches_to_images(patches, image_shape, patch_size, *, per_channel=False):
-    """Put patches back together: the inverse of :func:`images_to_patches`.
+    """Join patches to images, the inverse of :func:`images_to_patches`.
 
     Parameters
     ----------
@@ -109,12 +109,12 @@ def patches_to_images(patches, image_shape, patch_size, *, per_channel=False):
 
 
 def patch_weights(scale, image_shape, patch_size, *, per_channel=False):
-    """Cut a per-pixel scale into patches; the padding, out of everyone's reach, weighs 0.
+    """Cut a per-pixel scale into patches, with weight 0 for the padding.
 
     Parameters
     ----------
     scale : ndarray (H, W, C) or float
-        How far a tokeniser's coordinate moves when the user's moves by one.
+        How far a coordinate of the tokenizer moves if the user's moves by one.
     image_shape : tuple (H, W, C)
     patch_size : tuple (ph, pw)
     per_channel : bool

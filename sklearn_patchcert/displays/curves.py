@@ -8,7 +8,7 @@ from sklearn_patchcert.model_selection import pareto_front
 
 
 class ParetoDisplay:
-    """Two scores of many candidates, and the front that no candidate beats in both.
+    """Two scores of many candidates, and their Pareto front.
 
     Use :meth:`from_cv_results` or :meth:`from_scores` to make one.
 
@@ -18,7 +18,7 @@ class ParetoDisplay:
         The scores; larger is better.
     x_name, y_name : str
     groups : ndarray of str (n,) or None
-        Candidates of one group share a colour.
+        Candidates of one group share a color.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class ParetoDisplay:
 
     @classmethod
     def from_scores(cls, x, y, *, x_name="x", y_name="y", groups=None, **plot_options):
-        """Draw scores that are already there.
+        """Draw scores that are already computed.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class ParetoDisplay:
 
 
 class CertifiedAccuracyDisplay:
-    """Certified accuracy against the radius, below what attacks leave.
+    """Certified accuracy against the radius, and the accuracy that attacks leave.
 
     Use :meth:`from_estimator` or :meth:`from_results` to make one.
 
@@ -190,7 +190,7 @@ class CertifiedAccuracyDisplay:
 
     @classmethod
     def from_results(cls, radii, uppers=None, *, units="units of X", ax=None):
-        """Draw radii that are already there.
+        """Draw radii that are already computed.
 
         Parameters
         ----------
@@ -212,7 +212,7 @@ class CertifiedAccuracyDisplay:
         return cls(radii, uppers, units=units).plot(ax=ax)
 
     def accuracy(self, name, radius):
-        """Part of the images that are certified at a radius.
+        """Compute the share of the images that are certified at a radius.
 
         Parameters
         ----------

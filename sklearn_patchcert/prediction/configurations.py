@@ -25,7 +25,7 @@ _TABLE, _TABLES = 1024, 8  # tokens of which, and weights for which, all distanc
 def wall_costs(
     patches, tokens, norm="l2", *, weights=None, noise=None, noise_growth=0.0, n_walls=1
 ):
-    """Lower bounds of what it costs to bring every patch into every token's cell.
+    """Lower bounds of the costs of moving every patch into the cell of every token.
 
     To have token b, a patch must cross the wall between b and every other token: its own, and
     those that lie near, too.
@@ -39,7 +39,7 @@ def wall_costs(
     weights : ndarray (positions, dim) or None
         How far each coordinate moves when the user's own moves by one.
     noise : ndarray (n, positions) or None
-        Bound on the L2 error with which a step before the tokeniser computed each patch.
+        Bound on the L2 error with which a step before the tokenizer computed each patch.
     noise_growth : float
         By how much that bound grows per unit of the L2 perturbation of a patch.
     n_walls : int
@@ -49,7 +49,7 @@ def wall_costs(
     -------
     costs : ndarray of float64 (n, positions, n_tokens)
         In the user's units, rounded down by the bound of :func:`voronoi.certify`: no perturbation
-        of a smaller norm makes the tokeniser, as it computes, answer that token.  0 for the own
+        of a smaller norm makes the tokenizer, as it computes, answer that token.  0 for the own
         token, inf for those out of reach.
 
     Examples
@@ -141,7 +141,7 @@ def certify_configurations(
     refine=None,
     batch_size=2048,
 ):
-    """Radius inside which no configuration of tokens changes the class, for each image.
+    """Radius within which no token assignment changes the class, for each image.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Certificates against stickers: windows in which an attacker may change whatever he likes.
+"""Certificates against stickers: windows in which an attacker may change everything.
 
 A window of s x s pixels touches at most :math:`\\lceil (s - 1) / p \\rceil + 1` patches along each
 side, wherever it lies, and nothing else; so all tokens are tried there.
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def touched(side, patch_size):
-    """How many patches a square window touches at most.
+    """Largest number of patches that a square window touches.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def touched(side, patch_size):
 def certify_stickers(
     changes, own, n_tokens, patch_size, *, max_configurations=10_000, batch_size=2048
 ):
-    """Side of the smallest window in which a change may change the class of an image.
+    """Side of the smallest window in which changes may change the class of an image.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def plurality(votes, n_classes):
-    """Class with the most votes, the first of several.
+    """Class with the most votes, the first one if there is a tie.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def plurality(votes, n_classes):
 
 
 def committee_radius(votes, radii, n_classes):
-    """Radius inside which no perturbation changes the class with the most votes.
+    """Radius within which no perturbation changes the class with the most votes.
 
     A member keeps its vote inside its own radius.  At a given norm, whoever is not certified may
     vote for anyone, and the winner stands if those who cannot change leave him ahead.

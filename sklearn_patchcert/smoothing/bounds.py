@@ -20,7 +20,7 @@ ABSTAIN = -1
 
 
 def lower_bound(counts, n, alpha):
-    """One-sided Clopper-Pearson bound of a probability, from `counts` successes in n draws.
+    """One-sided Clopper-Pearson lower bound of a probability, from `counts` successes in n draws.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def lower_bound(counts, n, alpha):
 
 
 def certified_radius(p, sigma):
-    """L2 radius that a probability of at least p certifies: sigma Phi^-1(p); 0 below one half.
+    """Smoothed L2 radius for a probability of at least p: sigma Phi^-1(p), or 0 below one half.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def certified_radius(p, sigma):
 
 
 def is_decided(first, second, alpha):
-    """Whether the larger of two counts shows which class is more probable.
+    """Test whether the larger of two counts shows which class is more probable.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def is_decided(first, second, alpha):
 
 
 def noisy_copies(image, n, sigma, seed, index, stage, batch_size):
-    """Copies of an image with Gaussian noise that depends on the seed and on its index alone.
+    """Make copies of an image with Gaussian noise that depends only on the seed and the index.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def noisy_copies(image, n, sigma, seed, index, stage, batch_size):
 
 
 def class_counts(predict, images, n, sigma, *, n_classes, seed, stage, indices, batch_size):
-    """How often each class is the answer for noisy copies of images.
+    """Count how often each class is predicted for noisy copies of images.
 
     Parameters
     ----------

@@ -41,15 +41,15 @@ class PatchVocabulary(PatchTokenizer):
     """Replace every patch of an image by its nearest token of a fixed vocabulary.
 
     Images are cut into disjoint patches, and each patch is replaced by its nearest token (L2).
-    A patch may move inside its token's Voronoi cell without changing anything downstream, so the
-    distance to the cell's wall is an exact, deterministic and task-independent certificate of that
-    patch: :meth:`certify` returns it for all patches.
+    The downstream model receives only the tokens.  A patch may move within its token's Voronoi cell
+    without any effect, so its distance to the cell boundary is an exact, deterministic and
+    task-independent certificate.  :meth:`certify` returns this patch radius for all patches.
 
     Parameters
     ----------
     n_tokens : int or sequence of int, default=64
-        Size of the vocabulary, per channel where `per_channel=True`, which takes a size for each
-        channel, too.
+        Size of the vocabulary.  With `per_channel=True`, the size for each channel, or a sequence
+        with one size per channel.
     patch_size : int or tuple of (int, int), default=4
         Height and width of a patch.  Larger patches than the image are clipped to it; an image
         that is no multiple of the patch is padded with zeros at the bottom and at the right, and
@@ -67,7 +67,7 @@ class PatchVocabulary(PatchTokenizer):
         the classes in `fit` and keeps tokens of different classes apart, which is for patches of
         the size of the image: tokens are then the prototypes of a classifier.
     soft_temperature : float or (float, float), default=None
-        Soft discretisation in the training of "learned": a patch is replaced by the mean of the
+        Soft discretization in the training of "learned": a patch is replaced by the mean of the
         tokens, weighted by the softmax of their negative distances over this temperature.  A pair
         is annealed from the first to the second.  None trains with nearest tokens, as
         :meth:`transform` and :meth:`certify` always use them.
@@ -75,8 +75,8 @@ class PatchVocabulary(PatchTokenizer):
         Weight, in "learned", of the negative entropy of that softmax at temperature 1,
         :func:`vocabulary.negentropy_loss`.
     structure_weight : float, default=0.0
-        Weight, in "learned", of the difference in Sobel magnitude, :func:`vocabulary.structure_loss`.
-        Images, in whole patches, need sides of 3 pixels.
+        Weight, in "learned", of the difference in Sobel magnitude,
+        :func:`vocabulary.structure_loss`.  Images, in whole patches, need sides of 3 pixels.
     margin_weight : float, default=0.0
         Weight, in "learned", of :func:`vocabulary.margin_loss`, which enlarges the radii.
     noise_std : float, default=0.0
@@ -124,7 +124,7 @@ class PatchVocabulary(PatchTokenizer):
         patches.  Where the channels of `per_channel=True` have different numbers of tokens, the
         last token of the shorter ones is repeated.
     token_counts_ : ndarray of int (n_tokens,) or (n_channels, n_tokens)
-        How many of the patches fitted on each token stands for.
+        How many of the training patches have each token.
     perplexity_ : float or ndarray (n_channels,)
         Exponential of the entropy of the tokens' use: as many tokens, used alike, would be as
         diverse.
@@ -245,7 +245,7 @@ class PatchVocabulary(PatchTokenizer):
     @_fit_context(prefer_skip_nested_validation=True)
     @all_or_nothing
     def partial_fit(self, X, y=None):
-        """Go on learning from a batch of images; the first batch starts the vocabulary.
+        """Continue to learn from a batch of images; the first batch starts the vocabulary.
 
         "kmeans" moves each token to the mean of all patches it has stood for; "learned" passes
         over the batch once; "denoised" adds patches that are far enough from all tokens.

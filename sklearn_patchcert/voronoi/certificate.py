@@ -12,7 +12,7 @@ step, 0 for the padding, which nobody can move).  The radius is the minimum over
 exact.  Nearest-prototype certificates go back to Saralajew, Holdijk, Villmann (NeurIPS 2020),
 Wang et al. (arXiv:1906.03972) and Voracek, Hein (arXiv:2207.07208).
 
-Floating point is part of the claim.  Let :math:`t` be the tokenisation that :func:`tokenize`
+Floating point is part of the claim.  Let :math:`t` be the tokenization that :func:`tokenize`
 *computes*: in float64, squared differences summed one coordinate after the other, those of the
 padding first.  With
 :math:`d` coordinates, :math:`u = 2^{-53}` and :math:`g = (d + 2) u / (1 - (d + 2) u)`, a computed
@@ -58,7 +58,7 @@ _DUAL_ORDER = {"l2": 2, "linf": 1, "l1": np.inf}
 
 
 def wall_distance(patch, own, other, norm="l2"):
-    """Distance of a patch to the wall between its own token and one other token.
+    """Distance of a patch to the boundary between its own token and one other token.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def wall_distance(patch, own, other, norm="l2"):
 
 
 def patch_radius(patch, tokens, norm="l2"):
-    """Radius inside which a patch keeps its token.
+    """Radius within which a patch keeps its token.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def certify(
     engine="auto",
     return_witness=False,
 ):
-    """Nearest token of every patch and the radius inside which it is certain to stay so.
+    """Find the nearest token of every patch and its patch radius.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def certify(
     weights : ndarray (positions, dim) or None
         How far each coordinate moves when the user's own moves by one; zero for the padding.
     noise : ndarray (n, positions) or None
-        Bound on the L2 error with which a step before the tokeniser computed each patch.
+        Bound on the L2 error with which a step before the tokenizer computed each patch.
     noise_growth : float
         By how much that bound grows per unit of the L2 perturbation of a patch.
     device : str or torch.device
@@ -257,7 +257,7 @@ def certify(
 
 
 def step_to_wall(patches, tokens, ids, others, norm="l2", *, weights=None):
-    """Smallest perturbation that takes every patch onto its nearest wall: the witness of a radius.
+    """Smallest perturbation that moves each patch onto the nearest boundary of its cell.
 
     Parameters
     ----------

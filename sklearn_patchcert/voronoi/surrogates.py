@@ -22,7 +22,7 @@ def nearest(patches, tokens):
 
 
 def soft_assignment(squares, temperature):
-    r"""Weights of the tokens in a soft discretisation.
+    r"""Weights of the tokens in a soft discretization.
 
     .. math:: w_b = \frac{\exp(-|x - b|_2 / T)}{\sum_{c} \exp(-|x - c|_2 / T)}
 

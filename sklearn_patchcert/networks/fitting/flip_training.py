@@ -19,7 +19,7 @@ from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.voronoi import certificate, surrogates
 
 FLIPS = ("adversarial", "random")
-_MOST = 256  # neighbours of a token that patches may flip to
+_MOST = 256  # neighbors of a token that patches may flip to
 
 
 def training_images(
@@ -39,7 +39,7 @@ def training_images(
     neighbours=None,
     autocast=False,
 ):
-    """A batch of images made of tokens, disturbed as the options say.
+    """Make a batch of training images from tokens, disturbed according to the options.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def _dots(vectors, table, group, offered):
 
 
 def nearest_tokens(tokens, most=_MOST):
-    """The neighbours of every token, itself first, then by their distance.
+    """Find the neighbors of every token, in order of distance, beginning with itself.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def disturbed_images(images, augment=None, noise_std=0.0):
 
 
 def squared_costs(patches, tokens):
-    """Squared distances to the walls of other tokens, about.
+    """Approximate squared distances to the cell boundaries of other tokens.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ def _groups(tokens, patches):
 
 
 def random_affine(images, *, degrees=0.0, translate=0.0, scale=0.0, shear=0.0):
-    """Turn, shift, scale and shear every image by amounts of its own, uniformly drawn.
+    """Rotate, shift, scale and shear every image by random amounts.
 
     Parameters
     ----------
@@ -289,7 +289,7 @@ def random_affine(images, *, degrees=0.0, translate=0.0, scale=0.0, shear=0.0):
 
 
 def random_crop(images, *, pixels=4, mirror=False, fill=0.0):
-    """Shift every image by whole pixels of its own, and mirror half of them where `mirror` says so.
+    """Shift every image by a random number of pixels and, if `mirror`, mirror half of them.
 
     Parameters
     ----------
