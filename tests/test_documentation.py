@@ -171,3 +171,25 @@ def test_the_code_of_a_page_runs(page):
 def test_an_example_has_a_title_for_the_gallery(path):
     title, line = re.match(r'"""(.+)\n(=+)\n\n', path.read_text()).groups()
     assert len(line) >= len(title)
+
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_that_is_not_run_has_a_small_picture_for_the_gallery(path):
+    run = re.search(r"RUN_AT_BUILD = \((.+)\)", (DOCS / "conf.py").read_text()).group(1)
+    named = re.findall(r'sphinx_gallery_thumbnail_path = "(.+)"', path.read_text())
+    if f'"{path.stem}"' not in run:
+        assert len(named) == 1
+    for picture in named:
+        assert (DOCS / picture).stat().st_size < 60_000
+
+
+BRITISH = r"\b\w*(?:colour|neighbour|behaviour|tokenis|discretis(?!ed\b)|standardis|maximis)\w*"
+
+
+@pytest.mark.parametrize("path", PAGES + EXAMPLES, ids=lambda path: path.name)
+def test_spelling_is_american(path):
+    text = re.sub(r"\.\. begin .+?\.\. end ", "", path.read_text(), flags=re.S)  # tables
+    assert re.findall(BRITISH, text) == []
