@@ -1,8 +1,8 @@
 r"""Additive networks: logits that are sums over blocks of patches, and their certificates.
 
-A block of few patches has few configurations m, so its term is a table :math:`f_B(m)`, and the
-worst lead over a rival k that costs at most :math:`\epsilon` is a multiple-choice knapsack.  From
-below, for any :math:`\lambda \ge 0`, by its dual
+A block of few patches has few token assignments m, so its term is a table :math:`f_B(m)`.  The
+smallest lead of class y over a rival k, for assignments that cost at most :math:`\epsilon`, is a
+multiple-choice knapsack problem.  Its dual is a lower bound for any :math:`\lambda \ge 0`:
 
 .. math:: \sum_B \min_m [(f_B(m)_y - f_B(m)_k) + \lambda c_B(m)^2] - \lambda \epsilon^2 .
 """

@@ -1,11 +1,12 @@
-r"""Certificate of the prediction of a whole image, by enumeration of token configurations.
+r"""Certificate of the prediction of a whole image, by enumeration of token assignments.
 
-With disjoint patches a perturbation of L2 norm below :math:`\epsilon` reaches exactly the token
-configurations b with :math:`\sum_p c_p(b_p)^2 < \epsilon^2`, where :math:`c_p(b)` is the distance
-of patch p to the cell of token b; in Linf those with :math:`\max_p c_p(b_p) < \epsilon`.  So all
-configurations are classified in the order of their cost, from below by the distance of a single
-wall: the radius is the cost of the first that changes the class, or of the first that was not
-looked at.  (GeoCert, Jordan et al., NeurIPS 2019, walks the cells of a network in a like manner.)
+Patches are disjoint, so a perturbation of L2 norm below :math:`\epsilon` reaches exactly the token
+assignments b with :math:`\sum_p c_p(b_p)^2 < \epsilon^2`, where :math:`c_p(b)` is the distance of
+patch p to the cell of token b.  In Linf the condition is :math:`\max_p c_p(b_p) < \epsilon`.
+Assignments are classified in the order of a lower bound of their cost, from distances to single
+cell boundaries.  The radius is the cost of the first assignment that changes the class, or of the
+first one that was not classified.  (GeoCert, Jordan et al., NeurIPS 2019, walks through the linear
+regions of a network in a similar way.)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Certificates against stickers: windows in which an attacker may change everything.
 
 A window of s x s pixels touches at most :math:`\\lceil (s - 1) / p \\rceil + 1` patches along each
-side, wherever it lies, and nothing else; so all tokens are tried there.
+side, at any position.  All tokens are tried at these patches.
 """
 
 from __future__ import annotations

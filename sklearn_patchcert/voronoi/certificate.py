@@ -1,14 +1,14 @@
-r"""Nearest tokens and the exact radius inside which they stay the nearest.
+r"""Nearest tokens and the exact radius within which they stay the nearest.
 
 The certificate.  A patch :math:`x` whose nearest token (L2) is :math:`a` keeps it as long as it
-stays on :math:`a`'s side of the wall between :math:`a` and every other token :math:`b`.  The
-distance to that wall, in the norm that measures the perturbation, is
+stays on :math:`a`'s side of the boundary between :math:`a` and every other token :math:`b`.  The
+distance to that boundary, in the norm that measures the perturbation, is
 
 .. math:: h(b) = \frac{|x - b|_2^2 - |x - a|_2^2}{2\, |w (a - b)|_*}
 
-where :math:`|.|_*` is the dual norm (L2: L2; Linf: L1; L1: Linf) and :math:`w` says how far a
+where :math:`|.|_*` is the dual norm (L2: L2; Linf: L1; L1: Linf) and :math:`w` is how far a
 coordinate of :math:`x` moves when the user's own coordinate moves by one (1 without a scaling
-step, 0 for the padding, which nobody can move).  The radius is the minimum over :math:`b`; it is
+step, 0 for the padding, which nobody can move).  The radius is the minimum over :math:`b`.  It is
 exact.  Nearest-prototype certificates go back to Saralajew, Holdijk, Villmann (NeurIPS 2020),
 Wang et al. (arXiv:1906.03972) and Voracek, Hein (arXiv:2207.07208).
 

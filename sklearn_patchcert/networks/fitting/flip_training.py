@@ -1,10 +1,10 @@
 r"""Training batches for certified predictions: images disturbed before they become tokens.
 
-An attacker of L2 budget :math:`\epsilon` reaches the token configurations whose squared prices add
-up to less than :math:`\epsilon^2` (:mod:`prediction`).  So a network is trained on what it will be
-asked about: tokens of noisy images, which are flips drawn by their price, and the configurations
-within a budget that its gradient finds worst, or random ones.  A patch flips to one of the 256
-tokens that are nearest to its own; prices here are approximate.
+An attacker with an L2 budget :math:`\epsilon` reaches the token assignments whose squared costs
+sum to less than :math:`\epsilon^2` (:mod:`prediction`).  So a network is trained on such assignments: on
+tokens of noisy images, whose token changes are drawn by their cost, and on the assignments within a
+budget that are worst by its gradient, or random.  A patch changes to one of the 256 tokens nearest
+to its own.  The costs here are approximate.
 """
 
 from __future__ import annotations
