@@ -1,10 +1,10 @@
 r"""Training batches for certified predictions: images disturbed before they become tokens.
 
 An attacker with an L2 budget :math:`\epsilon` reaches the token assignments whose squared costs
-sum to less than :math:`\epsilon^2` (:mod:`prediction`).  So a network is trained on such assignments: on
-tokens of noisy images, whose token changes are drawn by their cost, and on the assignments within a
-budget that are worst by its gradient, or random.  A patch changes to one of the 256 tokens nearest
-to its own.  The costs here are approximate.
+sum to less than :math:`\epsilon^2` (:mod:`prediction`).  So a network is trained on such
+assignments: on tokens of noisy images, whose token changes are drawn by their cost, and on the
+assignments within a budget that are worst by its gradient, or random.  A patch changes to one of
+the 256 tokens nearest to its own.  The costs here are approximate.
 """
 
 from __future__ import annotations
