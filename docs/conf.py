@@ -1,6 +1,6 @@
 """How the documentation is built: ``sphinx-build -W --keep-going docs docs/_build``.
 
-Nothing is downloaded: the examples run on data that come with scikit-learn, and links to other
+Nothing is downloaded.  The examples run on data that come with scikit-learn, and links to other
 projects are made from the names alone.
 """
 
@@ -15,6 +15,7 @@ from docutils import nodes
 from sklearn_patchcert import __version__
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+sys.path.insert(0, str(Path(__file__).parent))  # gallery_order
 matplotlib.use("agg")
 torch.set_num_threads(1)  # the networks are small, and a busy machine waits for its threads
 os.environ.setdefault("TQDM_DISABLE", "1")
@@ -47,12 +48,14 @@ autodoc_typehints = "none"
 autosummary_generate = True
 numpydoc_show_class_members = False
 
+# All others are shown but not run; docs/images has their thumbnails.
 RUN_AT_BUILD = ("quickstart", "pictures", "search", "own_loss", "whole_image")
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    "filename_pattern": rf"/({'|'.join(RUN_AT_BUILD)})\.py$",  # the others are shown, not run
+    "filename_pattern": rf"/({'|'.join(RUN_AT_BUILD)})\.py$",
     "backreferences_dir": "generated/backreferences",
+    "within_subsection_order": "gallery_order.Order",
     "doc_module": ("sklearn_patchcert",),
     "abort_on_example_error": True,
     "write_computation_times": False,
@@ -67,7 +70,11 @@ html_title = "sklearn_patchcert"
 html_show_sourcelink = False
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
+html_sidebars = {"index": []}
 html_theme_options = {
+    "header_links_before_dropdown": 6,
+    "show_nav_level": 1,
+    "navigation_depth": 3,
     "navigation_with_keys": False,
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
@@ -94,8 +101,12 @@ def resolve(app, env, node, contnode):
     search = env.domains["py"].resolve_xref
     place = env, node["refdoc"], app.builder, node["reftype"]
     found = search(*place, f"sklearn_patchcert.{name}", node, contnode)
+    if found is None and node["reftype"] == "mod":  # a room without a page: its wing has one
+        found = search(*place, f"sklearn_patchcert.{name.partition('.')[0]}", node, contnode)
+    if found is None and node["reftype"] == "meth" and "." not in name:
+        return contnode  # inherited, and documented elsewhere
     if found is None and node["reftype"] != "obj":
-        node["refspecific"] = True  # in whatever module it is
+        node["refspecific"] = True  # in any module
         found = search(*place, name, node, contnode)
     return found
 

@@ -1,14 +1,16 @@
 """The same calls on many machines
 ===============================
 
-Nothing in a model changes for a cluster: a Client and joblib's ``parallel_config`` are enough for a
-search, certificates and smoothing.  Here the cluster is two processes on this machine;
-``Client("scheduler-address:8786")`` is any other.  Everything is done at home first, and every
-number from the cluster must be the same, to the last bit.  Digits are far too small for a cluster
-to pay: look at the answers, not at the times. ::
+A cluster needs no change to a model.  A Client and joblib's ``parallel_config`` are enough for a
+search, certificates and smoothing.  Here the cluster is two processes on this machine.  Use
+``Client("scheduler-address:8786")`` for a real one.  The script computes everything without the
+cluster first, and every number from the cluster must be equal, to the last bit.  Digits are far too
+small for a cluster to pay off, so look at the answers and not at the times. ::
 
     pip install -e ".[dask]" && python examples/dask_cluster.py
 """
+
+# sphinx_gallery_thumbnail_path = "images/dask_cluster.png"
 
 import time
 
@@ -23,7 +25,7 @@ from sklearn_patchcert.scorers import patch_certificate
 
 
 def everything(data):
-    """A search, and three certificates of the best model that it found."""
+    """A search and three certificates of the best model."""
     start = time.perf_counter()
     model = CertifiedPatchClassifier().set_params(
         vocab__patch_size=4, vocab__random_state=0, clf__max_epochs=3, clf__random_state=0
@@ -52,20 +54,20 @@ def everything(data):
 def main():
     from dask.distributed import Client, LocalCluster
 
-    # This process takes part in the work: with one thread it leaves the workers their cores.
+    # This process works, too.  With one thread it leaves the cores to the workers.
     torch.set_num_threads(1)
     data = load_images("digits")
-    print("at home", end="")
-    home = everything(data)
+    print("without a cluster", end="")
+    alone = everything(data)
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster),
         joblib.parallel_config(backend="dask"),
     ):
-        print("on two workers, which are just starting", end="")
-        away = everything(data)
-    for name, values in home.items():
-        assert np.array_equal(values, away[name]), f"{name} are others on the cluster"
+        print("on two workers, which start first", end="")
+        shared = everything(data)
+    for name, values in alone.items():
+        assert np.array_equal(values, shared[name]), f"{name} differ on the cluster"
         print(f"{name}: {values.size} numbers, the same to the last bit")
 
 

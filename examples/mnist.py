@@ -1,15 +1,15 @@
-"""MNIST with standardised pixels
+"""MNIST with standardized pixels
 ==============================
 
-16 tokens of 4 x 4 pixels, a network, a radius for every patch.  The images come from the cache of
-:func:`~sklearn_patchcert.datasets.benchmarks.load_images` or are downloaded once.  With the standardising step
-in the pipeline the radii are in gray levels of the images themselves, 0 to 255; divided by the
-standard deviation of the pixels they are in standardised units. ::
+16 tokens of 4 x 4 pixels, a network, and a radius for every patch.  The images come from the cache
+of :func:`~sklearn_patchcert.datasets.load_images` or are downloaded once.  The standardizer is a
+step of the pipeline, so radii are in gray levels of the original images, from 0 to 255.  Divided by
+the standard deviation of the pixels, they are in standardized units. ::
 
     python examples/mnist.py [--images 20000] [--epochs 3]
 """
 
-# sphinx_gallery_thumbnail_path = "certificate_map.png"
+# sphinx_gallery_thumbnail_path = "images/mnist.png"
 
 import argparse
 
@@ -41,7 +41,7 @@ std = model["scale"].scale_.item()
 accuracy = 100 * model.score(data.X_test, data.y_test)
 print(f"accuracy on {len(radii)} test images          {accuracy:.2f} %")
 print(f"mean radius of a patch, gray levels (L2)   {radii.mean():.1f}")
-print(f"the same in standardised units             {radii.mean() / std:.2f}")
+print(f"the same in standardized units             {radii.mean() / std:.2f}")
 
 try:
     display = CertificateDisplay.from_estimator(model, data.X_test[:3], units="gray levels")

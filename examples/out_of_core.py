@@ -1,14 +1,16 @@
 """More images than fit in memory
 ==============================
 
-A file of photographs' details is made, larger than the memory that this process then allows
-itself (`RLIMIT_DATA`, where the system has it).  Reading the file fails; `certify_to` goes through
-it chunk by chunk, maps of radii land in another file, and if the process is killed, starting it
-again goes on with the chunk that was not finished.  At the end some images are certified once more
-by themselves, and their radii must be the same to the last bit. ::
+The script writes a file with details of photographs.  Then it limits its own memory (`RLIMIT_DATA`,
+on systems that have it), so that the file does not fit.  Reading the file fails, but `certify_to`
+certifies it chunk by chunk and writes the maps to another file.  If you kill the process and start
+it again, it continues with the first unfinished chunk.  At the end, some images are certified again
+on their own, and their radii must be equal, to the last bit. ::
 
     python examples/out_of_core.py [--folder FOLDER]
 """
+
+# sphinx_gallery_thumbnail_path = "images/out_of_core.png"
 
 import argparse
 import tempfile
@@ -30,7 +32,7 @@ SIDE, COUNT, LIMIT = 64, 16_384, 128  # pixels, images, megabytes
 
 
 def write_images(path):
-    """Square details of two photographs, uint8, written a thousand at a time."""
+    """Write square details of two photographs as uint8; return some of them."""
     photos, random = load_sample_images().images, np.random.default_rng(0)
     images = np.lib.format.open_memmap(path, "w+", np.uint8, (COUNT, SIDE, SIDE, 3))
     for index in range(COUNT):
@@ -41,7 +43,7 @@ def write_images(path):
 
 
 def megabytes(field, of="status"):
-    """A line of Linux's report on this process, in MB; None elsewhere."""
+    """A line of Linux's report on this process, in MB, or None on other systems."""
     report = Path(f"/proc/self/{of}")
     lines = report.read_text().splitlines() if report.exists() else []
     found = [int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:")]
@@ -52,7 +54,7 @@ def main(folder):
     images, radii = folder / "images.npy", folder / "radii.npy"
     few = write_images(images)
     vocabulary = PatchVocabulary(64, 4, strategy="kmeans", random_state=0).fit(few)
-    certify_to(vocabulary, few, folder / "few.npy")  # so that everything is compiled
+    certify_to(vocabulary, few, folder / "few.npy")  # compiles everything
     size, before = images.stat().st_size / 2**20, megabytes("VmData")
     print(f"{COUNT:,} images of {SIDE} x {SIDE} pixels, {size:.0f} MB")
     limited = resource is not None and before is not None
@@ -74,15 +76,15 @@ def main(folder):
 
     some = np.random.default_rng(1).choice(COUNT, 64, replace=False)
     again = vocabulary.certify(np.load(images, mmap_mode="r")[some])
-    assert np.array_equal(found[some], again), "radii in the file are not those of the images"
+    assert np.array_equal(found[some], again), "radii in the file differ from those of the images"
     start = time.perf_counter()
     certify_to(vocabulary, images, radii, chunk_size=1024)
-    print(f"asked once more, the file is checked and kept: {time.perf_counter() - start:.1f} s")
+    print(f"a second run checks the file and keeps it: {time.perf_counter() - start:.1f} s")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, help="keep the files there, and go on from them")
+    parser.add_argument("--folder", type=Path, help="keep the files there and continue from them")
     chosen = parser.parse_args().folder
     if chosen is None:
         with tempfile.TemporaryDirectory() as name:

@@ -1,9 +1,9 @@
 """A loss of your own
 ==================
 
-Tokens that keep the brightness of an image.  A loss is a function of a
-:class:`~sklearn_patchcert.vocabulary.losses.Batch`: it sees patches, what the tokens make of them, and, by
-`batch.images`, whole images.  It takes the place of the reconstruction error; the other options of
+This loss makes tokens keep the brightness of an image.  A loss is a function of a
+:class:`~sklearn_patchcert.vocabulary.Batch`, which has the patches and their reconstructions and,
+through `batch.images`, whole images.  It replaces the reconstruction error.  The other options of
 :class:`~sklearn_patchcert.PatchVocabulary` are added to it. ::
 
     python examples/own_loss.py
@@ -14,14 +14,14 @@ import numpy as np
 from sklearn_patchcert import PatchVocabulary, VocabularyDisplay
 from sklearn_patchcert.datasets import load_images
 from sklearn_patchcert.scorers import neg_reconstruction_error
-from sklearn_patchcert.vocabulary import losses
+from sklearn_patchcert.vocabulary import reconstruction_loss
 
 
 def brightness(batch):
-    """Reconstruction error, and that of the mean of each image, which counts a hundred times."""
+    """Reconstruction error plus a hundred times the error of the mean of each image."""
     made, images = batch.images(batch.reconstruction), batch.images(batch.patches)
     means = (made.mean((1, 2, 3)) - images.mean((1, 2, 3))).square().mean()
-    return losses.reconstruction_loss(batch.reconstruction, batch.patches) + 100 * means
+    return reconstruction_loss(batch.reconstruction, batch.patches) + 100 * means
 
 
 data = load_images("digits")
@@ -32,9 +32,7 @@ for name, loss in {"reconstruction": None, "brightness": brightness}.items():
     made = vocabulary.transform(data.X_test)
     errors[name] = float(np.abs(made.mean((1, 2)) - data.X_test.mean((1, 2))).mean())
     squared = -neg_reconstruction_error(vocabulary, data.X_test)
-    print(
-        f"{name:15} squared error of a patch {squared:7.2f}, of the brightness {errors[name]:.4f}"
-    )
+    print(f"{name:15} squared error of a patch {squared:7.2f}, brightness error {errors[name]:.4f}")
 assert errors["brightness"] < errors["reconstruction"]
 
 # %%

@@ -1,8 +1,8 @@
 """Pictures of certificates and vocabularies
 =========================================
 
-Two photographs that come with scikit-learn, their patches replaced by 256 tokens, and all that can
-be drawn of it: maps of radii, their distribution, the tokens and their use. ::
+This script replaces the patches of two photographs from scikit-learn by 256 tokens.  It draws the
+maps of radii, their distribution, the tokens and how often each token is used. ::
 
     python examples/pictures.py
 """
@@ -24,9 +24,10 @@ vocabulary = PatchVocabulary(256, patch_size=8, strategy="kmeans", random_state=
 # %%
 # Maps
 # ----
-# Where the map is dark, a small change moves the patch into another token's cell.  Some patches are
-# far from all tokens but one; the colours end before them.  The sides of the photographs are no
-# multiples of the patch: what is padded at the border does not count.
+# In dark regions of the map, a small change moves the patch into the cell of another token.  A few
+# patches are far from all tokens but one, and their radii are beyond the color scale.  The sides
+# of the photographs are not multiples of the patch, so the border is padded, and the padding does
+# not count.
 display = CertificateDisplay.from_estimator(
     vocabulary,
     images,
@@ -40,9 +41,9 @@ display.figure_.savefig("pictures.png", dpi=100)
 # %%
 # The distribution of the radii
 # -----------------------------
-# All patches may move at once, each within its own radius, but the largest L2 ball of a whole image
-# has the smallest of its radii.  The small photographs that it takes to see a distribution of both
-# are cut from the two.
+# All patches may change at once, each by less than its own radius.  For one L2 budget over the
+# whole image, only the smallest radius is guaranteed.  To show a distribution of both, we cut the
+# two photographs into many small ones.
 tiles = images[:, :416].reshape(2, 13, 32, 20, 32, 3).swapaxes(2, 3).reshape(-1, 32, 32, 3)
 of_any_size = PatchVocabulary.from_tokens(vocabulary.vocabulary_, patch_size=8)
 CertificateDisplay.from_estimator(of_any_size, tiles, kind="histogram", units="of 0 to 255")
@@ -55,7 +56,8 @@ VocabularyDisplay.from_estimator(vocabulary)
 # %%
 # How evenly tokens are used
 # --------------------------
-# Exemplars that keep a distance from each other have rarer patches among them than means have.
+# Exemplars keep a minimum distance from each other, so rarer patches are among them than among
+# means.
 distinct = PatchVocabulary(
     256,
     patch_size=8,

@@ -1,10 +1,10 @@
 """From images to certified patches in a minute
 ============================================
 
-On scikit-learn's digits, a vocabulary of tokens is learned from the training images, a network is
-trained on the images made of tokens, and every patch of the test images gets the exact radius
-inside which its token, and so the prediction, cannot change.  At the end the claim is checked
-again: each patch is moved just inside its radius, and just past it. ::
+The script learns a vocabulary of tokens from scikit-learn's digits and trains a network on images
+made of tokens.  Every patch of the test images gets its exact radius: within it, the token of the
+patch cannot change, and so the prediction cannot change.  At the end the script checks this claim.
+It moves each patch just inside its radius and just beyond it. ::
 
     python examples/quickstart.py
 """
@@ -31,18 +31,18 @@ radii, witness = model.certify(data.X_test, return_witness=True)  # in gray leve
 n, rows, cols = radii.shape
 print(f"{n} test images, each of {rows} x {cols} patches of 2 x 2 pixels, 32 tokens")
 print(f"{'accuracy on the test images':44}{100 * model.score(data.X_test, data.y_test):8.2f} %")
-for what, value in {
+for name, value in {
     "mean radius of a patch": radii.mean(),
     "median radius of a patch": np.median(radii),
     "smallest radius of an image, on average": radii.min(axis=(1, 2)).mean(),
-    "sum over an image (slack, not a radius)": radii.sum(axis=(1, 2)).mean(),
+    "sum over an image (not a certificate)": radii.sum(axis=(1, 2)).mean(),
 }.items():
-    print(f"{what:44}{value:8.2f} gray levels (L2)")
+    print(f"{name:44}{value:8.2f} gray levels (L2)")
 
 # %%
 # Check the claim
 # ---------------
-# Move every patch towards its nearest wall, up to it and past it.
+# Move every patch toward the nearest boundary of its cell, up to it and beyond it.
 vocabulary = model["vocab"]
 ids, prediction = vocabulary.tokenize(data.X_test), model.predict(data.X_test)
 just_inside = data.X_test + (1 - 1e-9) * witness.perturbation
@@ -58,8 +58,8 @@ assert (model.predict(just_inside) == prediction).all()
 # %%
 # Look at the maps
 # ----------------
-# The colour is the radius: inside it, a patch keeps its token whatever the attacker does to it, and
-# to the other patches inside theirs.
+# The color is the radius.  A patch keeps its token while it changes by less than its radius, no
+# matter how the other patches change within theirs.
 try:
     display = CertificateDisplay.from_estimator(model, data.X_test[:4], units="gray levels")
     display.figure_.savefig("quickstart.png", dpi=100)

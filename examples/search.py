@@ -1,11 +1,10 @@
 """The largest radius above a floor of accuracy
 ============================================
 
-A GridSearchCV with several scores over a certified pipeline and the options of its vocabulary.
-Vocabularies are fitted once per fold and kept (`memory`), whatever the classifier behind them; the
-candidate that is refitted is the one with the largest mean radius among those whose accuracy
-reaches a floor; and the front of those that no other candidate beats is printed and, with
-matplotlib, drawn to search.png. ::
+A GridSearchCV with several scores searches over a certified pipeline and the options of its
+vocabulary.  With `memory`, each vocabulary is fitted once per fold and shared by all classifiers.
+Among the candidates whose accuracy reaches a floor, the one with the largest mean radius is
+refitted.  The script prints the Pareto front of all candidates and draws it to search.png. ::
 
     python examples/search.py
 """
@@ -22,7 +21,7 @@ from sklearn_patchcert.model_selection import best_index
 from sklearn_patchcert.scorers import min_patch_certificate, patch_certificate
 
 data = load_images("digits")
-X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train, data.X_test))  # as forests do
+X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train, data.X_test))  # forests need rows
 FLOOR = 0.90
 COMMON = {
     "vocab__strategy": ["learned"],
@@ -61,19 +60,19 @@ with tempfile.TemporaryDirectory() as memory:
     ).fit(X_train, data.y_train)
 
 # %%
-# What no other candidate beats
-# -----------------------------
+# The Pareto front
+# ----------------
 found = search.cv_results_
 display = ParetoDisplay.from_cv_results(found, "radius", "accuracy", group_by="vocab__strategy")
-print("candidates that no other beats in both accuracy and mean radius, on held-out folds:")
+print("Pareto front of accuracy and mean radius, on held-out folds:")
 for index in display.front_:
     accuracy, radius = found["mean_test_accuracy"][index], found["mean_test_radius"][index]
     print(f"{100 * accuracy:6.2f} %  {radius:5.2f} gray levels  {found['params'][index]}")
 display.figure_.savefig("search.png", dpi=100)
 
 # %%
-# What was chosen
-# ---------------
+# The chosen candidate
+# --------------------
 best = search.best_estimator_
 print(f"chosen, for at least {100 * FLOOR:.0f} % there: {search.best_params_}")
 print(f"accuracy on the test images {100 * best.score(X_test, data.y_test):.2f} %")

@@ -1,28 +1,32 @@
 """Which parts of a tissue section may change
 ==========================================
 
-A slide of colon tissue (immunohistochemistry: a protein is stained brown, cell nuclei blue) is read
-tile by tile: is more than half of the tile stained, and what share of it?  Slides carry dust, folds
-and scanner artefacts, so a reader wants to know which parts of a tile the answer hangs on.
+Two models read a slide of colon tissue tile by tile.  (In this stain, a protein is brown and cell
+nuclei are blue.)  A classifier decides whether more than half of a tile is stained, and a regressor
+estimates the stained share.  Slides have dust, folds and scanner artifacts, so a reader wants to
+know which parts of a tile decide the answer.
 
-Both models see a tile as a bag of tokens: a vocabulary replaces every patch of 4 x 4 pixels by one
-of 24 tokens, and a linear model weighs how often each occurs.  That makes the answer provable:
+Both models receive a tile as a bag of tokens.  A vocabulary replaces every patch of 4 x 4 pixels by
+one of 24 tokens, and a linear model weighs how often each token occurs.  Then two things can be
+proved:
 
-* `certify` gives each patch the distance by which its pixels may move before its token changes.
-* What a patch can do to the answer at worst, whatever its pixels become, is a difference of two
-  weights.  Patches whose worst differences add up to less than the margin may become *anything*,
-  all at once: they are found by sorting.
+* `certify` gives each patch a radius.  While its pixels change by less, its token stays the same.
+* The largest effect of a patch on the answer, for any pixels, is a difference of two weights.
+  Patches whose largest effects sum to less than the margin may become *anything*, all at once.
+  Sorting finds them.
 
-Together: a tile keeps its answer if those patches are replaced by anything and every other one
-moves by less than its radius.  At the end the claim is checked: with noise, with the very worst
-content, and with one patch more, which must be enough to break it.
+Together, a tile keeps its answer if those patches are replaced by anything and every other patch
+changes by less than its radius.  At the end the script checks this claim: with noise, with the
+worst possible content, and with one more patch, which must be enough to break it.
 
-The slide comes with scikit-image.  What counts as stained is read off its pixels by colour
-deconvolution (Ruifrok, Johnston, Anal. Quant. Cytol. Histol. 2001), as slide software does; the
-left half is for training, the right half is read.  It is an illustration, not a diagnosis.
+The slide comes with scikit-image.  Color deconvolution (Ruifrok, Johnston, Anal. Quant. Cytol.
+Histol. 2001) decides which pixels count as stained, as in slide software.  The left half is for
+training, and the models read the right half.  This is an illustration, not a diagnosis. ::
 
     pip install -e ".[plot,denoise]" && python examples/stained_tissue.py
 """
+
+# sphinx_gallery_thumbnail_path = "images/stained_tissue.png"
 
 import time
 
@@ -36,7 +40,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn_patchcert import CertifiedPatchClassifier, CertifiedPatchRegressor, PatchVocabulary
 
 TILE, PATCH, TOKENS = 32, 4, 24
-ALLOWED = 0.05  # by how much a read share may be wrong
+ALLOWED = 0.05  # by how much a share may change
 
 start = time.perf_counter()
 
@@ -49,12 +53,12 @@ def tiles(image, step):
 
 
 def bags(ids):
-    """Share of each token among the patches of a tile: (n, TOKENS)."""
+    """Share of each token among the patches of a tile, an array (n, TOKENS)."""
     return np.stack([np.bincount(row, minlength=TOKENS) for row in ids]) / ids.shape[1]
 
 
 def alterable(worst, margin):
-    """The most patches (n, patches) whose worst effects add up to less than a margin (n,)."""
+    """The most patches (n, patches) whose worst effects sum to less than a margin (n,)."""
     order = np.argsort(worst, axis=1, kind="stable")
     total = np.take_along_axis(worst, order, axis=1).cumsum(1)
     free = np.zeros(worst.shape, dtype=bool)
@@ -63,7 +67,7 @@ def alterable(worst, margin):
 
 
 def replaced(images, which, content):
-    """Tiles with the patches `which` (n, patches) taken from others of the same shape."""
+    """Tiles whose patches `which` (n, patches) are taken from `content`, an array of tiles."""
     rows = TILE // PATCH
     pixels = which.reshape(-1, rows, rows).repeat(PATCH, axis=1).repeat(PATCH, axis=2)
     return np.where(pixels[..., None], content, images)
@@ -89,13 +93,13 @@ ids = reader["vocab"].transform(X)
 print(f"{len(X)} tiles of {TILE} x {TILE} pixels, {ids.shape[1]} patches each, {TOKENS} tokens")
 print(f"more than half stained? accuracy {100 * np.mean(decision == (share > 0.5)):.1f} %")
 print(f"share that is stained: mean error {100 * np.abs(read - share).mean():.1f} points of 100")
-print(f"a patch may move by {np.median(radii):.0f} gray levels (L2 over its 48 values, median)")
+print(f"a patch may change by {np.median(radii):.0f} gray levels (L2 over its 48 values, median)")
 found = reader.certify_prediction(X, max_configurations=500)
 token, answer = np.median(radii.reshape(len(X), -1).min(1)), np.median(found.radius)
-print(f"a whole tile may move by {token:.1f} (L2 over the tile, median) before the first of its")
+print(f"a whole tile may change by {token:.1f} (L2 over the tile, median) before the first of its")
 print(f"tokens can change, and by {answer:.1f} before the decision can")
 
-# The decision: its margin, and what each patch can take from it at worst.
+# The decision: its margin, and the largest part of it that each patch can take away.
 weights, sign = reader["clf"].coef_[0] / ids.shape[1], np.where(decision, 1, -1)
 margin = sign * reader.decision_function(X)
 worst_token = np.where(decision, weights.argmin(), weights.argmax())
@@ -104,15 +108,15 @@ free = alterable(loss, margin)
 print(f"\nof a tile, {100 * free.mean():.0f} % could become anything without changing the decision")
 print(f"in {100 * np.mean(free.mean(1) > 0.25):.0f} % of the tiles more than a quarter could")
 
-# The share: what each patch can do to it, up or down.
+# The share: the largest effect of each patch, up or down.
 slopes = meter["reg"].coef_ / ids.shape[1]
 effect = np.maximum(slopes.max() - slopes[ids], slopes[ids] - slopes.min())
 loose = alterable(effect, np.full(len(X), ALLOWED))
 four = np.sort(effect, axis=1)[:, -4:].sum(1).max()
 print(f"{100 * loose.mean():.0f} % could, with the share off by at most {100 * ALLOWED:.0f} points")
-print(f"whatever becomes of any four patches, no share moves by {100 * four:.2f} points or more")
+print(f"if any four patches become anything, no share moves by {100 * four:.2f} points or more")
 
-# Check the claim: noise, the worst content there is, and radii used up, all at once.
+# Check the claim with noise, the worst content and exhausted radii, all at once.
 model_tokens = reader["vocab"].vocabulary_.reshape(TOKENS, PATCH, PATCH, 3)
 worst = np.tile(model_tokens[worst_token], (1, TILE // PATCH, TILE // PATCH, 1))
 moved = X + (1 - 1e-6) * witness.perturbation  # every patch to the edge of its radius
@@ -148,11 +152,11 @@ try:
     faded = (0.25 * slide[:, half:] + 0.75 * 255).astype(np.uint8)
     panels = {
         "The slide; framed: tiles\nread as more than half stained": slide[:, half:],
-        "How far each patch may move\nbefore its token can change": whole(radii),
-        "What the decisions hang on;\nfaded: may become anything": np.where(
+        "How far each patch may change\nbefore its token can change": whole(radii),
+        "What decides the answer;\nfaded: may become anything": np.where(
             kept[..., None], slide[:, half:], faded
         ),
-        "That replaced by noise:\nthe same decisions": whole(replaced(X, free, noise)),
+        "Faded parts replaced by noise:\nthe same decisions": whole(replaced(X, free, noise)),
     }
     figure, axes = plt.subplots(1, 4, figsize=(12, 7), layout="constrained")
     for ax, (title, picture) in zip(axes, panels.items(), strict=True):

@@ -1,10 +1,11 @@
 """How far the prediction of a whole image can be trusted
 ======================================================
 
-A map of radii certifies tokens; the prediction can stand much larger changes.  Four certificates of
-the same digits, all L2 over the whole image and in gray levels: the smallest patch radius, the
-enumeration of what an attacker can reach, a committee of three, and randomized smoothing, which
-alone of the four may be wrong (here with a probability of 0.001 for each image). ::
+A map of radii certifies tokens.  The prediction survives much larger changes.  This script compares
+four certificates of the same digits, all in L2 over the whole image and in gray levels: the
+smallest patch radius, a search through the token assignments that an attacker can reach, a
+committee of three, and randomized smoothing.  Only the last one may be wrong, here with a
+probability of 0.001 for each image. ::
 
     python examples/whole_image.py
 """
@@ -28,7 +29,7 @@ X, y = data.X_test[:150], data.y_test[:150]
 
 
 def pipeline(patch_size):
-    """Naive Bayes on token ids: 8 tokens at each place."""
+    """Naive Bayes on token ids, with 8 tokens at each position."""
     vocabulary = PatchVocabulary(8, patch_size, strategy="kmeans", output="ids", random_state=0)
     return CertifiedPatchClassifier(
         [("vocab", vocabulary), ("clf", CategoricalNB(min_categories=8))]
@@ -40,16 +41,16 @@ model = pipeline((2, 2)).fit(data.X_train, data.y_train)
 # %%
 # The smallest patch radius
 # -------------------------
-# Nothing changes at all while no patch leaves its cell.
+# While no patch leaves its cell, nothing changes.
 right = model.predict(X) == y
 smallest = np.where(right, model.certify(X).reshape(len(X), -1).min(1), -1.0)
 
 # %%
-# Enumeration
-# -----------
-# The configurations of tokens that an attacker can reach are classified in the order of what they
-# cost him, until one of them changes the class.  `upper` is the norm of a change that does: where
-# one is found, the truth lies between the two.
+# Certified predictions
+# ---------------------
+# `certify_prediction` classifies token assignments from the cheapest to the dearest, until one
+# changes the class.  `upper` is the norm of a perturbation that does change it.  If one is found,
+# the truth lies between the certified radius and this norm.
 found = model.certify_prediction(X, max_configurations=20_000)
 enumerated = np.where(right, found.radius, -1.0)
 norms = np.linalg.norm((found.adversarial - X).reshape(len(X), -1), axis=1)
@@ -63,7 +64,8 @@ assert (upper >= enumerated).all()
 # %%
 # A committee
 # -----------
-# Three pipelines that see different patches vote; who is certified cannot change its vote.
+# Three pipelines with different patch shapes vote.  A member cannot change its vote while the
+# perturbation is smaller than that member's certified radius.
 shapes = [(2, 2), (4, 2), (2, 4)]
 committee = CertifiedCommittee([(f"{h} x {w}", pipeline((h, w))) for h, w in shapes])
 vote = committee.fit(data.X_train, data.y_train).certify_prediction(X, max_configurations=20_000)
@@ -81,11 +83,11 @@ classes, radii = smoothed.fit(X, y).certify(X)
 display = CertifiedAccuracyDisplay.from_results(
     {
         "smallest patch radius": smallest,
-        "enumeration": enumerated,
+        "certified prediction": enumerated,
         "committee": voted,
         "randomized smoothing": np.where(classes == y, radii, -1.0),
     },
-    {"enumeration": upper},
+    {"certified prediction": upper},
     units="gray levels, L2 of the whole image",
 )
 display.figure_.savefig("whole_image.png", dpi=100)

@@ -146,7 +146,7 @@ def _shape_of_rows(n_features, image_shape, warn):
     side = math.isqrt(n_features // 3)
     if warn and side >= 8 and 3 * side * side == n_features:
         warnings.warn(
-            f"Rows of {n_features} values look like colour images of shape ({side}, {side}, 3) "
+            f"Rows of {n_features} values look like color images of shape ({side}, {side}, 3) "
             f"but are read as one strip of pixels; pass image_shape=({side}, {side}, 3), or "
             f"image_shape=(1, {n_features}) to keep the strip.",
             UserWarning,

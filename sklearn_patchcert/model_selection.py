@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def best_index(cv_results: Mapping[str, Any], *, maximize: str, floors: Mapping[str, float]) -> int:
-    """Candidate with the best of one score among those that reach a floor in others.
+    """Index of the candidate with the best score among those that reach floors in other scores.
 
     Bound by :func:`functools.partial` it is a `refit` for GridSearchCV and its relatives::
 
@@ -78,7 +78,9 @@ def best_index(cv_results: Mapping[str, Any], *, maximize: str, floors: Mapping[
 
 
 def pareto_front(*scores: ArrayLike) -> NDArray[np.bool_]:
-    """Which points no other point equals or beats in every score, and beats in one.
+    """Mark the points of the Pareto front of several scores.
+
+    No other point is at least as good in every score and better in one.
 
     Parameters
     ----------

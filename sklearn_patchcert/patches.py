@@ -90,7 +90,7 @@ def patches_to_images(
     *,
     per_channel: bool = False,
 ) -> NDArray[Any]:
-    """Put patches back together: the inverse of :func:`images_to_patches`.
+    """Join patches to images, the inverse of :func:`images_to_patches`.
 
     Parameters
     ----------
@@ -130,12 +130,12 @@ def patch_weights(
     *,
     per_channel: bool = False,
 ) -> NDArray[np.float64]:
-    """Cut a per-pixel scale into patches; the padding, out of everyone's reach, weighs 0.
+    """Cut a per-pixel scale into patches, with weight 0 for the padding.
 
     Parameters
     ----------
     scale : ndarray (H, W, C) or float
-        How far a tokeniser's coordinate moves when the user's moves by one.
+        How far a coordinate of the tokenizer moves if the user's moves by one.
     image_shape : tuple (H, W, C)
     patch_size : tuple (ph, pw)
     per_channel : bool

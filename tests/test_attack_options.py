@@ -125,7 +125,8 @@ def scored(scorer, **fixed):
 SUBSET, EPS = {"n_samples", "random_state"}, {"eps": 1.0}
 CALLS = {  # name: (call, options that work, options that are tried)
     "run_attack, pgd": (run_attack, {"attack": "pgd", "steps": 2, **EPS},
-                        RUN | {"steps", "restarts", "step_size", "start", "loss", "source", *ON_IMAGES}),
+                        RUN | {"steps", "restarts", "step_size", "start", "loss", "source",
+                               *ON_IMAGES}),
     "run_attack": (run_attack, EPS, {"attack", "eps", "norm", *ON_IMAGES}),
     "run_attack, apgd-ce": (run_attack, {"attack": "apgd-ce", "steps": 2, **EPS},
                             {"steps", "restarts", "stepz"}),
@@ -133,7 +134,8 @@ CALLS = {  # name: (call, options that work, options that are tried)
     "run_attack, square": (run_attack, {"attack": "square", "steps": 2, **EPS}, RUN | {"steps"}),
     "run_attack, noise": (run_attack, {"attack": "noise", "steps": 2, **EPS}, RUN | {"steps"}),
     "run_attack, flips": (run_attack, {"attack": "flips", "steps": 2, "greedy": 2, **EPS},
-                          {"eps", "norm", "bounds", "batch_size", "stepz", "after", "exact", "greedy",
+                          {"eps", "norm", "bounds", "batch_size", "stepz", "after", "exact",
+                           "greedy",
                            "random_state"}),
     "worst_case": (worst_case, {"attack_list": ["noise", "pgd"], "steps": 2, **EPS},
                    RUN | {"steps", "restarts", "loss", "attack_list", *ON_IMAGES}),

@@ -1,4 +1,4 @@
-"""Networks of skorch's own classes: attacked as the function that their `predict` computes, or not."""
+"""Networks of skorch's own classes: attacked as what their `predict` computes, or not at all."""
 
 import numpy as np
 import pytest

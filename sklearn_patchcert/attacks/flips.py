@@ -1,8 +1,8 @@
-"""The attack that knows tokens: which patches to flip to which tokens.
+"""The attack that knows the tokens: which patches to change to which tokens.
 
-The attack chooses tokens, not pixels: each flip has a price, the squared distance of the patch to
-the cell of its new token (:mod:`voronoi.projections`), and the prices of an image's flips add up.  A flipped
-patch takes the shortest step into its new cell, all others do not move at all.
+The attack chooses tokens instead of pixels.  Each token change has a cost, the squared distance of
+the patch to the cell of its new token (:mod:`voronoi.projections`), and the costs of an image add
+up.  A changed patch moves by the shortest step into its new cell.  All others do not move.
 """
 
 from __future__ import annotations

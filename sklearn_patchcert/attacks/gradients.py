@@ -1,10 +1,10 @@
 """Attacks on torch modules, images (n, C, H, W) to logits (n, n_classes), as small functions.
 
 Every attack is ``attack(model, images, labels, *, eps, norm, generator, **options) -> images``.
-Norms, "l2" and "linf", are over a whole image and differ in four verbs only: `normalize`, `step`
-(plain addition), `project` and `clip` (:mod:`attacks.perturbations`).  What an attack returns lies within
-eps of the images; of each image it keeps the perturbation that is misclassified or, failing that,
-has the highest loss.  Whether it has really succeeded is for the model itself to say: see
+Norms, "l2" and "linf", are over a whole image and differ only in four functions: `normalize`, `step`
+(plain addition), `project` and `clip` (:mod:`attacks.perturbations`).  An attack returns images
+within eps of the given ones.  For each image it keeps the perturbation that is misclassified or,
+failing that, the one with the highest loss.  The model itself decides whether it succeeded: see
 :mod:`attacks.robustness`.
 """
 

@@ -25,7 +25,7 @@ from sklearn_patchcert.files.model_files import load
 
 _EPILOG = """
 For every image two files are written: NAME.radii.npy, the radius of every patch, and
-NAME.radii.png, a picture of them in the size of the image, whose colours go from 0 (dark) to the
+NAME.radii.png, a picture of them in the size of the image, whose colors go from 0 (dark) to the
 largest radius of the whole run (bright), which is printed at the end. statistics.csv has a line
 for each image: the smallest of its radii, which is also the radius of the largest ball, in that
 norm over the whole image, in which no patch changes; their mean; and their sum, which is a slack
@@ -60,9 +60,11 @@ def main(arguments=None):
 
     Examples
     --------
-    ::
+    In a shell: ``patchcert certify images/ --model model.patchcert --out maps/ --scale 255``.
 
-        patchcert certify images/ --model model.patchcert --out maps/ --scale 255
+    >>> from sklearn_patchcert.cli import main
+    >>> main(["certify", "images/", "--model", "missing.patchcert", "--out", "maps/"])
+    2
     """
     options = _parser().parse_args(arguments)
     try:
@@ -171,7 +173,7 @@ def _certify(options):
     if not options.quiet:
         print(
             f"patchcert: {len(done)} images certified, {len(files) - len(done)} skipped; the "
-            f"brightest colour is the {options.norm} radius {top:g}",
+            f"brightest color is the {options.norm} radius {top:g}",
             file=sys.stderr,
         )
     return 0 if len(done) == len(files) else 1

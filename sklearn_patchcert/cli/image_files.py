@@ -11,7 +11,7 @@ import numpy as np
 from sklearn_patchcert.files.archive import replacing
 
 SUFFIXES = (".png", ".npy")
-_PALETTE = [  # nine colours along matplotlib's viridis, which is in the public domain
+_PALETTE = [  # nine colors along matplotlib's viridis, which is in the public domain
     (68, 1, 84), (71, 45, 123), (59, 82, 139), (44, 114, 142), (33, 145, 140),
     (40, 174, 128), (94, 201, 98), (173, 220, 48), (253, 231, 37),
 ]  # fmt: skip
@@ -143,7 +143,7 @@ def map_picture(radii, patch_size, size, top):
     patch_size : tuple (ph, pw)
     size : tuple (H, W)
     top : float
-        Which radius has the brightest colour; 0 has the darkest.
+        Which radius has the brightest color; 0 has the darkest.
 
     Returns
     -------

@@ -16,7 +16,7 @@ _TITLES = {
 
 
 class CertificateDisplay:
-    """Images, their discretised forms and their patch radii, as maps or as a histogram.
+    """Images, their tokens and their patch radii, as maps or as a histogram.
 
     Use :meth:`from_estimator` or :meth:`from_radii` to make one.
 
@@ -29,7 +29,7 @@ class CertificateDisplay:
     patch_size : tuple (ph, pw)
     norm : str
     units : str
-        Units of the radii, for the colour bar.
+        Units of the radii, for the color bar.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ class CertificateDisplay:
         units="units of X",
         **plot_options,
     ) -> CertificateDisplay:
-        """Draw what is already certified.
+        """Draw radii that are already computed.
 
         Parameters
         ----------
@@ -172,7 +172,7 @@ class CertificateDisplay:
         cmap : str or matplotlib Colormap
             Of the radii.
         vmax : float, default=None
-            Radius at which the colours end.  None: the largest finite one.
+            Radius at which the color scale ends.  None: the largest finite one.
         alpha : float, default=0.6
             Opacity of the map in "overlay".
         bins : int, default=30
@@ -220,7 +220,7 @@ class CertificateDisplay:
             for ax, column in zip(row, columns, strict=True):
                 if column != "map":
                     picture = shown(made if column == "discretised" else image, span)
-                    if column == "overlay":  # bright grays, for the colours to shine through
+                    if column == "overlay":  # bright grays, for the colors to shine through
                         picture = np.repeat(0.3 + 0.7 * picture.mean(-1, keepdims=True), 3, axis=2)
                     ax.imshow(picture)
                 if column in ("map", "overlay"):
@@ -288,7 +288,7 @@ def _largest(radii):
 
 
 def shown(picture, span):
-    """Colours (H, W, 3) of a picture (H, W) or (H, W, C): its span of values becomes [0, 1]."""
+    """Colors (H, W, 3) of a picture (H, W) or (H, W, C): its span of values becomes [0, 1]."""
     low, high = span
     scaled = np.clip((np.asarray(picture, dtype=float) - low) / ((high - low) or 1.0), 0, 1)
     if scaled.ndim == 3 and scaled.shape[2] == 3:

@@ -9,7 +9,7 @@ from sklearn_patchcert.model_selection import pareto_front
 
 
 class ParetoDisplay:
-    """Two scores of many candidates, and the front that no candidate beats in both.
+    """Two scores of many candidates, and their Pareto front.
 
     Use :meth:`from_cv_results` or :meth:`from_scores` to make one.
 
@@ -19,7 +19,7 @@ class ParetoDisplay:
         The scores; larger is better.
     x_name, y_name : str
     groups : ndarray of str (n,) or None
-        Candidates of one group share a colour.
+        Candidates of one group share a color.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class ParetoDisplay:
     def from_scores(
         cls, x, y, *, x_name="x", y_name="y", groups=None, **plot_options
     ) -> ParetoDisplay:
-        """Draw scores that are already there.
+        """Draw scores that are already computed.
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class ParetoDisplay:
 
 
 class CertifiedAccuracyDisplay:
-    """Certified accuracy against the radius, below what attacks leave.
+    """Certified accuracy against the radius, and the accuracy that attacks leave.
 
     Use :meth:`from_estimator` or :meth:`from_results` to make one.
 
@@ -195,7 +195,7 @@ class CertifiedAccuracyDisplay:
     def from_results(
         cls, radii, uppers=None, *, units="units of X", ax=None
     ) -> CertifiedAccuracyDisplay:
-        """Draw radii that are already there.
+        """Draw radii that are already computed.
 
         Parameters
         ----------
@@ -217,7 +217,7 @@ class CertifiedAccuracyDisplay:
         return cls(radii, uppers, units=units).plot(ax=ax)
 
     def accuracy(self, name, radius) -> NDArray[np.float64] | float:
-        """Part of the images that are certified at a radius.
+        """Compute the share of the images that are certified at a radius.
 
         Parameters
         ----------

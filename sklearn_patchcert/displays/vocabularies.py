@@ -15,7 +15,7 @@ _MOST_LABELS = 100
 
 
 class VocabularyDisplay:
-    """The tokens of a vocabulary as small pictures, from the most used to the least.
+    """The tokens of a vocabulary as small pictures, from the most used to the least used.
 
     Use :meth:`from_estimator` or :meth:`from_tokens` to make one.
 
@@ -77,7 +77,7 @@ class VocabularyDisplay:
 
     @classmethod
     def from_tokens(cls, tokens, counts=None, *, patch_size, **plot_options) -> VocabularyDisplay:
-        """Draw tokens that are already there.
+        """Draw tokens from an array.
 
         Parameters
         ----------
@@ -168,7 +168,7 @@ class VocabularyDisplay:
 
 
 class TokenUsageDisplay:
-    """The share of the patches that each token stands for, from the most used to the least.
+    """The share of the patches that have each token, from the most used to the least used.
 
     Use :meth:`from_estimator` or :meth:`from_counts` to make one.
 
@@ -232,7 +232,7 @@ class TokenUsageDisplay:
 
     @classmethod
     def from_counts(cls, counts, *, name=None, **plot_options) -> TokenUsageDisplay:
-        """Draw counts that are already there.
+        """Draw counts that are already computed.
 
         Parameters
         ----------
@@ -257,7 +257,7 @@ class TokenUsageDisplay:
         return cls(counts, name=name).plot(**plot_options)
 
     def plot(self, *, ax=None, **line_options) -> TokenUsageDisplay:
-        """Draw the curve, and the level at which all tokens would be used alike.
+        """Draw the curve and the level at which all tokens would be used equally.
 
         Shares are on a logarithmic scale; the curve ends where tokens are not used at all.
 

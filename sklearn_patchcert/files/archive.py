@@ -26,7 +26,7 @@ _HEADER = struct.Struct("<4s5H3I2H")
 
 
 class ModelFileError(ValueError):
-    """A file is no model file, is damaged, or describes a model that must not be opened.
+    """The file is not a model file, is damaged, or describes a model that must not be opened.
 
     The only exception with which :func:`sklearn_patchcert.load` refuses what a file holds.
 

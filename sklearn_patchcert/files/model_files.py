@@ -20,11 +20,11 @@ def save(model: Any, path: str | os.PathLike[str], *, trim: bool = True) -> None
     """Write a fitted estimator to a file that is safe to open.
 
     The file is a zip archive of a JSON manifest, the arrays as safetensors, and their checksums.
-    It holds no code and no names of code but those of a table of known classes: the estimators of
+    It holds no code, and names only classes from a table of known classes: the estimators of
     this library with the modules of :mod:`networks`, scikit-learn's Pipeline, FrozenEstimator,
     StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, OneHotEncoder, LogisticRegression and
-    CategoricalNB, and losses and optimizers of torch.  Use joblib for all others, between people
-    who trust each other.
+    CategoricalNB, and losses and optimizers of torch.  Loading a joblib file can
+    run arbitrary code, so use joblib for other classes only between people who trust each other.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def save(model: Any, path: str | os.PathLike[str], *, trim: bool = True) -> None
 
 
 def load(path: str | os.PathLike[str], *, max_bytes: int = archive.MAX_BYTES) -> Any:
-    """Read an estimator that :func:`save` wrote, whoever may have changed the file since.
+    """Load an estimator that :func:`save` wrote, safely even if somebody changed the file.
 
     Nothing in the file is executed, unpickled or imported.  Every byte is compared with what `save`
     would have written, the checksums with the contents, and all that the file says with what a

@@ -1,6 +1,6 @@
 """Torch modules that classify images, and the skorch estimators around them.
 
-`modules` and `fast_modules` know only torch.  `estimators` train them, and `fitting` disturbs the
+`modules` and `fast_modules` use only torch.  `estimators` train them, and `fitting` disturbs the
 training images before they become tokens.  `additive` bounds networks that are sums over patches.
 """
 

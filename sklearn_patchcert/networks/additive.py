@@ -1,8 +1,8 @@
 r"""Additive networks: logits that are sums over blocks of patches, and their certificates.
 
-A block of few patches has few configurations m, so its term is a table :math:`f_B(m)`, and the
-worst lead over a rival k that costs at most :math:`\epsilon` is a multiple-choice knapsack.  From
-below, for any :math:`\lambda \ge 0`, by its dual
+A block of few patches has few token assignments m, so its term is a table :math:`f_B(m)`.  The
+smallest lead of class y over a rival k, for assignments that cost at most :math:`\epsilon`, is a
+multiple-choice knapsack problem.  Its dual is a lower bound for any :math:`\lambda \ge 0`:
 
 .. math:: \sum_B \min_m [(f_B(m)_y - f_B(m)_k) + \lambda c_B(m)^2] - \lambda \epsilon^2 .
 """
@@ -16,7 +16,7 @@ MOST_CHOICES = 2**17
 
 
 class Blocks:
-    """Which patches make a block, and all configurations of one.
+    """The patches of each block, and all token assignments of a block.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class Blocks:
 
 
 def additive_radius(table, prices, label, least=0.0):
-    """Radius inside which an additive network keeps its answer, from below.
+    """Lower bound of the radius within which an additive network keeps its answer.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def additive_radius(table, prices, label, least=0.0):
 
 
 def exact_price(table, prices, label, least=0.0, most=np.inf):
-    """Smallest total price of real choices at which the answer changes: dynamic programming.
+    """Smallest total cost at which the answer changes, by dynamic programming.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def exact_price(table, prices, label, least=0.0, most=np.inf):
 
 
 def dual_leads(table, prices, labels, radius, *, few=96, halvings=8):
-    """Lower bounds of the leads over all classes inside a radius, differentiable in the table.
+    """Differentiable lower bounds of the leads over all classes within a radius.
 
     Parameters
     ----------

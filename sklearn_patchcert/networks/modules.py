@@ -82,7 +82,7 @@ class PatchConvNet(nn.Module):
 
 
 class PatchResNet(nn.Module):
-    """A residual network on the grid of patches: cheap for images that are made of tokens.
+    """A residual network on the grid of patches, fast for images made of tokens.
 
     One convolution with stride and kernel of a patch, which for tokens is a table, residual 3x3
     convolutions on the grid, two dense layers.  A row of the grid costs one of the pixels divided
@@ -244,7 +244,7 @@ class ImageResNet(_OnPixels):
 
 
 class AdditivePatchNet(nn.Module):
-    """Logits that are sums over blocks of patches, each block seen by itself.
+    """A network whose logits are sums over blocks of patches.
 
     So every block has a term of its own, and the certificate of a prediction needs no enumeration:
     see :mod:`networks.additive`.

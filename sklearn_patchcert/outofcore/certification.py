@@ -1,7 +1,7 @@
 """Certify more images than fit in memory, chunk by chunk, into a file that survives a kill.
 
 The order in which things reach the disk is what makes a run resumable: a chunk's radii are written
-and synchronised first, and only then does the record beside the output name the chunk, with a
+and synchronized first, and only then does the record beside the output name the chunk, with a
 checksum of its bytes.  So a kill, at whatever moment, can lose work but never claim work that is
 not there, and what is damaged later is found by its checksum.
 """
@@ -35,7 +35,7 @@ def certify_to(
     overwrite: bool = False,
     verbose: bool = False,
 ) -> Any:
-    """Certify images chunk by chunk into a file; started again, it goes on where it was.
+    """Certify images chunk by chunk into a file, and continue after an interruption.
 
     Radii are those of ``model.certify(images, norm)``, to the last bit, whatever the chunks are and
     however often the work was interrupted.  No more than a chunk of images and its radii are held

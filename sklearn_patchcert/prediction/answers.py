@@ -35,6 +35,7 @@ Subclasses count among "all others", and so do networks with methods of their ow
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
@@ -231,7 +232,7 @@ def _moved(X, seed, sign):
     if values.dtype.kind != "f":
         return None
     made = values.copy()
-    numbers = made.data if issparse(made) else made
+    numbers: Any = made.data if issparse(made) else made
     part = np.random.default_rng(seed).uniform(-1, 1, numbers.shape)
     numbers *= (1 + sign * _MOVED * part).astype(numbers.dtype)
     return made if frame is None else type(frame)(made, columns=frame.columns)

@@ -16,9 +16,10 @@ from sklearn_patchcert.prediction.voting import committee_radius, plurality
 class CertifiedCommittee(VotingClassifier):
     """Certified classifiers that vote, with a certificate of the vote.
 
-    A member whose certified radius is not used up cannot change its vote, so the vote stands while
-    enough of them cannot: for three that agree, up to the second largest of their radii.
-    Members should differ, in patch size, shape or tokens.
+    A member cannot change its vote while the perturbation is smaller than that member's certified
+    radius.  The vote stays the same while enough members cannot change theirs.  For three members
+    that agree, this is up to the second largest of their radii.  Members should differ in patch
+    size, shape or tokens.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ class CertifiedCommittee(VotingClassifier):
         return np.stack([member.predict(_copy(X)) for member in self.estimators_], axis=1)
 
     def predict(self, X) -> NDArray[Any]:
-        """Predict the class with the most votes, the first of several.
+        """Predict the class with the most votes, the first one if there is a tie.
 
         Parameters
         ----------
@@ -96,7 +97,7 @@ class CertifiedCommittee(VotingClassifier):
         return self.classes_[plurality(votes.T, len(self.classes_))]
 
     def certify_prediction(self, X, **options) -> Bunch:
-        """Certified radius of the vote on each image.
+        """Compute the certified radius of the vote on each image.
 
         Parameters
         ----------

@@ -1,11 +1,12 @@
-r"""Certificate of the prediction of a whole image, by enumeration of token configurations.
+r"""Certificate of the prediction of a whole image, by enumeration of token assignments.
 
-With disjoint patches a perturbation of L2 norm below :math:`\epsilon` reaches exactly the token
-configurations b with :math:`\sum_p c_p(b_p)^2 < \epsilon^2`, where :math:`c_p(b)` is the distance
-of patch p to the cell of token b; in Linf those with :math:`\max_p c_p(b_p) < \epsilon`.  So all
-configurations are classified in the order of their cost, from below by the distance of a single
-wall: the radius is the cost of the first that changes the class, or of the first that was not
-looked at.  (GeoCert, Jordan et al., NeurIPS 2019, walks the cells of a network in a like manner.)
+Patches are disjoint, so a perturbation of L2 norm below :math:`\epsilon` reaches exactly the token
+assignments b with :math:`\sum_p c_p(b_p)^2 < \epsilon^2`, where :math:`c_p(b)` is the distance of
+patch p to the cell of token b.  In Linf the condition is :math:`\max_p c_p(b_p) < \epsilon`.
+Assignments are classified in the order of a lower bound of their cost, from distances to single
+cell boundaries.  The radius is the cost of the first assignment that changes the class, or of the
+first one that was not classified.  (GeoCert, Jordan et al., NeurIPS 2019, walks through the linear
+regions of a network in a similar way.)
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def wall_costs(
     noise_growth: float = 0.0,
     n_walls: int = 1,
 ) -> NDArray[np.float64]:
-    """Lower bounds of what it costs to bring every patch into every token's cell.
+    """Lower bounds of the costs of moving every patch into the cell of every token.
 
     To have token b, a patch must cross the wall between b and every other token: its own, and
     those that lie near, too.
@@ -49,7 +50,7 @@ def wall_costs(
     weights : ndarray (positions, dim) or None
         How far each coordinate moves when the user's own moves by one.
     noise : ndarray (n, positions) or None
-        Bound on the L2 error with which a step before the tokeniser computed each patch.
+        Bound on the L2 error with which a step before the tokenizer computed each patch.
     noise_growth : float
         By how much that bound grows per unit of the L2 perturbation of a patch.
     n_walls : int
@@ -59,7 +60,7 @@ def wall_costs(
     -------
     costs : ndarray of float64 (n, positions, n_tokens)
         In the user's units, rounded down by the bound of :func:`voronoi.certify`: no perturbation
-        of a smaller norm makes the tokeniser, as it computes, answer that token.  0 for the own
+        of a smaller norm makes the tokenizer, as it computes, answer that token.  0 for the own
         token, inf for those out of reach.
 
     Examples
@@ -157,7 +158,7 @@ def certify_configurations(
     NDArray[np.int64],
     NDArray[np.float64],
 ]:
-    """Radius inside which no configuration of tokens changes the class, for each image.
+    """Radius within which no token assignment changes the class, for each image.
 
     Parameters
     ----------

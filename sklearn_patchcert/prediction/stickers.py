@@ -1,7 +1,7 @@
-"""Certificates against stickers: windows in which an attacker may change whatever he likes.
+"""Certificates against stickers: windows in which an attacker may change everything.
 
 A window of s x s pixels touches at most :math:`\\lceil (s - 1) / p \\rceil + 1` patches along each
-side, wherever it lies, and nothing else; so all tokens are tried there.
+side, at any position.  All tokens are tried at these patches.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 
 def touched(side: int, patch_size: tuple[int, int]) -> tuple[int, int]:
-    """How many patches a square window touches at most.
+    """Largest number of patches that a square window touches.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def certify_stickers(
     max_configurations: int = 10_000,
     batch_size: int = 2048,
 ) -> tuple[float, bool, int, NDArray[np.integer[Any]]]:
-    """Side of the smallest window in which a change may change the class of an image.
+    """Side of the smallest window in which changes may change the class of an image.
 
     Parameters
     ----------

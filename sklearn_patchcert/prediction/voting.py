@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def plurality(votes: NDArray[np.integer[Any]], n_classes: int) -> NDArray[np.int64]:
-    """Class with the most votes, the first of several.
+    """Class with the most votes, the first one if there is a tie.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def plurality(votes: NDArray[np.integer[Any]], n_classes: int) -> NDArray[np.int
 def committee_radius(
     votes: NDArray[np.integer[Any]], radii: NDArray[Any], n_classes: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Radius inside which no perturbation changes the class with the most votes.
+    """Radius within which no perturbation changes the class with the most votes.
 
     A member keeps its vote inside its own radius.  At a given norm, whoever is not certified may
     vote for anyone, and the winner stands if those who cannot change leave him ahead.

@@ -24,7 +24,7 @@ ABSTAIN = -1
 
 
 def lower_bound(counts: ArrayLike, n: int, alpha: float) -> NDArray[np.float64]:
-    """One-sided Clopper-Pearson bound of a probability, from `counts` successes in n draws.
+    """One-sided Clopper-Pearson lower bound of a probability, from `counts` successes in n draws.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def lower_bound(counts: ArrayLike, n: int, alpha: float) -> NDArray[np.float64]:
 
 
 def certified_radius(p: ArrayLike, sigma: float) -> NDArray[np.float64]:
-    """L2 radius that a probability of at least p certifies: sigma Phi^-1(p); 0 below one half.
+    """Smoothed L2 radius for a probability of at least p: sigma Phi^-1(p), or 0 below one half.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def certified_radius(p: ArrayLike, sigma: float) -> NDArray[np.float64]:
 
 
 def is_decided(first: ArrayLike, second: ArrayLike, alpha: float) -> NDArray[np.bool_]:
-    """Whether the larger of two counts shows which class is more probable.
+    """Test whether the larger of two counts shows which class is more probable.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def noisy_copies(
     stage: int,
     batch_size: int,
 ) -> Iterator[NDArray[np.float32]]:
-    """Copies of an image with Gaussian noise that depends on the seed and on its index alone.
+    """Make copies of an image with Gaussian noise that depends only on the seed and the index.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def class_counts(
     indices: Sequence[int] | NDArray[np.integer[Any]],
     batch_size: int,
 ) -> NDArray[np.int64]:
-    """How often each class is the answer for noisy copies of images.
+    """Count how often each class is predicted for noisy copies of images.
 
     Parameters
     ----------

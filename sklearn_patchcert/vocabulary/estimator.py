@@ -44,33 +44,33 @@ class PatchVocabulary(PatchTokenizer):
     """Replace every patch of an image by its nearest token of a fixed vocabulary.
 
     Images are cut into disjoint patches, and each patch is replaced by its nearest token (L2).
-    A patch may move inside its token's Voronoi cell without changing anything downstream, so the
-    distance to the cell's wall is an exact, deterministic and task-independent certificate of that
-    patch: :meth:`certify` returns it for all patches.
+    The downstream model receives only the tokens.  A patch may move within its token's Voronoi cell
+    without any effect, so its distance to the cell boundary is an exact, deterministic and
+    task-independent certificate.  :meth:`certify` returns this patch radius for all patches.
 
     Parameters
     ----------
     n_tokens : int or sequence of int, default=64
-        Size of the vocabulary, per channel where `per_channel=True`, which takes a size for each
-        channel, too.
+        Size of the vocabulary.  With `per_channel=True`, the size for each channel, or a sequence
+        with one size per channel.
     patch_size : int or tuple of (int, int), default=4
-        Height and width of a patch.  Larger patches than the image are clipped to it; an image
-        that is no multiple of the patch is padded with zeros at the bottom and at the right, and
-        the padding, which is not the attacker's, does not count in a radius.
+        Height and width of a patch.  A patch larger than the image is clipped to it.  An image
+        that is not a multiple of the patch is padded with zeros at the bottom and at the right.
+        An attacker cannot change the padding, so it does not count in a radius.
     image_shape : tuple (H, W) or (H, W, C), default=None
         Shape of images that come as rows.  None reads rows of a perfect square of values as a
         square gray image and all others as one strip of pixels.
     per_channel : bool or "shared", default=False
-        False: a patch spans all channels.  True: each channel has its own tokens.  "shared": all
-        channels are cut by themselves and share one vocabulary.
+        False: a patch spans all channels.  True: each channel has its own tokens.  "shared":
+        channels are cut separately and share one vocabulary.
     strategy : {"learned", "kmeans", "denoised", "supervised"}, default="learned"
-        "kmeans" runs Lloyd's algorithm; "learned" goes on from there by gradient descent on the
-        L2 reconstruction error and the losses below; "denoised" takes real patches of denoised
-        images, thinned to a minimum distance, with `n_tokens` as an upper bound; "supervised" needs
-        the classes in `fit` and keeps tokens of different classes apart, which is for patches of
-        the size of the image: tokens are then the prototypes of a classifier.
+        "kmeans" runs Lloyd's algorithm.  "learned" starts from k-means and continues by gradient
+        descent on the L2 reconstruction error and the losses below.  "denoised" takes real patches
+        of denoised images, thinned to a minimum distance, with `n_tokens` as an upper bound.
+        "supervised" needs classes in `fit` and keeps tokens of different classes apart.  It is for
+        patches of the size of the image, so that tokens are the prototypes of a classifier.
     soft_temperature : float or (float, float), default=None
-        Soft discretisation in the training of "learned": a patch is replaced by the mean of the
+        Soft discretization in the training of "learned": a patch is replaced by the mean of the
         tokens, weighted by the softmax of their negative distances over this temperature.  A pair
         is annealed from the first to the second.  None trains with nearest tokens, as
         :meth:`transform` and :meth:`certify` always use them.
@@ -78,18 +78,18 @@ class PatchVocabulary(PatchTokenizer):
         Weight, in "learned", of the negative entropy of that softmax at temperature 1,
         :func:`vocabulary.negentropy_loss`.
     structure_weight : float, default=0.0
-        Weight, in "learned", of the difference in Sobel magnitude, :func:`vocabulary.structure_loss`.
-        Images, in whole patches, need sides of 3 pixels.
+        Weight, in "learned", of the difference in Sobel magnitude,
+        :func:`vocabulary.structure_loss`.  Images, in whole patches, need sides of 3 pixels.
     margin_weight : float, default=0.0
         Weight, in "learned", of :func:`vocabulary.margin_loss`, which enlarges the radii.
     noise_std : float, default=0.0
         Standard deviation, in units of X, of the noise that "learned" adds to the images before
         it replaces their patches.
     loss : callable, default=None
-        For "learned": a function of a :class:`vocabulary.Batch` in the place of the reconstruction
-        error, to which the other losses are added.
+        For "learned": a function of a :class:`vocabulary.Batch` that replaces the reconstruction
+        error.  The other losses are added to it.
     min_token_distance : float, default=None
-        For "denoised": no two tokens are nearer to each other (L2, in units of X).  None: the
+        For "denoised": the smallest distance between two tokens (L2, in units of X).  None: the
         smallest distance that leaves no more than `n_tokens`.
     target_radius : float, default=None
         For "supervised": radii against tokens of other classes are enlarged up to this (L2, in
@@ -103,34 +103,33 @@ class PatchVocabulary(PatchTokenizer):
     output : {"images", "ids"}, default="images"
         What :meth:`transform` returns: images made of tokens, or token ids (n, n_patches).
     subsample : int or None, default=200_000
-        Number of patches to fit on, those of as many randomly drawn images as it takes.  None: all.
+        Number of patches to fit on, from randomly drawn images.  None: all.
     max_iter : int, default=10
         Passes over the images of the gradient descent of "learned".
     batch_size : int, default=256
         Images in one step of the gradient descent.
     learning_rate : float, default=0.01
-        Step of the gradient descent, in units of the standard deviation of the patches' values, as
-        are temperatures and all that the losses measure.
+        Step of the gradient descent.  Like temperatures and losses, it is in units of the standard
+        deviation of the patches' values.
     device : str or torch.device, default="auto"
-        Where the distances are computed.  "auto" is a GPU where there is one, else the CPU.
+        Where the distances are computed.  "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
         Seeds the drawing, the k-means start and the shuffling.
     n_jobs : int or None, default=None
         Threads over batches of images.  Results do not depend on it.
     verbose : int, default=0
-        Whether to show progress bars.
+        Positive: show progress bars.
 
     Attributes
     ----------
     vocabulary_ : ndarray (n_tokens, patch_dim) or (n_channels, n_tokens, patch_dim)
-        The tokens, in the units of X.  There are fewer than `n_tokens` where X has fewer distinct
-        patches.  Where the channels of `per_channel=True` have different numbers of tokens, the
-        last token of the shorter ones is repeated.
+        The tokens, in the units of X.  There are fewer than `n_tokens` if X has fewer distinct
+        patches.  If channels have different numbers of tokens, the last token of a shorter
+        vocabulary is repeated.
     token_counts_ : ndarray of int (n_tokens,) or (n_channels, n_tokens)
-        How many of the patches fitted on each token stands for.
+        How many of the training patches have each token.
     perplexity_ : float or ndarray (n_channels,)
-        Exponential of the entropy of the tokens' use: as many tokens, used alike, would be as
-        diverse.
+        Effective number of tokens in use: the exponential of the entropy of their use.
     image_shape_ : tuple (H, W, C)
     patch_size_ : tuple (ph, pw)
         `patch_size`, clipped to the image.
@@ -144,7 +143,7 @@ class PatchVocabulary(PatchTokenizer):
     n_features_in_ : int
         Number of values of an image.
     feature_names_in_ : ndarray of str (n_features,)
-        Defined where X had string column names.
+        Defined if X has string column names.
 
     See Also
     --------
@@ -248,9 +247,9 @@ class PatchVocabulary(PatchTokenizer):
     @_fit_context(prefer_skip_nested_validation=True)
     @all_or_nothing
     def partial_fit(self, X, y=None) -> PatchVocabulary:
-        """Go on learning from a batch of images; the first batch starts the vocabulary.
+        """Continue to learn from a batch of images; the first batch starts the vocabulary.
 
-        "kmeans" moves each token to the mean of all patches it has stood for; "learned" passes
+        "kmeans" moves each token to the mean of all patches that had this token; "learned" passes
         over the batch once; "denoised" adds patches that are far enough from all tokens.
 
         Parameters

@@ -17,7 +17,7 @@ from sklearn_patchcert.voronoi import surrogates
 
 
 class Batch(NamedTuple):
-    """What a loss sees of a step of the training.
+    """The data of one training step, as a loss receives it.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Batch(NamedTuple):
     image_size: tuple[int, int]
 
     def images(self, patches: Tensor) -> Tensor:
-        """Put patches together to images.
+        """Join patches to images.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class Batch(NamedTuple):
 
 
 def reconstruction_loss(reconstruction: Tensor, patches: Tensor) -> Tensor:
-    r"""Mean squared L2 distance of the patches to what stands for them.
+    r"""Mean squared L2 distance between the patches and their reconstructions.
 
     .. math:: L = \frac{1}{nP} \sum_{i, p} |\hat x_{ip} - x_{ip}|_2^2
 
@@ -93,7 +93,7 @@ def reconstruction_loss(reconstruction: Tensor, patches: Tensor) -> Tensor:
 
 
 def negentropy_loss(squares: Tensor, temperature: float = 1.0) -> Tensor:
-    r"""Negative entropy of the distribution that a patch's distances give to the tokens.
+    r"""Negative entropy of the softmax of the distances between a patch and the tokens.
 
     .. math:: L = \frac{1}{nP} \sum_{i, p} \sum_b w_b \log w_b,
         \quad w = \mathrm{softmax}(-|x_{ip} - b|_2 / T)
@@ -154,7 +154,7 @@ def structure_loss(reconstruction: Tensor, images: Tensor, eps: float = 1e-3) ->
 def margin_loss(
     squares: Tensor, tokens: Tensor, margin: float = 1.0, temperature: float = 0.1
 ) -> Tensor:
-    r"""Hinge on the walls of the patches' cells, the nearest walls before all others.
+    r"""Hinge loss on the distances of the patches to their cell boundaries.
 
     .. math:: L = \frac{1}{nP} \sum_{i, p} \sum_{b \ne a} w_b \max(0, m - h_b),
         \quad w = \mathrm{softmax}(-h / T),

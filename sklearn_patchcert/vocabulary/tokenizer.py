@@ -51,7 +51,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
 
     @classmethod
     def from_tokens(cls, tokens, *, patch_size, image_shape=None, per_channel=False) -> Any:
-        """Make a fitted vocabulary of tokens that you bring.
+        """Make a fitted vocabulary from your own tokens.
 
         Parameters
         ----------
@@ -109,7 +109,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X) -> NDArray[Any]:
-        """Discretise images.
+        """Discretize images.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         return made if self.output == "ids" else made.reshape(shape_of(X))
 
     def tokenize(self, X) -> NDArray[np.int64]:
-        """Index of the nearest token of every patch.
+        """Find the index of the nearest token of every patch.
 
         Parameters
         ----------
@@ -153,7 +153,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         return self._map(*self._over_batches(X, compute))
 
     def inverse_transform(self, ids) -> NDArray[Any]:
-        """Images made of the tokens named by their ids.
+        """Make images of the tokens with the given ids.
 
         Parameters
         ----------
@@ -193,7 +193,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         return images.reshape(len(ids), *getattr(self, "sample_shape_", shape))
 
     def certify(self, X, norm="l2", *, return_witness=False) -> Any:
-        """Radius inside which every patch keeps its token, whatever comes after.
+        """Compute the patch radii: within its radius, a patch keeps its token.
 
         Parameters
         ----------
@@ -208,11 +208,10 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         -------
         radii : ndarray of float64, the shape of :meth:`tokenize`'s ids
             In the units of X, exact but for rounding, and always rounded down: for every float32
-            or float64 array within the radii that is accepted at all, that is, without values
-            beyond 1e150, :meth:`transform` returns the same tokens.  The map certifies
-            the product of the balls, that is, all patches together.  The largest ball of the whole
-            image inside it has the smallest of an image's radii as its radius; their sum is a
-            slack statistic, not a radius.
+            or float64 array within the radii and without values beyond 1e150, :meth:`transform`
+            returns the same tokens.  Every patch may change at once, each by less than its own
+            radius.  For one budget over the whole image, only the smallest radius is guaranteed.
+            The sum of patch radii is not a certificate.
         witness : Bunch
             With `return_witness` only.  ``tokens``, the ids of the tokens behind the nearest walls,
             -1 where there is none; ``perturbation``, of the shape of X, the smallest one that takes
@@ -224,12 +223,12 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         ValueError
             If the norm is unknown or X is not what the vocabulary was fitted to.
         TypeError
-            If a subclass tokenises in its own way.
+            If a subclass has its own `tokenize` or `transform`.
         """
         return self._radii(X, norm, return_witness=return_witness)
 
     def get_feature_names_out(self, input_features=None) -> NDArray[Any]:
-        """Names of the columns that :meth:`transform` makes of rows.
+        """Get the names of the columns that :meth:`transform` returns for rows.
 
         Parameters
         ----------

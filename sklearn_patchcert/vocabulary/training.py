@@ -57,7 +57,8 @@ def fit_tokens(
     labels : ndarray of int (n,) or None
         Of "supervised": the classes of the images.
     target_radius : float or None
-        Of "supervised", in the units of the patches; see :func:`vocabulary.prototypes.train_prototypes`.
+        Of "supervised", in the units of the patches; see
+        :func:`vocabulary.prototypes.train_prototypes`.
     augment : callable or None
         Of "supervised": a function of images (m, C, H, W), Tensor; needs a `layout`.
     noise_std : float
@@ -217,8 +218,8 @@ def learn_tokens(
     loss : callable (Batch) -> scalar, or None
         What takes the place of :func:`vocabulary.reconstruction_loss`.
     soft_temperature : float, (float, float) or None
-        Patches are replaced by mixtures of tokens, see :func:`voronoi.surrogates.soft_assignment`; a pair
-        is annealed from the first to the second, geometrically.  None: by their nearest tokens.
+        Patches are replaced by mixtures of tokens, see :func:`voronoi.surrogates.soft_assignment`.
+        A pair is annealed geometrically from the first to the second.  None: nearest tokens.
     entropy_weight, structure_weight, margin_weight : float
         Of the losses of these names in :mod:`vocabulary.losses`, which are added.
     noise_std : float

@@ -1,8 +1,8 @@
 """One patch and its tokens: the nearest token, the certified radius, the distance to a cell.
 
-Arrays of patches and tokens come in, and token ids, radii and steps go out.  Nothing here knows of
-images or estimators.  `certificate` is the certificate, `projections` the distance to whole cells,
-`surrogates` the differentiable stand-ins, and `engines` compute.
+Arrays of patches and tokens come in, and token ids, radii and steps go out.  This wing does not
+know images or estimators.  `certificate` has the certificate, `projections` the distances to whole
+cells, `surrogates` differentiable approximations, and `engines` the fast searches.
 """
 
 from sklearn_patchcert.voronoi.certificate import (

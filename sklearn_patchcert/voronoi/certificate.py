@@ -1,18 +1,18 @@
-r"""Nearest tokens and the exact radius inside which they stay the nearest.
+r"""Nearest tokens and the exact radius within which they stay the nearest.
 
 The certificate.  A patch :math:`x` whose nearest token (L2) is :math:`a` keeps it as long as it
-stays on :math:`a`'s side of the wall between :math:`a` and every other token :math:`b`.  The
-distance to that wall, in the norm that measures the perturbation, is
+stays on :math:`a`'s side of the boundary between :math:`a` and every other token :math:`b`.  The
+distance to that boundary, in the norm that measures the perturbation, is
 
 .. math:: h(b) = \frac{|x - b|_2^2 - |x - a|_2^2}{2\, |w (a - b)|_*}
 
-where :math:`|.|_*` is the dual norm (L2: L2; Linf: L1; L1: Linf) and :math:`w` says how far a
+where :math:`|.|_*` is the dual norm (L2: L2; Linf: L1; L1: Linf) and :math:`w` is how far a
 coordinate of :math:`x` moves when the user's own coordinate moves by one (1 without a scaling
-step, 0 for the padding, which nobody can move).  The radius is the minimum over :math:`b`; it is
+step, 0 for the padding, which nobody can move).  The radius is the minimum over :math:`b`.  It is
 exact.  Nearest-prototype certificates go back to Saralajew, Holdijk, Villmann (NeurIPS 2020),
 Wang et al. (arXiv:1906.03972) and Voracek, Hein (arXiv:2207.07208).
 
-Floating point is part of the claim.  Let :math:`t` be the tokenisation that :func:`tokenize`
+Floating point is part of the claim.  Let :math:`t` be the tokenization that :func:`tokenize`
 *computes*: in float64, squared differences summed one coordinate after the other, those of the
 padding first.  With
 :math:`d` coordinates, :math:`u = 2^{-53}` and :math:`g = (d + 2) u / (1 - (d + 2) u)`, a computed
@@ -64,7 +64,7 @@ _DUAL_ORDER = {"l2": 2, "linf": 1, "l1": np.inf}
 
 
 def wall_distance(patch: ArrayLike, own: ArrayLike, other: ArrayLike, norm: str = "l2") -> float:
-    """Distance of a patch to the wall between its own token and one other token.
+    """Distance of a patch to the boundary between its own token and one other token.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def wall_distance(patch: ArrayLike, own: ArrayLike, other: ArrayLike, norm: str 
 
 
 def patch_radius(patch: ArrayLike, tokens: ArrayLike, norm: str = "l2") -> tuple[int, float]:
-    """Radius inside which a patch keeps its token.
+    """Radius within which a patch keeps its token.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ def certify(
     tuple[NDArray[np.int64], NDArray[np.float64]]
     | tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]
 ):
-    """Nearest token of every patch and the radius inside which it is certain to stay so.
+    """Find the nearest token of every patch and its patch radius.
 
     Parameters
     ----------
@@ -253,7 +253,7 @@ def certify(
     weights : ndarray (positions, dim) or None
         How far each coordinate moves when the user's own moves by one; zero for the padding.
     noise : ndarray (n, positions) or None
-        Bound on the L2 error with which a step before the tokeniser computed each patch.
+        Bound on the L2 error with which a step before the tokenizer computed each patch.
     noise_growth : float
         By how much that bound grows per unit of the L2 perturbation of a patch.
     device : str or torch.device
@@ -311,7 +311,7 @@ def step_to_wall(
     *,
     weights: NDArray[Any] | None = None,
 ) -> NDArray[np.float64]:
-    """Smallest perturbation that takes every patch onto its nearest wall: the witness of a radius.
+    """Smallest perturbation that moves each patch onto the nearest boundary of its cell.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ _ENGINES = {"dense": dense, "walk": walk}
 
 
 def check_norm(norm: str) -> str:
-    """Return the norm of a patch's perturbation, if it is one that can be certified.
+    """Return the norm if perturbations of a patch can be certified in it.
 
     Parameters
     ----------

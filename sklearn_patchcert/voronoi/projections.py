@@ -41,7 +41,7 @@ def steps_into_cells(
     sweeps : int
         Of the solver; more bring it nearer to the shortest step.
     sound : bool
-        Whether the lower bounds are of all steps after which the tokeniser, as it rounds, answers
+        Whether the lower bounds are of all steps after which the tokenizer, as it rounds, answers
         the targets.
 
     Returns
@@ -80,7 +80,7 @@ def cell_costs(
     exact: bool = True,
     sweeps: int = 60,
 ) -> NDArray[np.float64]:
-    """What it costs to bring every patch into every token's cell.
+    """Costs of moving every patch into the cell of every token.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def cell_costs(
         Costs that are certainly above it are inf.
     exact : bool
         Whether to project onto the cells; otherwise the costs are those of a single wall, the
-        farthest one among those to the patch's own token and to the 64 neighbours of the other
+        farthest one among those to the patch's own token and to the 64 neighbors of the other
         one, which are smaller.
     sweeps : int
         Of the solver that projects.
@@ -125,7 +125,7 @@ def cell_costs(
         walls[np.arange(n), own] = 0
         farthest = _farthest_walls(squares, walls, limit, tokens * weights[p], near)
         costs[:, p] = np.where(farthest <= limit, farthest, np.inf)
-    if exact and dim > 1:  # in one dimension the walls to the neighbours are the cell
+    if exact and dim > 1:  # in one dimension the walls to the neighbors are the cell
         at = np.argwhere(np.isfinite(costs) & (costs > 0))
         if len(at):
             _, lower = steps_into_cells(
@@ -138,7 +138,7 @@ def cell_costs(
 
 
 def _farthest_walls(squares, walls, limit, tokens, near):
-    """Walls (n, n_tokens) of cells, or those between them and their neighbours' if farther."""
+    """Walls (n, n_tokens) of cells, or those between them and their neighbors' if farther."""
     farthest = walls.copy()
     apart = np.linalg.norm(tokens[:, None] - tokens[near], axis=-1)
     row, token = np.nonzero((walls <= limit) & (walls > 0))
@@ -159,7 +159,7 @@ def realised(
     *,
     weights: NDArray[Any] | None = None,
 ) -> NDArray[np.float64]:
-    """Patches moved into the cells of their new tokens, and not at all where these are their own.
+    """Steps that move patches into the cells of their new tokens, zero for their own tokens.
 
     Parameters
     ----------

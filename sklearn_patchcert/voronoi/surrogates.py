@@ -23,7 +23,7 @@ def nearest(patches: Tensor, tokens: Tensor) -> Tensor:
 
 
 def soft_assignment(squares: Tensor, temperature: float) -> Tensor:
-    r"""Weights of the tokens in a soft discretisation.
+    r"""Weights of the tokens in a soft discretization.
 
     .. math:: w_b = \frac{\exp(-|x - b|_2 / T)}{\sum_{c} \exp(-|x - c|_2 / T)}
 

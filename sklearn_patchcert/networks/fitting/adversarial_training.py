@@ -12,7 +12,7 @@ from sklearn_patchcert.voronoi import surrogates
 def attacked_images(
     images, target, network, *, radius, steps=5, generator=None, autocast=False, **code
 ):
-    """Images moved against a network by projected gradient descent (Madry et al., ICLR 2018).
+    """Attack images by projected gradient descent (Madry et al., ICLR 2018).
 
     The loss is the cross-entropy; its gradient passes the tokens as if every patch were its own
     (straight through).  What comes back are images, whose tokens are still to be found; they are

@@ -1,10 +1,10 @@
 r"""Training batches for certified predictions: images disturbed before they become tokens.
 
-An attacker of L2 budget :math:`\epsilon` reaches the token configurations whose squared prices add
-up to less than :math:`\epsilon^2` (:mod:`prediction`).  So a network is trained on what it will be
-asked about: tokens of noisy images, which are flips drawn by their price, and the configurations
-within a budget that its gradient finds worst, or random ones.  A patch flips to one of the 256
-tokens that are nearest to its own; prices here are approximate.
+An attacker with an L2 budget :math:`\epsilon` reaches the token assignments whose squared costs
+sum to less than :math:`\epsilon^2` (:mod:`prediction`).  So a network is trained on such
+assignments: on tokens of noisy images, whose token changes are drawn by their cost, and on the
+assignments within a budget that are worst by its gradient, or random.  A patch changes to one of
+the 256 tokens nearest to its own.  The costs here are approximate.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.voronoi import certificate, surrogates
 
 FLIPS = ("adversarial", "random")
-_MOST = 256  # neighbours of a token that patches may flip to
+_MOST = 256  # neighbors of a token that patches may flip to
 
 
 def training_images(
@@ -39,7 +39,7 @@ def training_images(
     neighbours=None,
     autocast=False,
 ):
-    """A batch of images made of tokens, disturbed as the options say.
+    """Make a batch of training images from tokens, disturbed according to the options.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def _dots(vectors, table, group, offered):
 
 
 def nearest_tokens(tokens, most=_MOST):
-    """The neighbours of every token, itself first, then by their distance.
+    """Find the neighbors of every token, in order of distance, beginning with itself.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def disturbed_images(images, augment=None, noise_std=0.0):
 
 
 def squared_costs(patches, tokens):
-    """Squared distances to the walls of other tokens, about.
+    """Approximate squared distances to the cell boundaries of other tokens.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ def random_affine(
     scale: float = 0.0,
     shear: float = 0.0,
 ) -> torch.Tensor:
-    """Turn, shift, scale and shear every image by amounts of its own, uniformly drawn.
+    """Rotate, shift, scale and shear every image by random amounts.
 
     Parameters
     ----------
@@ -298,7 +298,7 @@ def random_affine(
 def random_crop(
     images: torch.Tensor, *, pixels: int = 4, mirror: bool = False, fill: float = 0.0
 ) -> torch.Tensor:
-    """Shift every image by whole pixels of its own, and mirror half of them where `mirror` says so.
+    """Shift every image by a random number of pixels and, if `mirror`, mirror half of them.
 
     Parameters
     ----------

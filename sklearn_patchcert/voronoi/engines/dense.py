@@ -1,7 +1,7 @@
 """The engine that compares every patch with every token: torch, on any device, in float64.
 
-Its float64 operations, one after the other, are the definition of the tokenisation of which
-:mod:`sklearn_patchcert.voronoi` speaks; :mod:`sklearn_patchcert.voronoi.engines.measure` repeats them.
+Its float64 operations, one after the other, define the tokenization in
+:mod:`sklearn_patchcert.voronoi`.  :mod:`sklearn_patchcert.voronoi.engines.measure` repeats them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 r"""The exact side of the searches: float64, one patch against one token, as the claim defines it.
 
-What these functions compute is, operation by operation, what :mod:`sklearn_patchcert.voronoi.engines.dense`
-computes for all tokens: the definition of the tokenisation, and of the radius.  The searches use
-them for the few tokens that their float32 bounds cannot exclude.
+Operation by operation, these functions compute the same as
+:mod:`sklearn_patchcert.voronoi.engines.dense` does for all tokens, which defines the tokenization
+and the radius.  The searches use them for the few tokens that their float32 bounds cannot exclude.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def radius(tokens, ones, motion, noise, growth, a, nearest, found, sizes, gaps, 
     """Radius and witness from the walls of n tokens, the only ones that can matter.
 
     `found` holds these tokens, `sizes` their dual norms and `gaps` their squared distances; a
-    negative `noise` says that no step before the tokeniser rounds.
+    negative `noise` says that no step before the tokenizer rounds.
     """
     dim = tokens.shape[1]
     unrounded = np.inf

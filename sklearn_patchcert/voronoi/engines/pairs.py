@@ -1,8 +1,8 @@
 """Four pairs of a patch and a token at once: what the searches measure in float64.
 
 One lane of a vector belongs to one pair, so every sum is taken coordinate by coordinate, as the
-definition in :mod:`sklearn_patchcert.voronoi.engines.measure` takes it, with the same roundings; four of
-them wait for their additions together.  All arrays are flat and C-contiguous.
+definition in :mod:`sklearn_patchcert.voronoi.engines.measure` takes it, with the same roundings.
+Four of them wait for their additions together.  All arrays are flat and C-contiguous.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ optimal in turn, those that are not 0 more often.  The step is
 
 is at most half the squared distance to the cell, which is what makes it a sound cost.
 
-In floating point the tokeniser may answer b a little beyond the wall of c, which for tokens that
+In floating point the tokenizer may answer b a little beyond the wall of c, which for tokens that
 nearly coincide is far beyond.  By the bound of :mod:`sklearn_patchcert.voronoi`, after a step of at
 most :math:`\rho` it does so only where
 
@@ -62,7 +62,7 @@ def project(X, tokens, weights, targets, sweeps, tolerance, sound, steps, lower)
     tolerance : float
         Stop when no wall is violated by more, in units of the user.
     sound : bool
-        Whether the lower bounds are of all that the tokeniser may answer, as it rounds.
+        Whether the lower bounds are of all that the tokenizer may answer, as it rounds.
     steps : ndarray (m, dim), lower : ndarray (m,)
     """
     n, dim = tokens.shape

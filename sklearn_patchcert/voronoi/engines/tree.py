@@ -9,7 +9,7 @@ A token is of interest only in a ball around the *patch*.  From
 so that no token beyond :math:`|x - a| + 2 \kappa r` can lower a radius :math:`r` already found;
 with noise, beyond :math:`|x - a| + 2 \kappa r + 2\, \mathrm{blur}`.  That ball holds four or five
 tokens at any size of the vocabulary, where the ball around :math:`a` that triangle inequalities
-give holds hundreds.  No table of neighbours is needed.
+give holds hundreds.  No table of neighbors is needed.
 
 The tree is one of ranges (low, high) of four numbers that are 1-Lipschitz in the token: its first
 three principal components, and the norm of the others.  Leaves have 16 tokens, groups 16 leaves.
