@@ -1,7 +1,7 @@
 """Attacks on torch modules, images (n, C, H, W) to logits (n, n_classes), as small functions.
 
 Every attack is ``attack(model, images, labels, *, eps, norm, generator, **options) -> images``.
-Norms, "l2" and "linf", are over a whole image and differ only in four functions: `normalize`, `step`
+Norms, "l2" and "linf", are over a whole image and differ in four functions: `normalize`, `step`
 (plain addition), `project` and `clip` (:mod:`attacks.perturbations`).  An attack returns images
 within eps of the given ones.  For each image it keeps the perturbation that is misclassified or,
 failing that, the one with the highest loss.  The model itself decides whether it succeeded: see

@@ -11,7 +11,7 @@ import pytest
 
 from sklearn_patchcert import __version__
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location("wings", ROOT / "docs" / "_ext" / "wings.py")
 wings = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(wings)

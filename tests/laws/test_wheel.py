@@ -9,7 +9,7 @@ import pytest
 
 import sklearn_patchcert
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE = Path(sklearn_patchcert.__file__).parent
 SOURCES = {path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py")}
 IMPORT = """

@@ -23,7 +23,7 @@ from sklearn_patchcert import (
 )
 from sklearn_patchcert.cli import commands, image_files
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def vocabulary(**options):
