@@ -154,7 +154,7 @@ def _of_module(estimator, case, gradient, temperature):
         found = found[0] if isinstance(found, tuple) else found
         if found.ndim != 2 or found.shape[1] < 2:
             raise TypeError("The network has no logit for each class, but a single output.")
-        return found.clamp_min(1e-30).log() if probabilities else found
+        return found.clamp_min(1e-300).log() if probabilities else found
 
     def scores(images):
         if raw and not first:
@@ -164,9 +164,9 @@ def _of_module(estimator, case, gradient, temperature):
     view = View(scores, np.array([]), shape, first, module, read, device)
     images = view.images(case.X)
     found = _asked(view, images)
-    # The gradient of a network that ends in a softmax vanishes where it is sure of itself.
-    ones = np.ones(len(found))
-    probabilities = bool((found >= 0).all() and np.allclose(found.sum(1), ones, atol=1e-3))
+    probabilities = bool((found >= 0).all() and (np.abs(found.sum(1) - 1) < 1e-3).all())
+    if probabilities:  # of a softmax, whose gradient float32 loses where the network is sure
+        module.network.double()
     view = view._replace(classes=_classes(estimator, found.shape[1]))
     single = case.X.astype(np.float32)
     same = estimator is case.estimator and case.X.dtype == np.float32

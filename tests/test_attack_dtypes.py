@@ -49,9 +49,9 @@ def stored(X):
     single.flags.writeable = False
     return {
         "float64": X, "float32": X.astype(np.float32), "float16": X.astype(np.float16),
-        "uint8": X.astype(np.uint8), "int64": X.astype(np.int64), "column by column": np.asfortranarray(X),
-        "strided": wide[::2, 3:], "backwards": backwards, "read-only": locked,
-        "read-only float32": single, "lists": X.tolist(), "frame": pd.DataFrame(X),
+        "uint8": X.astype(np.uint8), "int64": X.astype(np.int64),
+        "column by column": np.asfortranarray(X), "strided": wide[::2, 3:],
+        "backwards": backwards, "read-only": locked, "read-only float32": single, "lists": X.tolist(), "frame": pd.DataFrame(X),
         "objects": X.astype(object),
     }  # fmt: skip
 
@@ -152,8 +152,9 @@ def in_place(digits):
     X, y = digits[0][:400], digits[1][:400]
     made = {}
     for name, make in IN_PLACE.items():
-        steps = [("scale", make()), ("vocab", PatchVocabulary(6, 4, strategy="kmeans", random_state=0)),
-                 ("clf", PatchNetClassifier(max_epochs=4, **SMALL))]  # fmt: skip
+        vocabulary = PatchVocabulary(6, 4, strategy="kmeans", random_state=0)
+        net = PatchNetClassifier(max_epochs=4, **SMALL)
+        steps = [("scale", make()), ("vocab", vocabulary), ("clf", net)]
         model = CertifiedPatchClassifier(steps).fit(X.copy(), y)
         made[name] = model
     return made

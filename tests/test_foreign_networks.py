@@ -1,4 +1,4 @@
-"""Networks of skorch's own classes: attacked as the function that their `predict` computes, or not."""
+"""Networks of skorch's own classes: attacked as what their `predict` computes, or refused."""
 
 import numpy as np
 import pytest
@@ -113,15 +113,18 @@ def test_labels_with_gaps_are_indices_of_logits(data):
 
 
 @pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss, nn.NLLLoss])
-@pytest.mark.parametrize("attack", ["pgd", "apgd-ce", "apgd-dlr"])
+@pytest.mark.parametrize("attack", ["apgd-dlr", "square"])
 def test_a_softmax_at_the_end_hides_nothing(data, criterion, attack):
     X, y, weights = data
-    sure = [30 * part for part in weights]  # probabilities of 0 and 1, to float32
-    net = skorch_net(X[:50], y[:50], sure, module__last=nn.Softmax(dim=1), criterion=criterion)
+    sure = [100 * part for part in weights]  # probabilities of 0 and 1, to float32
     held, labels = X[1000:1060], y[1000:1060]
-    found = run_attack(net, held, labels, attack, eps=EPS)
-    far = distances(held, labels, weights)
-    assert found.success[found.correct & (far < 0.9 * EPS)].mean() > 0.9
+    options = {"module__last": nn.Softmax(dim=1), "criterion": criterion}
+    found, bare = (
+        run_attack(skorch_net(X[:50], y[:50], sure, **more), held, labels, attack, eps=EPS)
+        for more in (options, {})
+    )
+    assert bare.success.sum() > 4
+    assert found.success.sum() >= 0.9 * bare.success.sum()
 
 
 def test_training_mode_is_not_what_is_attacked(data):
