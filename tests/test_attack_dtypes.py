@@ -51,7 +51,8 @@ def stored(X):
         "float64": X, "float32": X.astype(np.float32), "float16": X.astype(np.float16),
         "uint8": X.astype(np.uint8), "int64": X.astype(np.int64),
         "column by column": np.asfortranarray(X), "strided": wide[::2, 3:],
-        "backwards": backwards, "read-only": locked, "read-only float32": single, "lists": X.tolist(), "frame": pd.DataFrame(X),
+        "backwards": backwards, "read-only": locked, "read-only float32": single,
+        "lists": X.tolist(), "frame": pd.DataFrame(X),
         "objects": X.astype(object),
     }  # fmt: skip
 

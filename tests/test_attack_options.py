@@ -332,6 +332,18 @@ def test_what_an_own_attack_returns_is_looked_at(fitted):
             run_attack(model, X, y, broken, eps=1.0)
 
 
+def test_an_own_attack_is_given_a_module(fitted):
+    model, X, y = fitted
+    given = []
+
+    def own(model, images, labels, *, eps, norm, generator, bounds):
+        given.append(model)
+        return images
+
+    run_attack(model, X, y, own, eps=1.0)
+    assert isinstance(given[0], torch.nn.Module)  # which other libraries insist on
+
+
 def test_equal_names_do_not_overwrite_each_other(plain):
     model, X, y = plain
     weak = clone(model).set_params(max_epochs=1, random_state=5).fit(X, y)
