@@ -43,6 +43,18 @@ def steps_of(estimator):
     return [part for step in _used(estimator) for part in steps_of(step)]
 
 
+def image_shape_of(estimator):
+    """(H, W, C) as some step has it, or None."""
+    return next((s.image_shape_ for s in steps_of(estimator) if hasattr(s, "image_shape_")), None)
+
+
+def takes_x(estimator):
+    """Whether the last step gets arrays in the layout of X, because none reads them as images."""
+    return not any(
+        hasattr(s, "image_shape_") or hasattr(s, "tokenize") for s in steps_of(estimator)
+    )
+
+
 def _used(pipeline):
     return [s for _, s in pipeline.steps if s is not None and not isinstance(s, str)]
 

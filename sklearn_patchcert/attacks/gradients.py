@@ -19,6 +19,7 @@ from sklearn_patchcert.attacks.perturbations import (
     _Best,
     _checked,
     _column,
+    _drawn,
     _gradient,
     clip,
     losses_of,
@@ -246,7 +247,7 @@ def square(model, images, labels, *, eps, norm="l2", generator=None, steps=500, 
     n, _, height, width = images.shape
 
     def draw(*shape):
-        return torch.rand(shape, generator=generator)
+        return _drawn(torch.rand, shape, generator)
 
     delta = random_start(images, eps, norm, generator)
     delta = delta.sign() * eps if norm == "linf" else eps * normalize(delta, norm)
@@ -268,7 +269,7 @@ def square(model, images, labels, *, eps, norm="l2", generator=None, steps=500, 
             else:
                 both = torch.maximum(here, there)
                 left_over = eps**2 - (delta * (1 - both)).square().sum((1, 2, 3), keepdim=True)
-                pattern = torch.randn(images.shape, generator=generator).to(images)
+                pattern = _drawn(torch.randn, images.shape, generator).to(images)
                 pattern = pattern.mean((2, 3), keepdim=True).sign() + 0.3 * pattern
                 old = normalize(delta * here, norm)
                 new = normalize((normalize(pattern * here, norm) + old) * here, norm)
@@ -306,7 +307,7 @@ def noise(model, images, labels, *, eps, norm="l2", generator=None, steps=50, bo
     best = _Best(images, labels)
     with torch.no_grad():
         for _ in range(steps):
-            delta = torch.randn(images.shape, generator=generator).to(images)
+            delta = _drawn(torch.randn, images.shape, generator).to(images)
             moved = clip(images + eps * normalize(delta, norm), bounds)
             logits = model(moved)
             best.see(moved, logits, losses_of(logits, labels, "margin"))

@@ -119,10 +119,15 @@ def random_start(images, eps, norm, generator):
     """
     shape = images.shape
     if check_norm(norm) == "linf":
-        return (eps * (2 * torch.rand(shape, generator=generator) - 1)).to(images)
-    direction = torch.randn(shape, generator=generator)
-    length = torch.rand((len(images), 1, 1, 1), generator=generator) ** (1 / images[0].numel())
+        return (eps * (2 * _drawn(torch.rand, shape, generator) - 1)).to(images)
+    direction = _drawn(torch.randn, shape, generator)
+    length = _drawn(torch.rand, (len(images), 1, 1, 1), generator) ** (1 / shape[1:].numel())
     return (eps * length * direction / _norms(direction)).to(images)
+
+
+def _drawn(draw, shape, generator):
+    """Random numbers in float32, on any device the same and whatever torch's default dtype is."""
+    return draw(shape, generator=generator, dtype=torch.float32)
 
 
 def losses_of(logits, labels, loss):

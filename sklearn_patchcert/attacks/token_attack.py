@@ -27,7 +27,9 @@ class Tokens:
     def __init__(self, model, images, read=None):
         self.module = model if isinstance(model, TokenizedNetwork) else as_torch_module(model)
         if self.module.vocabulary is None:
-            raise TypeError('The attack "flips" needs a pipeline with a vocabulary.')
+            raise TypeError(
+                "There is no vocabulary: a search over tokens needs a pipeline with one."
+            )
         self.read = (lambda found: found) if read is None else read
         self.shape = images.shape[1:]
         module, size = self.module, self.module.patch_size

@@ -3,12 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary
+from sklearn_patchcert.attacks.budgets import norms_of, settled
 from sklearn_patchcert.attacks.robustness import reproject, run_attack, worst_case
 from sklearn_patchcert.scorers.functions import (
     attack_accuracy,
@@ -50,9 +53,9 @@ def stored(X):
     return {
         "float64": X, "float32": X.astype(np.float32), "float16": X.astype(np.float16),
         "uint8": X.astype(np.uint8), "int64": X.astype(np.int64),
-        "column by column": np.asfortranarray(X),
-        "strided": wide[::2, 3:], "backwards": backwards, "read-only": locked,
-        "read-only float32": single, "lists": X.tolist(), "frame": pd.DataFrame(X),
+        "column by column": np.asfortranarray(X), "strided": wide[::2, 3:],
+        "backwards": backwards, "read-only": locked, "read-only float32": single,
+        "lists": X.tolist(), "frame": pd.DataFrame(X),
         "objects": X.astype(object),
     }  # fmt: skip
 
@@ -154,8 +157,8 @@ def in_place(digits):
     made = {}
     for name, make in IN_PLACE.items():
         vocabulary = PatchVocabulary(6, 4, strategy="kmeans", random_state=0)
-        steps = [("scale", make()), ("vocab", vocabulary),
-                 ("clf", PatchNetClassifier(max_epochs=4, **SMALL))]  # fmt: skip
+        net = PatchNetClassifier(max_epochs=4, **SMALL)
+        steps = [("scale", make()), ("vocab", vocabulary), ("clf", net)]
         model = CertifiedPatchClassifier(steps).fit(X.copy(), y)
         made[name] = model
     return made
@@ -206,3 +209,33 @@ def test_columns_of_a_frame_reach_the_estimator(digits):
     plain = run_attack(bare, X[400:420].to_numpy(), y[400:420], "noise", eps=20.0)
     np.testing.assert_array_equal(found.success, plain.success)
     assert found.success.any()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_what_is_judged_lies_within_its_ball_and_bounds(data):
+    dtype = data.draw(st.sampled_from([np.float32, np.float64]))
+    random = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    size, shift = (10.0 ** data.draw(st.integers(-6, 6)) for _ in range(2))
+    X = (shift + size * random.random((4, 5))).astype(dtype)
+    far = 10.0 ** data.draw(st.integers(-9, 2)) * random.normal(size=X.shape)
+    moved = (X + size * far * (random.random(X.shape) < 0.7)).astype(np.float32)
+    eps, norm = (
+        10.0 ** data.draw(st.integers(-9, 3)) * size,
+        data.draw(st.sampled_from(["l2", "linf"])),
+    )
+    bounds = (float(X.min()), float(X.max())) if data.draw(st.booleans()) else None
+    made = settled(X, moved, eps, norm, bounds)
+    assert made.dtype == dtype
+    delta = made.astype(np.float64) - X.astype(np.float64)
+    sizes = np.abs(delta).max(1) if norm == "linf" else np.linalg.norm(delta, axis=1)
+    assert (sizes <= eps).all()
+    np.testing.assert_array_equal(sizes, norms_of(X, made, norm))
+    untouched = moved == X.astype(np.float32)
+    np.testing.assert_array_equal(made[untouched], X[untouched])
+    if bounds is not None:
+        assert bounds[0] <= made.min() <= made.max() <= bounds[1]
+    wanted = moved.astype(np.float64) - X
+    inside = np.abs(wanted).max() <= eps / 3 and bounds is None
+    if inside and not untouched.any():  # what was allowed is kept, to a unit in the last place
+        np.testing.assert_allclose(made, moved, rtol=2 * np.finfo(dtype).eps)

@@ -1,5 +1,6 @@
 """Every option of attacks, scorers and reports refuses bad values by its name."""
 
+import contextlib
 import re
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.linear_model import RidgeClassifier
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary
 from sklearn_patchcert.attacks import flips, gradients, perturbations
-from sklearn_patchcert.attacks.robustness import run_attack, worst_case
+from sklearn_patchcert.attacks.robustness import reproject, run_attack, worst_case
 from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 from sklearn_patchcert.scorers.functions import (
     attack_accuracy,
@@ -125,8 +126,7 @@ def scored(scorer, **fixed):
 SUBSET, EPS = {"n_samples", "random_state"}, {"eps": 1.0}
 CALLS = {  # name: (call, options that work, options that are tried)
     "run_attack, pgd": (run_attack, {"attack": "pgd", "steps": 2, **EPS},
-                        RUN | {"steps", "restarts", "step_size", "start", "loss", "source",
-                               *ON_IMAGES}),
+                        RUN | {"steps", "restarts", "step_size", "start", "loss", "source", "y"}),
     "run_attack": (run_attack, EPS, {"attack", "eps", "norm", *ON_IMAGES}),
     "run_attack, apgd-ce": (run_attack, {"attack": "apgd-ce", "steps": 2, **EPS},
                             {"steps", "restarts", "stepz"}),
@@ -135,8 +135,7 @@ CALLS = {  # name: (call, options that work, options that are tried)
     "run_attack, noise": (run_attack, {"attack": "noise", "steps": 2, **EPS}, RUN | {"steps"}),
     "run_attack, flips": (run_attack, {"attack": "flips", "steps": 2, "greedy": 2, **EPS},
                           {"eps", "norm", "bounds", "batch_size", "stepz", "after", "exact",
-                           "greedy",
-                           "random_state"}),
+                           "greedy", "random_state"}),
     "worst_case": (worst_case, {"attack_list": ["noise", "pgd"], "steps": 2, **EPS},
                    RUN | {"steps", "restarts", "loss", "attack_list", *ON_IMAGES}),
     "attack_accuracy": (attack_accuracy, {"attack_list": ["noise", "pgd"], "steps": 2, **EPS},
@@ -327,6 +326,18 @@ def test_what_an_own_attack_returns_is_looked_at(fitted):
             run_attack(model, X, y, broken, eps=1.0)
 
 
+def test_an_own_attack_is_given_a_module(fitted):
+    model, X, y = fitted
+    given = []
+
+    def own(model, images, labels, *, eps, norm, generator, bounds):
+        given.append(model)
+        return images
+
+    run_attack(model, X, y, own, eps=1.0)
+    assert isinstance(given[0], torch.nn.Module)  # which other libraries insist on
+
+
 def test_equal_names_do_not_overwrite_each_other(plain):
     model, X, y = plain
     weak = clone(model).set_params(max_epochs=1, random_state=5).fit(X, y)
@@ -348,6 +359,37 @@ def test_equal_names_do_not_overwrite_each_other(plain):
         )
         np.testing.assert_array_equal(found.robust, found.correct & (found.norms == np.inf))
         assert attack_accuracy(model, X, y, eps=4.0, attack_list=order) == found.robust.mean()
+
+
+def test_reprojection(fitted, plain):
+    model, X, _ = fitted
+    with pytest.raises(ValueError, match="adversarial"):
+        reproject(model, X, X[:3])
+    for name in ("X", "adversarial"):
+        with pytest.raises(ValueError, match=name):
+            reproject(model, **{"X": X, "adversarial": X + 1.0, name: np.full_like(X, NAN)})
+    with pytest.raises(TypeError, match="vocabulary"):
+        reproject(plain[0], X, X + 1.0)
+
+
+@contextlib.contextmanager
+def double():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, double])
+@pytest.mark.parametrize("name", ["run_attack, pgd", "run_attack, square", "run_attack, flips"])
+def test_the_globals_of_torch_change_nothing(fitted, mode, name):
+    wanted = called(fitted, name, eps=6.0)
+    with mode():
+        found = called(fitted, name, eps=6.0)
+    np.testing.assert_array_equal(found.success, wanted.success)
+    np.testing.assert_allclose(found.norms, wanted.norms, rtol=1e-5)
+    assert wanted.norms.any()
 
 
 @pytest.mark.parametrize("attack", ["noise", "square"])

@@ -1,4 +1,4 @@
-"""Labels of every kind and shape: the same number, or a refusal, never one that misleads."""
+"""Labels of every kind and shape give the same number, or are refused."""
 
 import numpy as np
 import pandas as pd

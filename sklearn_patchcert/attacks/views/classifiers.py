@@ -14,17 +14,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
 from sklearn_patchcert.attacks.evaluation import (
     agreed,
     classes_of,
     columns_of,
     evaluated,
+    image_shape_of,
     numeric,
     steps_of,
+    takes_x,
 )
 from sklearn_patchcert.attacks.views.tokenized_network import TokenizedNetwork
-from sklearn_patchcert.attacks.views.torch_modules import as_torch_module, image_shape_of, takes_x
+from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 
 _AT_ONCE = 500
 _NEAR = 1e-2  # of the spread of an image's logits: a lead below is decided by how a sum is rounded
@@ -109,7 +112,7 @@ def view_of(estimator, case, gradient="bpda", temperature=1.0, *, black_box=Fals
         That of the case, or the source of a transfer attack.
     case : Case
     gradient, temperature
-        As of :func:`attacks.as_torch_module`.
+        As of :func:`torch_modules.as_torch_module`.
     black_box : bool
         Whether the attack needs logits only, so that probabilities will do.
 
@@ -143,30 +146,42 @@ class _Differs(ValueError):
     """`predict` answers something else than the largest logit."""
 
 
-def _of_module(estimator, case, gradient, temperature):
-    given = case.X.shape[1:]
-    module = as_torch_module(estimator, gradient, temperature=temperature, input_shape=given)
-    raw, (shape, first) = takes_x(estimator), geometry_of(estimator, given)
-    device = next((p.device for p in module.parameters()), "cpu")
-    probabilities = False
+class _Scores(nn.Module):
+    """Images (n, C, H, W) to logits, whatever the layout of X and the output of the network."""
 
-    def read(found):
+    probabilities = False  # whether that is what the network answers
+
+    def __init__(self, module, layout=None):
+        super().__init__()
+        self.module, self.layout = module, layout
+
+    def forward(self, images):
+        """Compute logits (n, n_classes)."""
+        if self.layout is not None:
+            images = images.permute(0, 2, 3, 1).reshape(len(images), *self.layout)
+        return self.read(self.module(images))
+
+    def read(self, found):
+        """Logits of what the network answers."""
         found = found[0] if isinstance(found, tuple) else found
         if found.ndim != 2 or found.shape[1] < 2:
             raise TypeError("The network has no logit for each class, but a single output.")
-        return found.clamp_min(1e-30).log() if probabilities else found
+        return found.clamp_min(1e-300).log() if self.probabilities else found
 
-    def scores(images):
-        if raw and not first:
-            images = images.permute(0, 2, 3, 1).reshape(len(images), *given)
-        return read(module(images))
 
-    view = View(scores, np.array([]), shape, first, module, read, device)
+def _of_module(estimator, case, gradient, temperature):
+    layout = case.X.shape[1:]
+    module = as_torch_module(estimator, gradient, temperature=temperature, input_shape=layout)
+    shape, first = geometry_of(estimator, layout)
+    scores = _Scores(module, layout if takes_x(estimator) and not first else None)
+    device = next((p.device for p in module.parameters()), "cpu")
+    view = View(scores, np.array([]), shape, first, module, scores.read, device)
     images = view.images(case.X)
     found = _asked(view, images)
-    # The gradient of a network that ends in a softmax vanishes where it is sure of itself.
-    ones = np.ones(len(found))
-    probabilities = bool((found >= 0).all() and np.allclose(found.sum(1), ones, atol=1e-3))
+    if (found >= 0).all() and (np.abs(found.sum(1) - 1) < 1e-3).all():
+        # A softmax, whose gradient float32 loses where the network is sure of itself.
+        scores.probabilities = True
+        module.network.double()
     view = view._replace(classes=_classes(estimator, found.shape[1]))
     single = case.X.astype(np.float32)
     same = estimator is case.estimator and case.X.dtype == np.float32
@@ -225,18 +240,15 @@ def _classes(estimator, width):
         return np.arange(width)
     classes = classes_of(estimator.classes_)
     if len(classes) != width:
-        raise ValueError(
+        raise _Differs(
             f"The network has {width} outputs, but the estimator has {len(classes)} classes_."
         )
     return classes
 
 
 def _of_probabilities(estimator, case):
-    classes, (shape, first) = (
-        classes_of(estimator.classes_),
-        geometry_of(estimator, case.X.shape[1:]),
-    )
-    told = False
+    classes, told = classes_of(estimator.classes_), False
+    shape, first = geometry_of(estimator, case.X.shape[1:])
 
     def scores(images):
         images = (images if first else images.permute(0, 2, 3, 1)).numpy()

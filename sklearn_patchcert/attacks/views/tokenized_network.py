@@ -250,35 +250,13 @@ class _Tokens(torch.autograd.Function):
         return made.unflatten(0, scaled.shape[:2]), 0
 
 
-def frozen_copy(network):
-    """Copy a network, in evaluation mode, whose weights take no gradient.
-
-    Parameters
-    ----------
-    network : nn.Module
-
-    Returns
-    -------
-    network : nn.Module
-
-    Raises
-    ------
-    TypeError
-        If it cannot be copied.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sklearn_patchcert.attacks.views.tokenized_network import frozen_copy
-    >>> network = torch.nn.Linear(2, 2)
-    >>> frozen_copy(network).half().weight.dtype, network.weight.dtype
-    (torch.float16, torch.float32)
-    """
+def _frozen_copy(network):
+    """Copy a network, in evaluation mode, whose weights take no gradient."""
     try:
         made = copy.deepcopy(network)
     except (RuntimeError, TypeError) as error:
         raise TypeError(
-            f"{type(network).__name__} cannot be copied, so that it could be attacked without "
+            f"{type(network).__name__} cannot be copied, so it could not be attacked without "
             f"being changed: {error}"
         ) from error
     return made.eval().requires_grad_(False)

@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from sklearn_patchcert.attacks.evaluation import steps_of
-from sklearn_patchcert.attacks.views.tokenized_network import TokenizedNetwork, frozen_copy
+from sklearn_patchcert.attacks.evaluation import image_shape_of, steps_of, takes_x
+from sklearn_patchcert.attacks.views.tokenized_network import TokenizedNetwork, _frozen_copy
 from sklearn_patchcert.preprocessing import IDENTITY, then
 from sklearn_patchcert.vocabulary.tokenizer import PatchTokenizer
 
@@ -83,26 +83,13 @@ def as_torch_module(estimator, gradient="bpda", *, temperature=1.0, input_shape=
     if before and shape is not None:
         scale, shift = np.broadcast_to(scale, shape), np.broadcast_to(shift, shape)
     device = next((p.device for p in network.parameters()), "cpu")
-    network = frozen_copy(network)
+    network = _frozen_copy(network)
     if input_shape is not None and not (hasattr(last, "image_shape_") or takes_x(estimator)):
         network = _AsGiven(network, tuple(input_shape))
     module = TokenizedNetwork(
         network, scale=scale, shift=shift, gradient=gradient, temperature=temperature, **options
     )
     return module.eval().to(device)
-
-
-def image_shape_of(estimator):
-    """(H, W, C) as some step knows it, or None."""
-    return next((s.image_shape_ for s in steps_of(estimator) if hasattr(s, "image_shape_")), None)
-
-
-def takes_x(estimator):
-    """Whether nothing reads X as images before a network of skorch's own classes is given it."""
-    return not any(
-        hasattr(step, "image_shape_") or isinstance(step, PatchTokenizer)
-        for step in steps_of(estimator)
-    )
 
 
 class _AsGiven(nn.Module):
