@@ -358,3 +358,5 @@ def test_rows_that_differ():
     names = np.array(["a", "b", "c"])
     assert _differ(names, np.array(["a", "x", "c"])).tolist() == [False, True, False]
     assert _differ(np.arange(3), np.array([0, 1, 3])).tolist() == [False, False, True]
+    table = np.array([[0, 1], [2, 3]])
+    assert _differ(table, np.array([[0, 1], [2, 9]])).tolist() == [False, True]

@@ -90,7 +90,7 @@ def images():
 def test_portions_and_earlier_looks_change_nothing(images, norm, refined):
     costs, changes, refine = images
     refine = refine if refined and norm == "l2" else None
-    radius, exact, looked, changing, upper = certify_configurations(
+    radius, exact, _, _, upper = certify_configurations(
         changes, costs, norm, max_configurations=10**4, refine=refine
     )
     assert 2 <= np.isinf(radius).sum() < exact.sum()

@@ -48,7 +48,7 @@ def test_stickers_are_brute_force(seed, rows, cols, ph, pw, most):
         assert looked == 2 ** (rows * cols) - 1  # all but the image itself, each once
         assert truth == np.inf
     else:  # the windows of that side have more configurations than are left
-        size = [min(-(-(int(side) - 1) // p) + 1, n) for p, n in zip((ph, pw), (rows, cols))]
+        size = np.minimum(touched(int(side), (ph, pw)), (rows, cols)).tolist()
         places = (rows - size[0] + 1) * (cols - size[1] + 1)
         assert 2 ** (size[0] * size[1]) * places > most - looked
 
