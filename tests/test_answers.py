@@ -238,36 +238,41 @@ def test_a_vote_counts_where_all_that_it_rests_on_does(voting):
     assert reader(model)(np.concatenate([at, X]))[1].tolist() == [False, *[True] * 60]
 
 
-@pytest.mark.parametrize("kind", ["fixed", "fixed, auto", "scores", "network"])
+@pytest.mark.parametrize("kind", ["fixed", "fixed, auto", "network", "ridge", "ridge, first class",
+                                  "logistic scores"])  # fmt: skip
 def test_a_threshold_is_where_answers_do_not_count(kind):
     X, y = blobs(2)
+    threshold = None
     if kind == "network":
         X = X.astype(np.float32)
         model = fit(skorch_net(NeuralNetBinaryClassifier, One), X, y.astype(np.float32))
         scores = model.predict_proba(X)[:, 1]
-        model.set_params(threshold=float(scores[7]))
-    elif kind == "scores":
-        model = FixedThresholdClassifier(RidgeClassifier(), response_method="decision_function")
-        model.fit(X, y)
-        scores = model.estimator_.decision_function(X)
-        model.set_params(threshold=float(scores[7]))
-    else:
+    elif kind.startswith("fixed"):
         model = FixedThresholdClassifier(LogisticRegression(max_iter=500)).fit(X, y)
         inside = model.estimator_
         scores = inside.predict_proba(X)[:, 1]
-        if kind == "fixed":
-            model.set_params(threshold=float(scores[7]))
-        else:
+        if kind == "fixed, auto":
             step = inside.decision_function(X[7:8]) / np.square(inside.coef_).sum()
             X[7] -= step * inside.coef_[0]
+            threshold = 0.5
+    else:
+        last = LogisticRegression() if "logistic" in kind else RidgeClassifier()
+        first = "first" in kind
+        model = FixedThresholdClassifier(
+            last, response_method="decision_function", pos_label=0 if first else None
+        ).fit(X, y)
+        scores = model.estimator_.decision_function(X) * (-1 if first else 1)
+    if threshold is None:
+        threshold = float(scores[7])
+        model.set_params(threshold=threshold)
     labels, sure = reader(model)(X)
     np.testing.assert_array_equal(labels, model.predict(X))
     assert not sure[7]
-    threshold = 0.5 if kind == "fixed, auto" else scores[7]
-    far = np.abs(scores - threshold) > 0.01
+    other = -scores if "class" in kind or "scores" in kind or kind == "ridge" else 1 - scores
+    far = np.minimum(np.abs(scores - threshold), np.abs(other - threshold)) > 0.01
     far[7] = False
     assert sure[far].all()
-    assert far.sum() > 30
+    assert far.sum() > 10
 
 
 @given(st.integers(0, 10**6), st.integers(1, 5), st.integers(2, 3))

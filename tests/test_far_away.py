@@ -105,3 +105,48 @@ def test_only_tokens_that_nothing_can_reach_cost_infinitely_much(norm):
     single = wall_costs(x, tokens, norm, weights=np.array([[1.0, 1.0, 0.0]]))
     assert (several >= single).all()
     assert np.isfinite(several[1]).all()
+
+
+@pytest.mark.parametrize("norm", voronoi.NORMS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_engines_agree_however_far_a_patch_is(norm, dtype):
+    rng = np.random.default_rng(0)
+    tokens = rng.normal(size=(30, 4))
+    sizes = 10.0 ** np.arange(0, 37 if dtype is np.float32 else 149)
+    x = (sizes[:, None, None] * rng.normal(size=(len(sizes), 1, 4))).astype(dtype)
+    wanted = voronoi.certify(x, tokens, norm, engine="dense", return_witness=True)
+    for engine in ENGINES[1:]:
+        found = voronoi.certify(x, tokens, norm, engine=engine, return_witness=True)
+        for part, other in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(part, other)
+
+
+@pytest.mark.parametrize("norm", voronoi.NORMS)
+@pytest.mark.parametrize("unit", [1e-290, 1e-300, 1e-308])
+@pytest.mark.parametrize("apart", [1.0, 1e-6, 1e-12])
+def test_radii_are_below_the_rational_truth_where_products_with_weights_vanish(norm, unit, apart):
+    rng = np.random.default_rng(0)
+    tokens = 1 + apart * rng.normal(size=(3, 2))
+    x = 1 + apart * rng.normal(size=(8, 1, 2))
+    weights = unit * rng.uniform(0.1, 1, size=(1, 2))
+    w, exact = ([[Fraction(v) for v in row] for row in table.tolist()]
+                for table in (weights, tokens))  # fmt: skip
+    costs = wall_costs(x, tokens, norm, weights=weights)
+    for engine in ENGINES:
+        ids, radii = voronoi.certify(x, tokens, norm, weights=weights, engine=engine)
+        for row, own in enumerate(ids[:, 0]):
+            point = [Fraction(v) for v in x[row, 0].tolist()]
+            squares = [sum((p - q) ** 2 for p, q in zip(point, t, strict=True)) for t in exact]
+            for b in {0, 1, 2} - {int(own)}:
+                normal = [abs(s * (p - q))
+                          for s, p, q in zip(w[0], exact[own], exact[b], strict=True)]  # fmt: skip
+                gap = squares[b] - squares[own]
+                for found in (radii[row, 0], costs[row, 0, b]):
+                    told = Fraction(float(found)) if np.isfinite(found) else None
+                    if told is None:  # beyond all numbers, as the wall itself
+                        assert gap > 2 * max(normal) * Fraction(1.7e308)
+                    elif norm == "l2":
+                        assert (2 * told) ** 2 * sum(n * n for n in normal) <= gap**2
+                    else:
+                        size = sum(normal) if norm == "linf" else max(normal)
+                        assert 2 * told * size <= gap
