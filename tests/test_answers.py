@@ -26,7 +26,13 @@ from torch import nn
 from sklearn_patchcert import PatchNetClassifier, net_scores
 from sklearn_patchcert.answers import reader
 from sklearn_patchcert.consistency import _differ
-from sklearn_patchcert.score_errors import computes_by_row, decisive, linear, probabilities
+from sklearn_patchcert.score_errors import (
+    computes_by_row,
+    decisive,
+    few_rows,
+    linear,
+    probabilities,
+)
 
 
 def blobs(n_classes=3, n=60, dtype=np.float64, seed=0):
@@ -227,6 +233,23 @@ def test_answers_that_depend_on_a_batch_do_not_count(way):
     else:
         assert not sure.any()
     assert len(labels) == 9
+
+
+class Moving(Scored):
+    """The second score of the first image of a batch is a little more."""
+
+    def decision_function(self, X):
+        scores = X.copy()
+        scores[0, 1] += 1e-3
+        return scores
+
+
+def test_a_lead_that_scores_move_by_does_not_count():
+    model = Moving().fit(np.zeros((60, 3)), np.arange(60) % 3)
+    X = np.tile([0.5, 0.0, 0.49], (60, 1))
+    assert np.flatnonzero(~reader(model)(X)[1]).tolist() == few_rows(60).tolist()
+    X[:, 2] = 0.4  # more than 32 times that
+    assert reader(model)(X)[1].all()
 
 
 @pytest.mark.parametrize("voting", ["hard", "soft"])
