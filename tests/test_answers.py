@@ -235,6 +235,25 @@ def test_answers_that_depend_on_a_batch_do_not_count(way):
     assert len(labels) == 9
 
 
+class Threshold(ClassifierMixin, BaseEstimator):
+    """Has no scores."""
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        return (X[:, 0] > 5).astype(int)
+
+
+def test_answers_without_scores_count_where_images_beside_have_the_same():
+    model = Threshold().fit(np.zeros((2, 1)), [0, 1])
+    X = 5 * (1 + np.array([[-1e-3], [-1e-8], [0], [1e-8], [1e-3]]))
+    for dtype in (np.float32, np.float64):
+        sure = reader(model)(X.astype(dtype))[1]
+        assert sure.tolist() == [True, False, False, False, True]
+
+
 class Moving(Scored):
     """The second score of the first image of a batch is a little more."""
 

@@ -116,9 +116,33 @@ def test_engines_agree_however_far_a_patch_is(norm, dtype):
     x = (sizes[:, None, None] * rng.normal(size=(len(sizes), 1, 4))).astype(dtype)
     wanted = voronoi.certify(x, tokens, norm, engine="dense", return_witness=True)
     for engine in ENGINES[1:]:
+        np.testing.assert_array_equal(voronoi.tokenize(x, tokens, engine=engine), wanted[0])
         found = voronoi.certify(x, tokens, norm, engine=engine, return_witness=True)
         for part, other in zip(found, wanted, strict=True):
             np.testing.assert_array_equal(part, other)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 16])
+@pytest.mark.parametrize("own", [False, True])
+def test_engines_agree_where_float32_cannot_tell_tokens_apart(dim, own):
+    """All tokens, or all walls of the own token, are equally far, but for a billionth."""
+    rng = np.random.default_rng(dim)
+    for n_tokens in (40, 300):
+        around = rng.normal(size=(n_tokens, dim))
+        around /= np.linalg.norm(around, axis=1, keepdims=True)
+        tokens = around * (1 + 1e-9 * rng.normal(size=(n_tokens, 1)))
+        if own:
+            tokens[7] = 0
+        middle = rng.normal(size=dim)
+        x = 1e-9 * rng.normal(size=(200, 1, dim))
+        for norm in voronoi.NORMS:
+            wanted, *others = (
+                voronoi.certify(x + middle, tokens + middle, norm, engine=e, return_witness=True)
+                for e in ENGINES
+            )
+            for found in others:
+                for part, other in zip(found, wanted, strict=True):
+                    np.testing.assert_array_equal(part, other)
 
 
 @pytest.mark.parametrize("norm", voronoi.NORMS)
