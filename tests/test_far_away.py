@@ -124,11 +124,16 @@ def test_engines_agree_however_far_a_patch_is(norm, dtype):
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 16])
 @pytest.mark.parametrize("own", [False, True])
-def test_engines_agree_where_float32_cannot_tell_tokens_apart(dim, own):
-    """All tokens, or all walls of the own token, are equally far, but for a billionth."""
+@pytest.mark.parametrize("aside", [0, 1, 5])
+def test_engines_agree_where_float32_cannot_tell_tokens_apart(dim, own, aside):
+    """All tokens, or all walls of the own token, are equally far, but for a billionth.
+
+    They lie all around the patches, or on one side, so that the patches are far from their mean.
+    """
     rng = np.random.default_rng(dim)
     for n_tokens in (40, 300):
         around = rng.normal(size=(n_tokens, dim))
+        around[:, 0] += aside * np.sqrt(dim)
         around /= np.linalg.norm(around, axis=1, keepdims=True)
         tokens = around * (1 + 1e-9 * rng.normal(size=(n_tokens, 1)))
         if own:
