@@ -1,6 +1,6 @@
 """Where patches are far from the tokens, or may go there, rounding decides: no radius reaches it.
 
-The squared distances of such patches are large, and the tokeniser's answer hangs on their last
+The squared distances of such patches are large, and the tokenizer's answer hangs on their last
 digits.  Every radius and every cost must end before.
 """
 
@@ -53,7 +53,7 @@ def test_no_radius_reaches_where_a_move_makes_distances_large(engine, norm):
 
 @pytest.mark.parametrize("norm", voronoi.NORMS)
 @pytest.mark.parametrize("size", 10.0 ** np.arange(2, 9))
-def test_costs_of_patches_far_away_end_where_the_tokeniser_rounds(size, norm):
+def test_costs_of_patches_far_away_end_where_the_tokenizer_rounds(size, norm):
     rng = np.random.default_rng(int(np.log10(size)))
     tokens = rng.normal(size=(5, 3))
     x = tokens.mean(0) + size * rng.normal(size=(40, 1, 3))

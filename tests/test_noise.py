@@ -1,4 +1,4 @@
-"""A step before the tokeniser may err, within a bound: radii and costs leave room for it."""
+"""A step before the tokenizer may err, within a bound: radii and costs leave room for it."""
 
 import numpy as np
 import pytest
