@@ -152,7 +152,7 @@ def test_engines_agree_where_float32_cannot_tell_tokens_apart(dim, own, aside):
 
 @pytest.mark.parametrize("norm", voronoi.NORMS)
 @pytest.mark.parametrize("unit", [1e-290, 1e-300, 1e-308])
-@pytest.mark.parametrize("apart", [1.0, 1e-6, 1e-12])
+@pytest.mark.parametrize("apart", [1.0, 1e-6, 1e-12, 3e-16])
 def test_radii_are_below_the_rational_truth_where_products_with_weights_vanish(norm, unit, apart):
     rng = np.random.default_rng(0)
     tokens = 1 + apart * rng.normal(size=(3, 2))
@@ -161,8 +161,11 @@ def test_radii_are_below_the_rational_truth_where_products_with_weights_vanish(n
     w, exact = ([[Fraction(v) for v in row] for row in table.tolist()]
                 for table in (weights, tokens))  # fmt: skip
     costs = wall_costs(x, tokens, norm, weights=weights)
+    wanted = voronoi.certify(x, tokens, norm, weights=weights, engine="dense")[1]
     for engine in ENGINES:
         ids, radii = voronoi.certify(x, tokens, norm, weights=weights, engine=engine)
+        if unit * apart > 1e-304:  # below, the smallest number is most of |w (a - b)|
+            np.testing.assert_array_equal(radii, wanted)
         for row, own in enumerate(ids[:, 0]):
             point = [Fraction(v) for v in x[row, 0].tolist()]
             squares = [sum((p - q) ** 2 for p, q in zip(point, t, strict=True)) for t in exact]
