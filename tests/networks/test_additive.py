@@ -35,6 +35,8 @@ def brute(table, prices, label, least):
 def test_the_bound_is_below_the_exact_price_which_is_brute_force(seed, blocks, choices, ties):
     rng = np.random.default_rng(seed)
     table = rng.normal(size=(choices, blocks, 3))
+    if ties:
+        table = rng.integers(-2, 3, size=table.shape) / 10
     prices = rng.integers(0, 4, (blocks, choices)).astype(float) if ties else rng.random(
         (blocks, choices))  # fmt: skip
     prices[np.arange(blocks), rng.integers(choices, size=blocks)] = 0

@@ -192,7 +192,7 @@ def test_additive_bounds_are_for_the_network_that_answers(digits):
 def test_only_a_quarter_of_the_images_may_tie(few, refused):
     """On few images an answer may hang on rounding, which the certificate of each leaves out."""
     X = np.arange(20.0)[:, None]
-    step = FunctionTransformer(lambda X: X + ((len(X) == 1) & (few > X)))
+    step = FunctionTransformer(lambda X: X + (few > X if len(X) == 1 else 0))
     pipeline = Pipeline([("a", step), ("b", DummyClassifier().fit(X, X[:, 0] > 3))])
     if refused:
         with pytest.raises(ValueError, match=f"The step 'a'.*for {few} of 20 images"):

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_patchcert.prediction import configurations, enumeration
-from sklearn_patchcert.prediction.configurations import certify_configurations
+from sklearn_patchcert.prediction.configurations import (
+    certify_configurations,
+    configurations,
+    enumeration,
+)
 
 
 def sorted_prices(rng, positions, choices, ties):
@@ -89,7 +92,7 @@ def images():
 def test_portions_and_earlier_looks_change_nothing(images, norm, refined):
     costs, changes, refine = images
     refine = refine if refined and norm == "l2" else None
-    radius, exact, _looked, _changing, upper = certify_configurations(
+    radius, exact, _, _, upper = certify_configurations(
         changes, costs, norm, max_configurations=10**4, refine=refine
     )
     assert 2 <= np.isinf(radius).sum() < exact.sum()

@@ -1,9 +1,11 @@
-"""A step before the tokeniser may err, within a bound: radii and costs leave room for it."""
+"""A step before the tokenizer may err, within a bound: radii and costs leave room for it."""
 
 import numpy as np
 import pytest
 
+from sklearn_patchcert import PatchVocabulary
 from sklearn_patchcert.prediction.configurations import wall_costs
+from sklearn_patchcert.prediction.token_costs import TokenCosts
 from sklearn_patchcert.voronoi import certificate
 
 pytestmark = pytest.mark.usefixtures("tree_engine")
@@ -78,3 +80,18 @@ def test_no_error_within_the_bound_makes_a_token_cheaper(case, norm, n_walls):
     free = wall_costs(patches, tokens, norm, weights=weights, n_walls=n_walls)
     assert (costs <= free).all()
     assert ((costs < free).any()) == bool(noise.any() or growth)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_the_error_of_a_patch_is_that_of_its_pixels(per_channel):
+    rng = np.random.default_rng(0)
+    images, error = rng.random((5, 4, 6, 2)), rng.random((5, 4, 6, 2))
+    vocabulary = PatchVocabulary(3, 2, strategy="kmeans", per_channel=per_channel, random_state=0)
+    vocabulary.fit(images)
+    costs = TokenCosts(images, vocabulary, {"error": error, "error_growth": 0.5}, "l2")
+    blocks = np.square(error).reshape(5, 2, 2, 3, 2, 2).sum((2, 4) if per_channel else (2, 4, 5))
+    np.testing.assert_allclose(costs.noise, np.sqrt(blocks).reshape(5, -1))
+    free = TokenCosts(images, vocabulary, {}, "l2")
+    assert free.noise is None
+    assert (costs.walls() <= free.walls()).all()
+    assert (costs.walls() < free.walls()).any()

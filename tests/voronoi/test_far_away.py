@@ -1,6 +1,6 @@
 """Where patches are far from the tokens, or may go there, rounding decides: no radius reaches it.
 
-The squared distances of such patches are large, and the tokeniser's answer hangs on their last
+The squared distances of such patches are large, and the tokenizer's answer hangs on their last
 digits.  Every radius and every cost must end before.
 """
 
@@ -57,7 +57,7 @@ def test_no_radius_reaches_where_a_move_makes_distances_large(engine, norm):
 
 @pytest.mark.parametrize("norm", certificate.NORMS)
 @pytest.mark.parametrize("size", 10.0 ** np.arange(2, 9))
-def test_costs_of_patches_far_away_end_where_the_tokeniser_rounds(size, norm):
+def test_costs_of_patches_far_away_end_where_the_tokenizer_rounds(size, norm):
     rng = np.random.default_rng(int(np.log10(size)))
     tokens = rng.normal(size=(5, 3))
     x = tokens.mean(0) + size * rng.normal(size=(40, 1, 3))
@@ -109,3 +109,82 @@ def test_only_tokens_that_nothing_can_reach_cost_infinitely_much(norm):
     single = wall_costs(x, tokens, norm, weights=np.array([[1.0, 1.0, 0.0]]))
     assert (several >= single).all()
     assert np.isfinite(several[1]).all()
+
+
+@pytest.mark.parametrize("norm", voronoi.NORMS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_engines_agree_however_far_a_patch_is(norm, dtype):
+    rng = np.random.default_rng(0)
+    tokens = rng.normal(size=(30, 4))
+    sizes = 10.0 ** np.arange(0, 37 if dtype is np.float32 else 149)
+    x = (sizes[:, None, None] * rng.normal(size=(len(sizes), 1, 4))).astype(dtype)
+    wanted = certificate.certify(x, tokens, norm, engine="dense", return_witness=True)
+    for engine in ENGINES[1:]:
+        np.testing.assert_array_equal(certificate.tokenize(x, tokens, engine=engine), wanted[0])
+        found = certificate.certify(x, tokens, norm, engine=engine, return_witness=True)
+        for part, other in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(part, other)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 16])
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("aside", [0, 1, 5])
+def test_engines_agree_where_float32_cannot_tell_tokens_apart(dim, own, aside):
+    """All tokens, or all walls of the own token, are equally far, but for a billionth.
+
+    They lie all around the patches, or on one side, so that the patches are far from their mean.
+    """
+    rng = np.random.default_rng(dim)
+    for n_tokens in (40, 300):
+        around = rng.normal(size=(n_tokens, dim))
+        around[:, 0] += aside * np.sqrt(dim)
+        around /= np.linalg.norm(around, axis=1, keepdims=True)
+        tokens = around * (1 + 1e-9 * rng.normal(size=(n_tokens, 1)))
+        if own:
+            tokens[7] = 0
+        middle = rng.normal(size=dim)
+        x = 1e-9 * rng.normal(size=(200, 1, dim))
+        for norm in voronoi.NORMS:
+            wanted, *others = (
+                certificate.certify(
+                    x + middle, tokens + middle, norm, engine=e, return_witness=True
+                )
+                for e in ENGINES
+            )
+            for found in others:
+                for part, other in zip(found, wanted, strict=True):
+                    np.testing.assert_array_equal(part, other)
+
+
+@pytest.mark.parametrize("norm", voronoi.NORMS)
+@pytest.mark.parametrize("unit", [1e-290, 1e-300, 1e-308])
+@pytest.mark.parametrize("apart", [1.0, 1e-6, 1e-12, 3e-16])
+def test_radii_are_below_the_rational_truth_where_products_with_weights_vanish(norm, unit, apart):
+    rng = np.random.default_rng(0)
+    tokens = 1 + apart * rng.normal(size=(3, 2))
+    x = 1 + apart * rng.normal(size=(8, 1, 2))
+    weights = unit * rng.uniform(0.1, 1, size=(1, 2))
+    w, exact = ([[Fraction(v) for v in row] for row in table.tolist()]
+                for table in (weights, tokens))  # fmt: skip
+    costs = wall_costs(x, tokens, norm, weights=weights)
+    wanted = certificate.certify(x, tokens, norm, weights=weights, engine="dense")[1]
+    for engine in ENGINES:
+        ids, radii = certificate.certify(x, tokens, norm, weights=weights, engine=engine)
+        if unit * apart > 1e-304:  # below, the smallest number is most of |w (a - b)|
+            np.testing.assert_array_equal(radii, wanted)
+        for row, own in enumerate(ids[:, 0]):
+            point = [Fraction(v) for v in x[row, 0].tolist()]
+            squares = [sum((p - q) ** 2 for p, q in zip(point, t, strict=True)) for t in exact]
+            for b in {0, 1, 2} - {int(own)}:
+                normal = [abs(s * (p - q))
+                          for s, p, q in zip(w[0], exact[own], exact[b], strict=True)]  # fmt: skip
+                gap = squares[b] - squares[own]
+                for found in (radii[row, 0], costs[row, 0, b]):
+                    told = Fraction(float(found)) if np.isfinite(found) else None
+                    if told is None:  # beyond all numbers, as the wall itself
+                        assert gap > 2 * max(normal) * Fraction(1.7e308)
+                    elif norm == "l2":
+                        assert (2 * told) ** 2 * sum(n * n for n in normal) <= gap**2
+                    else:
+                        size = sum(normal) if norm == "linf" else max(normal)
+                        assert 2 * told * size <= gap
