@@ -135,7 +135,7 @@ def test_equal_to_the_double_loop_and_to_scikit_learn(engine, seed, norm):
     patches, tokens, _ = draw(seed)
     ids, radii = certificate.certify(patches, tokens, norm, engine=engine)
     loop = certificate.image_radii(patches, tokens, norm)
-    np.testing.assert_allclose(radii, loop, rtol=1e-9)
+    np.testing.assert_allclose(radii, loop, rtol=1e-9, atol=1e-12)  # near a tie it is rounding
     assert (radii <= loop * (1 + 1e-15)).all()
     np.testing.assert_array_equal(ids[:, 0], pairwise_distances_argmin(patches[:, 0], tokens))
 

@@ -112,19 +112,31 @@ def test_it_hurts_more_than_noise_and_leaves_the_network_alone(fitted, tokens):
     assert left(moved) < left(images + noise) - 0.1
 
 
-@pytest.mark.parametrize("attack", ["pgd", "flips"])
-def test_trained_networks_stand_attacks_better(attack):
-    left, eps = [], 0.75
+EPS = 0.75
+
+
+@pytest.fixture(scope="module")
+def plain_and_trained():
+    """The same pipeline, fitted without attacks and with them."""
     tokens = np.linspace(0, 1, 9, dtype=np.float32)[:, None]
     vocabulary = PatchVocabulary.from_tokens(tokens, patch_size=1, image_shape=(8, 8))
-    for radius in (0.0, eps):
+    models = []
+    for radius in (0.0, EPS):
         net = PatchNetClassifier(
             max_epochs=5, batch_size=64, adversarial_radius=radius, random_state=0
         )
         model = CertifiedPatchClassifier([("vocab", FrozenEstimator(vocabulary)), ("clf", net)])
-        model.fit(X[:1200], y[:1200])
-        held, labels = X[1200:1240], y[1200:1240]
-        found = run_attack(model, held, labels, attack, eps=eps)
+        models.append(model.fit(X[:1200], y[:1200]))
+    return models
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", ["pgd", "flips"])
+def test_trained_networks_stand_attacks_better(plain_and_trained, attack):
+    left = []
+    for model in plain_and_trained:
+        held, labels = X[1200:1230], y[1200:1230]
+        found = run_attack(model, held, labels, attack, eps=EPS)
         left.append(((model.predict(held) == labels) & ~found.success).mean())
     assert left[1] > left[0] + 0.1
 

@@ -163,7 +163,7 @@ def test_a_second_process_need_not_compile(digits):
     vocabulary.certify(digits[0][:5])
     code = (
         "import numpy as np; from sklearn_patchcert import voronoi; "
-        "from sklearn_patchcert.engines import small; "
+        "from sklearn_patchcert.voronoi.engines import small; "
         "voronoi.certify(np.zeros((1, 1, 4)), np.eye(4)); "
         "print(sum(small.search.stats.cache_misses.values()))"
     )
