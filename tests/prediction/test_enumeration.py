@@ -7,11 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_patchcert.prediction.configurations import (
-    certify_configurations,
-    configurations,
-    enumeration,
-)
+from sklearn_patchcert.prediction import configurations, enumeration
+from sklearn_patchcert.prediction.configurations import certify_configurations
 
 
 def sorted_prices(rng, positions, choices, ties):

@@ -111,7 +111,7 @@ def test_only_tokens_that_nothing_can_reach_cost_infinitely_much(norm):
     assert np.isfinite(several[1]).all()
 
 
-@pytest.mark.parametrize("norm", voronoi.NORMS)
+@pytest.mark.parametrize("norm", certificate.NORMS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_engines_agree_however_far_a_patch_is(norm, dtype):
     rng = np.random.default_rng(0)
@@ -144,7 +144,7 @@ def test_engines_agree_where_float32_cannot_tell_tokens_apart(dim, own, aside):
             tokens[7] = 0
         middle = rng.normal(size=dim)
         x = 1e-9 * rng.normal(size=(200, 1, dim))
-        for norm in voronoi.NORMS:
+        for norm in certificate.NORMS:
             wanted, *others = (
                 certificate.certify(
                     x + middle, tokens + middle, norm, engine=e, return_witness=True
@@ -156,7 +156,7 @@ def test_engines_agree_where_float32_cannot_tell_tokens_apart(dim, own, aside):
                     np.testing.assert_array_equal(part, other)
 
 
-@pytest.mark.parametrize("norm", voronoi.NORMS)
+@pytest.mark.parametrize("norm", certificate.NORMS)
 @pytest.mark.parametrize("unit", [1e-290, 1e-300, 1e-308])
 @pytest.mark.parametrize("apart", [1.0, 1e-6, 1e-12, 3e-16])
 def test_radii_are_below_the_rational_truth_where_products_with_weights_vanish(norm, unit, apart):
