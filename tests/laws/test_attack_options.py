@@ -1,17 +1,14 @@
 """Every option of attacks, scorers and reports refuses bad values by its name."""
 
-import contextlib
 import re
 
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
-from sklearn.linear_model import RidgeClassifier
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary
 from sklearn_patchcert.attacks import flips, gradients, perturbations
-from sklearn_patchcert.attacks.robustness import reproject, run_attack, worst_case
+from sklearn_patchcert.attacks.robustness import run_attack, worst_case
 from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 from sklearn_patchcert.scorers.functions import (
     attack_accuracy,
@@ -291,109 +288,3 @@ def test_options_for_all_reach_those_that_take_them(fitted):
         worst_case(model, X, y, ["apgd-ce", "apgd-dlr"], eps=1.0, loss="margin")
     with pytest.raises((TypeError, ValueError), match="norm"):
         worst_case(model, X, y, [("pgd", {"norm": "linf"})], eps=1.0)
-
-
-def own(model, images, labels, *, eps, norm, generator, bounds=None, share=1.0):
-    return gradients.pgd(
-        model, images, labels, eps=share * eps, norm=norm, generator=generator, steps=3
-    )
-
-
-@pytest.mark.parametrize("attack", ["noise", "pgd", own])
-def test_an_unknown_option_is_named_even_if_no_image_is_left(fitted, attack):
-    model, X, y = fitted
-    wrong = model.classes_[(y + 1) % 10]
-    for labels in (y, wrong):
-        with pytest.raises(TypeError, match="stepz"):
-            run_attack(model, X, labels, attack, eps=1.0, stepz=3)
-
-
-def test_what_an_own_attack_returns_is_looked_at(fitted):
-    model, X, y = fitted
-
-    def far(model, images, labels, *, eps, norm, generator, bounds):
-        return images + 100.0
-
-    found = run_attack(model, X, y, far, eps=1.0, bounds=(0, 16))
-    assert found.norms.max() <= 1.0
-    assert found.adversarial.max() <= 16
-    for broken, words in (
-        (lambda m, x, y, **options: x * float("nan"), "finite"),
-        (lambda m, x, y, **options: x[:1], "shape"),
-        (lambda m, x, y, **options: x.numpy(), "Tensor"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            run_attack(model, X, y, broken, eps=1.0)
-
-
-def test_an_own_attack_is_given_a_module(fitted):
-    model, X, y = fitted
-    given = []
-
-    def own(model, images, labels, *, eps, norm, generator, bounds):
-        given.append(model)
-        return images
-
-    run_attack(model, X, y, own, eps=1.0)
-    assert isinstance(given[0], torch.nn.Module)  # which other libraries insist on
-
-
-def test_equal_names_do_not_overwrite_each_other(plain):
-    model, X, y = plain
-    weak = clone(model).set_params(max_epochs=1, random_state=5).fit(X, y)
-
-    def strong(model, images, labels, *, eps, norm, generator, bounds):
-        return gradients.pgd(model, images, labels, eps=eps, norm=norm, generator=generator)
-
-    def nothing(model, images, labels, *, eps, norm, generator, bounds):
-        return images
-
-    strong.__name__ = nothing.__name__ = "<lambda>"
-    entries = [("pgd", {"source": model}), ("pgd", {"source": weak}), strong, nothing, "noise"]
-    for order in (entries, entries[::-1]):
-        found = worst_case(model, X, y, order, eps=4.0)
-        assert len(found.success) == 5
-        assert found.success["pgd"].any() or found.success["pgd (2)"].any()
-        np.testing.assert_array_equal(
-            found.robust, found.correct & ~np.any(list(found.success.values()), axis=0)
-        )
-        np.testing.assert_array_equal(found.robust, found.correct & (found.norms == np.inf))
-        assert attack_accuracy(model, X, y, eps=4.0, attack_list=order) == found.robust.mean()
-
-
-def test_reprojection(fitted, plain):
-    model, X, _ = fitted
-    with pytest.raises(ValueError, match="adversarial"):
-        reproject(model, X, X[:3])
-    for name in ("X", "adversarial"):
-        with pytest.raises(ValueError, match=name):
-            reproject(model, **{"X": X, "adversarial": X + 1.0, name: np.full_like(X, NAN)})
-    with pytest.raises(TypeError, match="vocabulary"):
-        reproject(plain[0], X, X + 1.0)
-
-
-@contextlib.contextmanager
-def double():
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, double])
-@pytest.mark.parametrize("name", ["run_attack, pgd", "run_attack, square", "run_attack, flips"])
-def test_the_globals_of_torch_change_nothing(fitted, mode, name):
-    wanted = called(fitted, name, eps=6.0)
-    with mode():
-        found = called(fitted, name, eps=6.0)
-    np.testing.assert_array_equal(found.success, wanted.success)
-    np.testing.assert_allclose(found.norms, wanted.norms, rtol=1e-5)
-    assert wanted.norms.any()
-
-
-@pytest.mark.parametrize("attack", ["noise", "square"])
-def test_what_has_neither_network_nor_probabilities(digits, attack):
-    model = RidgeClassifier().fit(digits[0][:100], digits[1][:100])
-    with pytest.raises(TypeError, match="source"):
-        run_attack(model, digits[0][:5], digits[1][:5], attack, eps=1.0)
