@@ -23,7 +23,7 @@ from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
 
 
 class _CertifiedPipeline(Pipeline):
-    """A Pipeline that knows where its vocabulary is."""
+    """A Pipeline that finds its vocabulary."""
 
     def __init__(self, steps=None, *, transform_input=None, memory=None, verbose=False) -> None:
         if steps is None:
@@ -84,7 +84,7 @@ class _CertifiedPipeline(Pipeline):
             raise
 
     def certify(self, X, norm="l2", *, return_witness=False) -> Any:
-        """Radius inside which every patch keeps its token, and so the prediction stays.
+        """Compute the patch radii: within its radius, a patch keeps its token.
 
         Parameters
         ----------
@@ -98,11 +98,11 @@ class _CertifiedPipeline(Pipeline):
         Returns
         -------
         radii : ndarray of float64 (n, rows, cols) or (n, rows, cols, C)
-            In the units of X, the input of the whole pipeline, also where scaling steps come
-            before the vocabulary; rounded down, the rounding of those steps included.  Since they
-            compute in the dtype that they are given, the certificate behind such steps is about
-            arrays of the dtype of X, integers counting as float64.  The map certifies the product
-            of the balls of all patches; their sum is a slack statistic, not a radius.
+            In the units of X, the input of the whole pipeline, also after scaling steps, and
+            rounded down.  Scalers compute in the dtype of their input, so certify arrays of the
+            dtype that you will predict on; integers count as float64.  Every patch may change at
+            once, each by less than its own radius.  For one budget over the whole image, only the
+            smallest radius is guaranteed.  The sum of patch radii is not a certificate.
         witness : Bunch
             With `return_witness` only: as :meth:`PatchVocabulary.certify` returns it, the
             perturbation in the units of X.
@@ -175,7 +175,7 @@ def _scaled(steps, vocabulary, X):
 
 
 class CertifiedPatchClassifier(_CertifiedPipeline):
-    """Discretise images with a vocabulary, then classify them: a Pipeline with a certificate.
+    """A Pipeline that discretizes images and classifies them, with a certificate.
 
     Parameters
     ----------
@@ -218,10 +218,10 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
         Parameters
         ----------
         gradient : {"bpda", "soft", "none"}, default="bpda"
-            What stands in for the gradient of the tokens: "bpda" passes it on as it comes, "soft"
-            takes that of a soft discretisation, "none" stops it.
+            What replaces the gradient of the tokens: "bpda" passes it on as it comes, "soft" takes
+            the gradient of a soft discretization, "none" stops it.
         temperature : float, default=1.0
-            Of "soft", in the units of a distance between the patches that the vocabulary sees.
+            Temperature of "soft", in the units of a distance between patches at the vocabulary.
 
         Returns
         -------
@@ -231,7 +231,7 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
         Raises
         ------
         TypeError
-            If the last step is no torch network.
+            If the last step is not a torch network.
         """
         return as_torch_module(self, gradient, temperature=temperature)
 
@@ -248,7 +248,7 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
     ) -> Bunch:
         """Certified radius of the prediction of each image as a whole.
 
-        Classifies the token configurations that an attacker can reach, from the cheapest to the
+        Classify the token assignments that an attacker can reach, from the cheapest to the
         dearest.  The certificate is deterministic, holds for any classifier after the vocabulary,
         and is much larger than the smallest patch radius.
 
@@ -259,18 +259,20 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
             Over the whole image.  "l0" counts changed values; "sticker" is the side, in pixels, of
             a square window in which anything may change.
         max_configurations : int, default=10_000
-            How many are looked at for an image; more can only enlarge a radius that is not exact.
+            Largest number of token assignments to classify per image.  More can only enlarge a
+            radius that is not exact.
         max_seconds : float or None, default=None
-            For an image; where it ends, what has been looked at counts.  No bound on stickers.
+            Time limit per image.  The radius is then the cost reached so far.  It does not limit
+            stickers.
         cells : bool, default=False
-            Whether to price what changes the class by the distance to the whole cells of its
-            tokens instead of single walls: slower, larger radii.  L2 only, and without scaling
-            steps.
+            Whether to compute the distance to the whole cells for assignments that change the
+            class.  By default, costs are lower bounds from single cell boundaries.  Slower, larger
+            radii.  L2 only, and without scaling steps.
         previous : Bunch or None, default=None
             What this method returned for the same X, norm and cells and the same fitted pipeline,
             or one that joblib or pickle made of it: its work is not done again.  Every step must
             be one that can be pickled, with the same parameters, and that predictions leave as it
-            is; their code counts by its name.  Stickers begin anew.
+            is; their code counts by its name.  Stickers start again.
         method : {"enumeration", "additive"}, default="enumeration"
             "additive", for L2 and additive networks, bounds all configurations at once, in
             milliseconds and without a limit; what it finds is never exact.
@@ -279,11 +281,11 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
         -------
         result : Bunch
             ``prediction`` (n,); ``radius`` (n,), in units of X: no perturbation of a smaller norm
-            changes it; ``exact`` (n,): whether a configuration of that cost has another class, so
-            that, at these prices, no larger radius can be had; ``n_configurations`` (n,) that were
-            looked at; ``adversarial``, of the shape of X: for L2 an image with another class, as
+            changes it; ``exact`` (n,): whether the search found a class change at exactly this
+            cost, so that more search cannot enlarge the radius; ``n_configurations`` (n,) that were
+            classified; ``adversarial``, of the shape of X: for L2 an image with another class, as
             near as the cells of that configuration let it be, NaN where none was found;
-            ``limited`` (n,): whether more configurations may enlarge the radius; ``upper`` (n,):
+            ``limited`` (n,): whether the search was stopped by its budget; ``upper`` (n,):
             the cost of the cheapest configuration found that has another class or is too near to
             a tie to tell, inf where none was; ``key``: of X, norm, cells and all steps.
 
@@ -343,7 +345,7 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
 
 
 class CertifiedPatchRegressor(_CertifiedPipeline):
-    """Discretise images with a vocabulary, then regress on them: a Pipeline with a certificate.
+    """A Pipeline that discretizes images and regresses on them, with a certificate.
 
     The certificate does not depend on the task: it is the same as a classifier's.
 

@@ -15,7 +15,7 @@ from sklearn_patchcert.checks import check_count, check_number
 
 
 def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, greedy=24):
-    """Configurations of tokens that are misclassified and cost at most eps.
+    """Search token assignments that are misclassified and cost at most eps.
 
     First all at once: the gain of each flip is linear in the gradient at a mixture of the tokens
     chosen so far, the price of a flip its squared cost, and for each image the multiplier is
@@ -113,7 +113,7 @@ def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, gree
 
 
 def knapsack(gain, prices, budget, halvings=25):
-    """Choose tokens of large total gain whose prices add up to at most a budget.
+    """Choose tokens of large total gain whose costs sum to at most a budget.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def _greedy(network, decode, made, start, prices, labels, budget, tokens, best, 
 
 
 def undo(network, decode, ids, own, costs, labels, tokens):
-    """Take back flips, dearest first, that are not needed to be misclassified.
+    """Undo token changes that are not needed for misclassification, the dearest first.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ def normalize(gradient, norm):
 
 
 def project(delta, eps, norm):
-    """Nearest perturbation of norm at most eps.
+    """Project perturbations onto the ball of radius eps.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def project(delta, eps, norm):
 
 
 def clip(images, bounds):
-    """Images within bounds.
+    """Clip images to bounds.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def _drawn(draw, shape, generator):
 
 
 def losses_of(logits, labels, loss):
-    """Loss of each image, to be increased.
+    """Compute the loss of each image, which attacks increase.
 
     Parameters
     ----------

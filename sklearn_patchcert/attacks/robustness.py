@@ -43,7 +43,7 @@ def run_attack(
     verbose=False,
     **options,
 ):
-    """Attack a fitted classifier, and let it judge the result.
+    """Attack a fitted classifier, which judges the result itself.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def run_attack(
 
 
 def reproject(estimator, X, adversarial):
-    """Keep the tokens that an attack reached, and what it costs to reach them, and nothing else.
+    """Keep the tokens that an attack reached, and move each changed patch as little as possible.
 
     Patches that kept their token go back; the others are moved as little as it takes.
 
@@ -156,7 +156,7 @@ def reproject(estimator, X, adversarial):
 def worst_case(
     estimator, X, y, attack_list, *, eps, norm="l2", random_state=0, verbose=False, **shared
 ):
-    """Run several attacks; an image stands only if it withstands all of them.
+    """Run several attacks; an image is robust only if it withstands all of them.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ else:
 
 
 class PatchNet(GivenParameters, VersionedState, _Base):
-    """What the classifier and the regressor share: everything but the target."""
+    """Base of the classifier and the regressor: everything except the target."""
 
     # skorch sets these in its constructor, where scikit-learn allows parameters only.
     history_: Any = None
@@ -160,7 +160,7 @@ class PatchNet(GivenParameters, VersionedState, _Base):
 
     @all_or_nothing
     def fit(self, X, y, *, source=None, **fit_params) -> Any:
-        """Train the network from the start, or go on where `warm_start` says so.
+        """Train the network from scratch, or continue if `warm_start`.
 
         Ctrl-C raises KeyboardInterrupt and leaves the network as it was before; what earlier calls
         of :meth:`partial_fit` have trained stays.

@@ -20,9 +20,9 @@ from sklearn_patchcert.torch_globals import plain_torch
 class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     """A convolutional network that classifies images, as a scikit-learn estimator.
 
-    skorch's NeuralNetClassifier with the manners of scikit-learn: it validates and converts its
-    input, encodes labels of any kind, takes its sizes from the data, is quiet, and repeats itself
-    for the same `random_state` without touching torch's global generator.
+    A skorch NeuralNetClassifier that follows scikit-learn's conventions.  It validates and converts
+    its input, encodes labels of any kind, takes its sizes from the data, prints nothing by default,
+    and gives the same result for the same `random_state` without touching torch's global generator.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ _NORMS = ("l2", "linf", "l0", "sticker")
 def certified_accuracy(
     estimator, X, y, *, radius, norm="l2", max_configurations=1000, n_samples=None, random_state=0
 ):
-    """Part of the images that are classified correctly, with a certificate of at least a radius.
+    """Share of images that are classified correctly and certified at a radius.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def certified_accuracy(
 def average_certified_radius(
     estimator, X, y, *, norm="l2", max_configurations=1000, n_samples=None, random_state=0
 ):
-    """Average radius inside which a prediction is certified; 0 where it is wrong.
+    """Mean certified radius, with 0 for a wrong prediction.
 
     Parameters
     ----------

@@ -75,7 +75,7 @@ def patch_certificate(estimator, X, y=None, *, norm="l2", n_samples=None, random
 
 
 def image_certificate(estimator, X, y=None, *, norm="l2", n_samples=None, random_state=0):
-    """Mean over images of the *sum* of their patches' radii: a slack statistic, not a radius.
+    """Mean over images of the sum of patch radii, which is not a certificate.
 
     The literature shows this sum; no ball of this size is certified.  Use
     :func:`min_patch_certificate` for a radius of the whole image.
@@ -247,7 +247,7 @@ def smoothing_radius(
 def sspgd_accuracy(estimator, X, y, *, eps, n_samples=None, random_state=0, **options):
     """Accuracy under single-step projected gradient descent; see :func:`attacks.run_attack`.
 
-    One step is no evidence of robustness: use :func:`attack_accuracy`.
+    One step is not evidence of robustness: use :func:`attack_accuracy`.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ _ROUNDED = 0.01  # of sigma, that rounding a noisy copy may change at most
 
 
 class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
-    """Answer what a classifier answers most often for noisy copies of an image.
+    """Predict the class that a classifier predicts most often for noisy copies of an image.
 
     The answer comes with a radius, L2 over the whole image, inside which it holds with probability
     at least 1 - alpha over the draw of the noise (Cohen, Rosenfeld, Kolter, ICML 2019).  Unlike the
@@ -231,7 +231,7 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
         return order[:, 0], is_decided(ranked[:, 0], second, self.alpha)
 
     def certify(self, X) -> tuple[NDArray[Any], NDArray[np.float64]]:
-        """The class of each image and the radius inside which it is the smoothed answer.
+        """Compute the class of each image and its smoothed radius.
 
         Parameters
         ----------
