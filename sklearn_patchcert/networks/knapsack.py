@@ -35,7 +35,7 @@ def price_of_change(gaps, prices, order, least):
     x, y = np.empty(choices), np.empty(choices)
     best = np.inf
     for rival in range(rivals):
-        lead, count = 0.0, 0
+        lead, count, sizes = 0.0, 0, 0.0
         for block in range(blocks):
             size = 0
             for at in range(choices):
@@ -54,21 +54,23 @@ def price_of_change(gaps, prices, order, least):
                 x[size], y[size] = price, gap
                 size += 1
             lead += y[0]
+            sizes += abs(y[0]) + abs(y[size - 1])
             for part in range(1, size):
                 widths[count] = x[part] - x[part - 1]
                 slopes[count] = (y[part] - y[part - 1]) / widths[count]
                 count += 1
         spent = 0.0
+        low = least + (count + blocks + 8) * 2.0**-52 * sizes  # what the sums may have rounded
         for part in np.argsort(slopes[:count]):
-            if lead <= least or spent >= best:
+            if lead <= low or spent >= best:
                 break
             drop = -slopes[part] * widths[part]
-            if lead - drop <= least:
-                spent += (lead - least) / -slopes[part]
-                lead = least
+            if lead - drop <= low:
+                spent += (lead - low) / -slopes[part]
+                lead = low
             else:
                 spent += widths[part]
                 lead -= drop
-        if lead <= least:
+        if lead <= low:
             best = min(best, spent)
     return best

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -36,16 +37,17 @@ def test_the_bound_is_below_the_exact_price_which_is_brute_force(seed, blocks, c
     rng = np.random.default_rng(seed)
     table = rng.normal(size=(choices, blocks, 3))
     if ties:
-        table = rng.integers(-2, 3, size=table.shape) / 10
+        table = rng.integers(-2, 3, size=table.shape).astype(float)
     prices = rng.integers(0, 4, (blocks, choices)).astype(float) if ties else rng.random(
         (blocks, choices))  # fmt: skip
     prices[np.arange(blocks), rng.integers(choices, size=blocks)] = 0
     prices[rng.random(prices.shape) < 0.1] = np.inf
     prices[:, 0] = np.where(np.isinf(prices).all(1), 0, prices[:, 0])
-    truth = brute(table, prices, 0, 0.1)
-    exact = exact_price(table, prices, 0, 0.1)
+    least = 1.0 if ties else 0.1  # of whole numbers some leads are just that
+    truth = brute(table, prices, 0, least)
+    exact = exact_price(table, prices, 0, least)
     assert exact == truth or exact == pytest.approx(truth)
-    radius = additive_radius(table, prices, 0, 0.1)
+    radius = additive_radius(table, prices, 0, least)
     assert radius**2 <= truth
     if blocks == 1 and choices == 1:
         assert radius == (0 if truth == 0 else np.inf)
@@ -55,6 +57,16 @@ def test_one_block_of_two_choices_is_a_straight_line():
     table, prices = np.array([[[1.0, 0.0]], [[0.0, 3.0]]]), np.array([[0.0, 4.0]])
     assert additive_radius(table, prices, 0) == pytest.approx(1.0)  # a quarter of the way
     assert exact_price(table, prices, 0) == 4.0
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 5])
+def test_the_radius_is_rounded_down_where_the_bound_is_exact(blocks):
+    """Every block loses a tenth of the lead at its price, and all together just lose it."""
+    for prices in np.random.default_rng(0).random((50, blocks, 1)):
+        table = np.array([[[0.1, 0.0]] * blocks, [[0.0, 0.0]] * blocks])
+        radius = additive_radius(table, np.concatenate([0 * prices, prices], axis=1), 0)
+        truth = sum(map(Fraction, prices.ravel()))
+        assert truth * (1 - Fraction(1e-8)) < Fraction(radius) ** 2 < truth
 
 
 @given(st.integers(0, 10**6), st.floats(0.1, 2.0))

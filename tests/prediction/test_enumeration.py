@@ -123,6 +123,14 @@ def test_a_known_change_is_the_end_of_the_search(images):
     np.testing.assert_array_equal(found[0][~never], radius[~never])
 
 
+def test_a_finer_cost_that_is_lower_changes_nothing(images):
+    costs, changes, _ = images
+    wanted = certify_configurations(changes, costs)
+    found = certify_configurations(changes, costs, refine=lambda row, ids: 0.0)
+    np.testing.assert_array_equal(found[0], wanted[0])
+    np.testing.assert_array_equal(found[1], wanted[1])
+
+
 def test_no_batch_begins_after_the_time_is_over(images, monkeypatch):
     costs, changes, _ = images
     for seconds, wanted in [(0.5, 0), (1.5, 1), (2.5, 2), (np.inf, 3)]:

@@ -1,8 +1,11 @@
 """Steps into cells: shortest, bounded from below by walls, exact for single pixels."""
 
 import numpy as np
+import pytest
 
+from sklearn_patchcert import PatchVocabulary
 from sklearn_patchcert.prediction import configurations
+from sklearn_patchcert.prediction.token_costs import TokenCosts
 from sklearn_patchcert.voronoi import certificate, projections
 
 
@@ -83,3 +86,17 @@ def test_costs_are_projections_only_where_they_are_asked_for(monkeypatch):
                 np.testing.assert_array_equal(again, asked[dim][0])
     assert (asked[3][1] > asked[3][0] * (1 + 1e-3)).any()
     np.testing.assert_array_equal(*asked[1])
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0, -3.0])
+def test_moved_images_have_the_tokens_asked_for_in_the_units_of_the_user(scale):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(5, 4, 6))
+    vocabulary = PatchVocabulary(3, 2, strategy="kmeans", random_state=0).fit(scale * X)
+    costs = TokenCosts(scale * X[..., None], vocabulary, {"scale": scale}, "l2")
+    for row in range(5):
+        ids = rng.integers(3, size=costs.own[row].shape)
+        moved = costs.moved(X[row : row + 1], row, ids)
+        np.testing.assert_array_equal(vocabulary.tokenize(scale * moved).ravel(), ids)
+        length = np.linalg.norm(moved - X[row])
+        assert length == pytest.approx(costs.cell(row, ids), rel=1e-3)
