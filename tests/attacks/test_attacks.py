@@ -42,7 +42,7 @@ def plain(images):
 
 @pytest.fixture(scope="module")
 def held(images):
-    return images[0][1200:1260], images[1][1200:1260]
+    return images[0][1200:1240], images[1][1200:1240]
 
 
 def linear(dim=12, seed=0):
@@ -79,14 +79,15 @@ def test_on_a_linear_model_attacks_are_exact(name, norm):
 @pytest.mark.parametrize("name", ATTACKS)
 def test_every_attack_stays_within_its_norm_and_bounds(plain, held, name, norm):
     X, y = held
-    found = run_attack(plain, X, y, name, eps=1.5, norm=norm, bounds=(0, 16))
+    few = {"steps": 100} if name == "square" else {}
+    found = run_attack(plain, X, y, name, eps=1.5, norm=norm, bounds=(0, 16), **few)
     delta = (found.adversarial.astype(float) - X).reshape(len(X), -1)
     size = np.abs(delta).max(1) if norm == "linf" else np.linalg.norm(delta, axis=1)
     assert size.max() <= 1.5
     assert found.adversarial.min() >= 0
     assert found.adversarial.max() <= 16
     np.testing.assert_allclose(found.norms, size)
-    again = run_attack(plain, X, y, name, eps=1.5, norm=norm, bounds=(0, 16))
+    again = run_attack(plain, X, y, name, eps=1.5, norm=norm, bounds=(0, 16), **few)
     np.testing.assert_array_equal(found.adversarial, again.adversarial)
     misclassified = plain.predict(found.adversarial) != y
     np.testing.assert_array_equal(found.success, misclassified & found.correct)
@@ -144,7 +145,7 @@ SUITE = ["noise", ("square", {"steps": 60}), "sspgd", ("pgd", {"steps": 10}),
 
 def test_no_attack_succeeds_inside_the_certificate(discrete, held):
     X, y = held
-    for eps in (0.3, 1.0, 4.0):
+    for eps in (0.3, 4.0):
         found = worst_case(discrete, X, y, SUITE, eps=eps)
         radii = discrete.certify(X).reshape(len(X), -1)
         assert (found.norms[found.correct] >= radii.min(1)[found.correct]).all()
@@ -168,7 +169,7 @@ def test_flips_are_stronger_than_gradients(discrete, held):
 
 @pytest.mark.parametrize("after", [None, "apgd-ce"])
 def test_flips_among_the_tokens_that_can_be_paid_for(discrete, held, monkeypatch, after):
-    X, y = (part[:40] for part in held)
+    X, y = (part[:25] for part in held)
     found = run_attack(discrete, X, y, "flips", eps=3.0, after=after)
     monkeypatch.setattr(token_attack, "_MANY", 0)  # image by image, as with many tokens
     again = run_attack(discrete, X, y, "flips", eps=3.0, after=after)

@@ -50,6 +50,7 @@ def searched(X, y):
     return search.fit(X, y)
 
 
+@pytest.mark.slow
 def test_the_same_bits_as_at_home(client, digits, monkeypatch, tmp_path):
     import dask.array as da
 

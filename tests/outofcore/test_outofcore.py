@@ -142,6 +142,7 @@ for suffix in sys.argv[3:]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kill -9 and fork are POSIX")
 def test_killed_again_and_again_it_ends_with_the_bytes_of_one_run(images, vocabulary, tmp_path):
     zarr = importlib.util.find_spec("zarr")

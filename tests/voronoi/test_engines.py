@@ -158,6 +158,7 @@ def test_many_kinds_of_positions_agree_with_each_by_itself(digits):
         np.testing.assert_array_equal(one[:, 0], radii[:, at])
 
 
+@pytest.mark.slow
 def test_a_second_process_need_not_compile(digits):
     vocabulary = PatchVocabulary(8, 4, strategy="kmeans", random_state=0).fit(digits[0][:50])
     vocabulary.certify(digits[0][:5])
