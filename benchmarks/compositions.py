@@ -10,7 +10,23 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
+from hard_models import (
+    Above,
+    Flattened,
+    Likely,
+    Only,
+    Search,
+    Second,
+    Tie,
+    Unknown,
+    halve,
+    loud_tie,
+    neighbors,
+    net,
+    single,
+    skorch_net,
+    tie,
+)
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -27,19 +43,18 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.multiclass import OneVsOneClassifier
 from sklearn.naive_bayes import CategoricalNB, GaussianNB
-from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.neighbors import NearestCentroid
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
-from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
+from skorch import NeuralNetBinaryClassifier
 from torch import nn
 
 from sklearn_patchcert import (
     CertifiedCommittee,
     CertifiedPatchClassifier,
-    PatchNetClassifier,
     PatchVocabulary,
 )
 
@@ -49,142 +64,6 @@ class Refused(Exception):
 
 
 LOOKS = 40  # token assignments that are certified for an image
-
-
-class TwoLayers(nn.Module):
-    """Rows or images to logits, times a factor."""
-
-    def __init__(self, n_outputs=3, factor=1.0):
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, n_outputs)
-        )
-        self.factor = factor
-
-    def forward(self, X):
-        return self.factor * self.body(X)
-
-
-class Tie(TwoLayers):
-    """Logits that are equal in real numbers: the same terms, added in another order."""
-
-    def __init__(self, n_outputs=3, factor=1.0):
-        super().__init__(n_outputs, factor)
-        with torch.no_grad():
-            first, last = self.body[1], self.body[3]
-            first.weight[16:] = first.weight[:16].flip(0)
-            first.bias[16:] = first.bias[:16].flip(0)
-            last.weight[0] = torch.linspace(0.5, 1.5, 32)
-            last.weight[1:] = last.weight[:1].flip(1)
-            last.bias[:] = 0
-
-
-class Above(TwoLayers):
-    """One logit."""
-
-    def __init__(self):
-        super().__init__(1)
-
-    def forward(self, X):
-        return self.body(X)[:, 0]
-
-
-class Second(PatchNetClassifier):
-    """A network whose answer is the second largest logit."""
-
-    def predict(self, X):
-        return self.classes_[self.predict_proba(X).argsort(axis=1)[:, -2]]
-
-
-class Unknown(ClassifierMixin, BaseEstimator):
-    """Somebody's wrapper with a threshold, of which the library knows nothing."""
-
-    def __init__(self, estimator=None, threshold=0.5):
-        self.estimator = estimator
-        self.threshold = threshold
-
-    def fit(self, X, y):
-        self.estimator.fit(X, y)
-        self.classes_ = self.estimator.classes_
-        return self
-
-    def predict_proba(self, X):
-        return self.estimator.predict_proba(X)
-
-    def predict(self, X):
-        return self.classes_[(self.predict_proba(X)[:, 1] > self.threshold).astype(int)]
-
-
-class Only(ClassifierMixin, BaseEstimator):
-    """Somebody's wrapper that has no scores."""
-
-    def __init__(self, estimator=None):
-        self.estimator = estimator
-
-    def fit(self, X, y):
-        self.estimator.fit(X, y)
-        self.classes_ = self.estimator.classes_
-        return self
-
-    def predict(self, X):
-        return self.estimator.predict(X)
-
-
-class Search(GridSearchCV):
-    """A search whose answers are not those of its best estimator."""
-
-    def predict(self, X):
-        return self.classes_[(self.predict_proba(X)[:, 1] > 0.4).astype(int)]
-
-
-class Flattened(Pipeline):
-    """A pipeline with probabilities of its own."""
-
-    def predict_proba(self, X):
-        flat = super().predict_proba(X) ** 0.2
-        return flat / flat.sum(axis=1, keepdims=True)
-
-
-class Likely(Above):
-    """One probability."""
-
-    def forward(self, X):
-        return torch.sigmoid(super().forward(X))
-
-
-def halve(X):
-    """Change an array in place."""
-    X /= 2
-    X += 1
-    return X
-
-
-def single(X):
-    """float32, in which the networks of torch compute."""
-    return np.asarray(X, dtype=np.float32)
-
-
-def net(module=TwoLayers, kind=PatchNetClassifier, **options):
-    return kind(module, **{"max_epochs": 3, "lr": 0.02, "random_state": 0, **options})
-
-
-def skorch_net(module=TwoLayers, kind=NeuralNetClassifier, **options):
-    if kind is NeuralNetClassifier:
-        options["criterion"] = nn.CrossEntropyLoss
-    options = {"train_split": None, "verbose": 0, "max_epochs": 3, "lr": 0.05, **options}
-    return kind(module, **options)
-
-
-def tie(**options):
-    return net(Tie, lr=1e-30, max_epochs=1, **options)
-
-
-def loud_tie():
-    return tie(module__factor=1e5)
-
-
-def neighbors(**options):
-    return KNeighborsClassifier(4, **options)
 
 
 def vote(*members, voting="soft"):
