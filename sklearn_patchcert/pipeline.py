@@ -226,7 +226,8 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
         Returns
         -------
         module : torch.nn.Module
-            Takes float32 images (n, C, H, W), in the units of the pipeline's input.
+            Takes images (n, C, H, W) of floats, in the units of the pipeline's input.  It has a
+            copy of the network.
 
         Raises
         ------
