@@ -108,6 +108,18 @@ def test_equal_names_do_not_overwrite_each_other(plain):
         assert attack_accuracy(model, X, y, eps=4.0, attack_list=order) == found.robust.mean()
 
 
+def test_the_smallest_norm_of_all_attacks_counts_in_any_order(plain):
+    model, X, y = plain
+    attacks = [(own, {"share": share}) for share in (0.5, 1.0)]
+    runs = [run_attack(model, X, y, own, eps=8.0, share=share) for share in (0.5, 1.0)]
+    assert (runs[0].success & runs[1].success).any()
+    norms = np.min([np.where(run.success, run.norms, np.inf) for run in runs], axis=0)
+    for order in (attacks, attacks[::-1]):
+        found = worst_case(model, X, y, order, eps=8.0)
+        np.testing.assert_array_equal(found.norms, norms)
+        np.testing.assert_array_equal(found.robust, np.isinf(norms))
+
+
 def test_reprojection(fitted, plain):
     model, X, _ = fitted
     with pytest.raises(ValueError, match="adversarial"):
