@@ -11,6 +11,8 @@ failing that, the one with the highest loss.  The model itself decides whether i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -31,20 +33,20 @@ from sklearn_patchcert.checks import check_choice, check_number
 
 
 def pgd(
-    model,
-    images,
-    labels,
+    model: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    labels: torch.Tensor,
     *,
-    eps,
-    norm="l2",
-    generator=None,
-    steps=40,
-    step_size=None,
-    restarts=1,
-    start="random",
-    loss="ce",
-    bounds=None,
-):
+    eps: float,
+    norm: str | float = "l2",
+    generator: torch.Generator | None = None,
+    steps: int = 40,
+    step_size: float | None = None,
+    restarts: int = 1,
+    start: str = "random",
+    loss: str = "ce",
+    bounds: tuple[float, float] | None = None,
+) -> torch.Tensor:
     """Projected gradient descent (Madry et al., ICLR 2018).
 
     Parameters
@@ -103,7 +105,15 @@ def pgd(
     return best.images
 
 
-def sspgd(model, images, labels, *, eps, step_size=None, **options):
+def sspgd(
+    model: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    eps: float,
+    step_size: float | None = None,
+    **options: Any,
+) -> torch.Tensor:
     """Single-step projected gradient descent: one step from a random start, of length eps.
 
     Parameters
@@ -134,18 +144,18 @@ def sspgd(model, images, labels, *, eps, step_size=None, **options):
 
 
 def apgd(
-    model,
-    images,
-    labels,
+    model: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    labels: torch.Tensor,
     *,
-    eps,
-    norm="l2",
-    generator=None,
-    steps=50,
-    restarts=1,
-    loss="ce",
-    bounds=None,
-):
+    eps: float,
+    norm: str | float = "l2",
+    generator: torch.Generator | None = None,
+    steps: int = 50,
+    restarts: int = 1,
+    loss: str = "ce",
+    bounds: tuple[float, float] | None = None,
+) -> torch.Tensor:
     """Auto-PGD (Croce, Hein, ICML 2020, arXiv:2003.01690): momentum, and steps that halve.
 
     Parameters
@@ -218,7 +228,17 @@ def apgd(
     return best.images
 
 
-def square(model, images, labels, *, eps, norm="l2", generator=None, steps=500, bounds=None):
+def square(
+    model: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    eps: float,
+    norm: str | float = "l2",
+    generator: torch.Generator | None = None,
+    steps: int = 500,
+    bounds: tuple[float, float] | None = None,
+) -> torch.Tensor:
     """Random search over square windows, after Square (Andriushchenko et al., ECCV 2020).
 
     It asks for logits only.  In L2 each step moves the perturbation of two windows, and what is
@@ -281,7 +301,17 @@ def square(model, images, labels, *, eps, norm="l2", generator=None, steps=500, 
     return best.images
 
 
-def noise(model, images, labels, *, eps, norm="l2", generator=None, steps=50, bounds=None):
+def noise(
+    model: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    eps: float,
+    norm: str | float = "l2",
+    generator: torch.Generator | None = None,
+    steps: int = 50,
+    bounds: tuple[float, float] | None = None,
+) -> torch.Tensor:
     """Random perturbations on the border of the ball: the baseline of all attacks.
 
     Parameters

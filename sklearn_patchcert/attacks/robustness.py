@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
@@ -21,28 +23,31 @@ from sklearn_patchcert.attacks.runs import (
 from sklearn_patchcert.attacks.token_attack import Tokens
 from sklearn_patchcert.attacks.views.classifiers import as_floats, case_of, geometry_of
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = ["ATTACKS", "reproject", "run_attack", "worst_case"]
 
 _OF_ENTRY = OF_RUNNER | {"random_state", "verbose"}
 
 
 def run_attack(
-    estimator,
-    X,
-    y,
-    attack="apgd-ce",
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    attack: str | Callable[..., torch.Tensor] = "apgd-ce",
     *,
-    eps,
-    norm="l2",
-    gradient="bpda",
-    temperature=1.0,
-    bounds=None,
-    source=None,
-    random_state=0,
-    batch_size=500,
-    verbose=False,
-    **options,
-):
+    eps: float,
+    norm: str | float = "l2",
+    gradient: str = "bpda",
+    temperature: float = 1.0,
+    bounds: tuple[float, float] | None = None,
+    source: Any = None,
+    random_state: int | np.random.RandomState | None = 0,
+    batch_size: int = 500,
+    verbose: bool = False,
+    **options: Any,
+) -> Bunch:
     """Attack a fitted classifier, which judges the result itself.
 
     Parameters
@@ -108,7 +113,7 @@ def run_attack(
     )  # fmt: skip
 
 
-def reproject(estimator, X, adversarial):
+def reproject(estimator: Any, X: ArrayLike, adversarial: ArrayLike) -> NDArray[Any]:
     """Keep the tokens that an attack reached, and move each changed patch as little as possible.
 
     Patches that kept their token go back; the others are moved as little as it takes.
@@ -143,19 +148,28 @@ def reproject(estimator, X, adversarial):
     """
     check_is_fitted(estimator)
     model, images, _ = evaluated(estimator, X, labels=False)
-    X, far = as_floats(np.asarray(images)), as_floats(np.array(adversarial), "adversarial")
-    if far.shape != X.shape:
-        raise ValueError(f"adversarial must be of the shape of X, {X.shape}, got {far.shape}.")
-    shape, _ = geometry_of(model, X.shape[1:])
-    images = X.reshape(-1, *shape).astype(np.float32)
+    given, far = as_floats(np.asarray(images)), as_floats(np.array(adversarial), "adversarial")
+    if far.shape != given.shape:
+        raise ValueError(f"adversarial must be of the shape of X, {given.shape}, got {far.shape}.")
+    shape, _ = geometry_of(model, given.shape[1:])
+    images = given.reshape(-1, *shape).astype(np.float32)
     tokens = Tokens(model, images)
     moved = tokens.moved(images, tokens.ids_of(far.reshape(images.shape)))
-    return settled(X, moved.reshape(X.shape), np.inf, "l2")
+    return settled(given, moved.reshape(given.shape), np.inf, "l2")
 
 
 def worst_case(
-    estimator, X, y, attack_list, *, eps, norm="l2", random_state=0, verbose=False, **shared
-):
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    attack_list: Sequence[Any],
+    *,
+    eps: float,
+    norm: str | float = "l2",
+    random_state: int | np.random.RandomState | None = 0,
+    verbose: bool = False,
+    **shared: Any,
+) -> Bunch:
     """Run several attacks; an image is robust only if it withstands all of them.
 
     Parameters

@@ -7,6 +7,7 @@ import csv
 import itertools
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ class _Impossible(Exception):
     """Why nothing can be done, for the user to read."""
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Parameters

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sklearn_patchcert.attacks.evaluation import agreed, evaluated
 from sklearn_patchcert.checks import check_count, check_norm, check_number
@@ -11,8 +14,16 @@ _NORMS = ("l2", "linf", "l0", "sticker")
 
 
 def certified_accuracy(
-    estimator, X, y, *, radius, norm="l2", max_configurations=1000, n_samples=None, random_state=0
-):
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    radius: float,
+    norm: str | float = "l2",
+    max_configurations: int = 1000,
+    n_samples: int | None = None,
+    random_state: int = 0,
+) -> float:
     """Share of images that are classified correctly and certified at a radius.
 
     Parameters
@@ -55,8 +66,15 @@ def certified_accuracy(
 
 
 def average_certified_radius(
-    estimator, X, y, *, norm="l2", max_configurations=1000, n_samples=None, random_state=0
-):
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    norm: str | float = "l2",
+    max_configurations: int = 1000,
+    n_samples: int | None = None,
+    random_state: int = 0,
+) -> float:
     """Mean certified radius, with 0 for a wrong prediction.
 
     Parameters

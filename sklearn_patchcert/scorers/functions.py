@@ -11,7 +11,11 @@ A radius is in the units of the X that is scored, also behind scaling steps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_patchcert.attacks.evaluation import (
@@ -41,7 +45,10 @@ __all__ = [
 ]
 
 
-def patch_certificate(estimator, X, y=None, *, norm="l2", n_samples=None, random_state=0):
+def patch_certificate(
+    estimator: Any, X: ArrayLike, y: Any = None, *, norm: str | float = "l2",
+    n_samples: int | None = None, random_state: int = 0,
+) -> float:  # fmt: skip
     """Mean radius of a patch.
 
     Parameters
@@ -74,7 +81,10 @@ def patch_certificate(estimator, X, y=None, *, norm="l2", n_samples=None, random
     return float(_radii(estimator, X, norm, n_samples, random_state).mean())
 
 
-def image_certificate(estimator, X, y=None, *, norm="l2", n_samples=None, random_state=0):
+def image_certificate(
+    estimator: Any, X: ArrayLike, y: Any = None, *, norm: str | float = "l2",
+    n_samples: int | None = None, random_state: int = 0,
+) -> float:  # fmt: skip
     """Mean over images of the sum of patch radii, which is not a certificate.
 
     The literature shows this sum; no ball of this size is certified.  Use
@@ -103,7 +113,10 @@ def image_certificate(estimator, X, y=None, *, norm="l2", n_samples=None, random
     return float(radii.reshape(len(radii), -1).sum(1).mean())
 
 
-def min_patch_certificate(estimator, X, y=None, *, norm="l2", n_samples=None, random_state=0):
+def min_patch_certificate(
+    estimator: Any, X: ArrayLike, y: Any = None, *, norm: str | float = "l2",
+    n_samples: int | None = None, random_state: int = 0,
+) -> float:  # fmt: skip
     """Mean over images of their smallest patch radius.
 
     That is the radius, in the same norm over the whole image, of the largest ball in which no
@@ -132,7 +145,14 @@ def min_patch_certificate(estimator, X, y=None, *, norm="l2", n_samples=None, ra
     return float(radii.reshape(len(radii), -1).min(1).mean())
 
 
-def neg_reconstruction_error(estimator, X, y=None, *, n_samples=None, random_state=0):
+def neg_reconstruction_error(
+    estimator: Any,
+    X: ArrayLike,
+    y: Any = None,
+    *,
+    n_samples: int | None = None,
+    random_state: int = 0,
+) -> float:
     """Negative mean squared L2 distance of the patches to their tokens.
 
     Parameters
@@ -172,8 +192,16 @@ def neg_reconstruction_error(estimator, X, y=None, *, n_samples=None, random_sta
 
 
 def smoothing_accuracy(
-    estimator, X, y, *, sigma, n=1000, alpha=0.001, n_samples=None, random_state=0
-):
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    sigma: float,
+    n: int = 1000,
+    alpha: float = 0.001,
+    n_samples: int | None = None,
+    random_state: int = 0,
+) -> float:
     """Accuracy of the smoothed classifier, randomized smoothing of an estimator that is fitted.
 
     Abstaining counts as wrong.
@@ -214,8 +242,17 @@ def smoothing_accuracy(
 
 
 def smoothing_radius(
-    estimator, X, y, *, sigma, n=1000, n0=100, alpha=0.001, n_samples=None, random_state=0
-):
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    sigma: float,
+    n: int = 1000,
+    n0: int = 100,
+    alpha: float = 0.001,
+    n_samples: int | None = None,
+    random_state: int = 0,
+) -> float:
     """Average certified radius of randomized smoothing: 0 where the class is wrong.
 
     Parameters
@@ -244,7 +281,16 @@ def smoothing_radius(
     return float(np.where(agreed(classes, y), radii, 0.0).mean())
 
 
-def sspgd_accuracy(estimator, X, y, *, eps, n_samples=None, random_state=0, **options):
+def sspgd_accuracy(
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    eps: float,
+    n_samples: int | None = None,
+    random_state: int = 0,
+    **options: Any,
+) -> float:
     """Accuracy under single-step projected gradient descent; see :func:`attacks.run_attack`.
 
     One step is not evidence of robustness: use :func:`attack_accuracy`.
@@ -282,16 +328,16 @@ def sspgd_accuracy(estimator, X, y, *, eps, n_samples=None, random_state=0, **op
 
 
 def attack_accuracy(
-    estimator,
-    X,
-    y,
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    eps,
-    attack_list=("apgd-ce", "apgd-dlr"),
-    n_samples=None,
-    random_state=0,
-    **options,
-):
+    eps: float,
+    attack_list: Sequence[Any] = ("apgd-ce", "apgd-dlr"),
+    n_samples: int | None = None,
+    random_state: int = 0,
+    **options: Any,
+) -> float:
     """Accuracy in the worst case over several attacks; see :func:`attacks.worst_case`.
 
     Parameters

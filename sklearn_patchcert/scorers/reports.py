@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch
 
@@ -15,20 +18,20 @@ _GRADIENTS = ("sspgd", "pgd", "apgd-ce", "apgd-dlr")
 
 
 def robustness_report(
-    estimator,
-    X,
-    y,
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    eps,
-    norm="l2",
-    bounds=None,
-    temperature=1.0,
-    steps=40,
-    sigma=None,
-    n=1000,
-    random_state=0,
-    verbose=False,
-):
+    eps: float,
+    norm: str | float = "l2",
+    bounds: tuple[float, float] | None = None,
+    temperature: float = 1.0,
+    steps: int = 40,
+    sigma: float | None = None,
+    n: int = 1000,
+    random_state: int | np.random.RandomState | None = 0,
+    verbose: bool = False,
+) -> Bunch:
     """Accuracy of a fitted classifier under every attack, its certificates, and sanity checks.
 
     Parameters
@@ -100,7 +103,7 @@ def robustness_report(
     rows |= {name: found.correct & ~success for name, success in found.success.items()}
     rows["worst case"] = found.robust
     if norm == "l2" and hasattr(model, "certify"):
-        smallest = asked(model.certify, X).reshape(len(X), -1).min(1)
+        smallest = asked(model.certify, X).reshape(len(found.correct), -1).min(1)
         rows["certified: smallest patch radius"] = found.correct & (smallest > eps)
     if sigma is not None:
         settings = {"sigma": sigma, "n": n, "random_state": seed, "verbose": int(verbose)}

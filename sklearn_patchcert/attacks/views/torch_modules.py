@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -12,7 +14,13 @@ from sklearn_patchcert.preprocessing import IDENTITY, then
 from sklearn_patchcert.vocabulary.tokenizer import PatchTokenizer
 
 
-def as_torch_module(estimator, gradient="bpda", *, temperature=1.0, input_shape=None):
+def as_torch_module(
+    estimator: Any,
+    gradient: str = "bpda",
+    *,
+    temperature: float = 1.0,
+    input_shape: tuple[int, ...] | None = None,
+) -> TokenizedNetwork:
     """A fitted classifier as a torch module in evaluation mode.
 
     The module has a copy of the network, whose weights take no gradient: nothing that is done to
