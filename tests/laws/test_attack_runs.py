@@ -12,6 +12,7 @@ from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, Patc
 from sklearn_patchcert.attacks import gradients
 from sklearn_patchcert.attacks.robustness import reproject, run_attack, worst_case
 from sklearn_patchcert.scorers.functions import attack_accuracy
+from sklearn_patchcert.scorers.reports import robustness_report
 
 SMALL = {
     "max_epochs": 4,
@@ -118,6 +119,17 @@ def test_the_smallest_norm_of_all_attacks_counts_in_any_order(plain):
         found = worst_case(model, X, y, order, eps=8.0)
         np.testing.assert_array_equal(found.norms, norms)
         np.testing.assert_array_equal(found.robust, np.isinf(norms))
+
+
+def test_an_image_that_is_wrong_at_once_needs_no_attack_and_has_no_certificate(fitted):
+    model, X, y = fitted
+    y = y.copy()
+    y[:3] = model.classes_[(y[:3] + 1) % 10]
+    found = worst_case(model, X, y, ["noise"], eps=1e-6, steps=1)
+    np.testing.assert_array_equal(found.norms == 0, ~found.correct)
+    report = robustness_report(model, X, y, eps=1e-6, steps=1)
+    table = dict(zip(report.table["name"], report.table["accuracy"], strict=True))
+    assert table["certified: smallest patch radius"] == table["clean"] == 50.0
 
 
 def test_reprojection(fitted, plain):
