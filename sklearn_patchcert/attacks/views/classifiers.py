@@ -232,11 +232,21 @@ def geometry_of(estimator, given):
     return ((side, side, 1) if given == (side * side,) else (*given, 1, 1)[:3]), False
 
 
-def _classes(estimator, width):
-    """What `predict` answers where each logit is the largest."""
+def is_constant(estimator):
+    """Whether a fitted classifier knows one class only."""
+    return len(classes_of(estimator.classes_)) == 1 and not _answers_columns(estimator)
+
+
+def _answers_columns(estimator):
+    """Whether `predict` is skorch's, which gives the index; classes_ are those of the last fit."""
     last = steps_of(estimator)[-1]
     owner = next((kind for kind in type(last).__mro__ if "predict" in vars(kind)), type(last))
-    if owner.__module__.partition(".")[0] == "skorch":  # its predict gives the index itself
+    return owner.__module__.partition(".")[0] == "skorch"
+
+
+def _classes(estimator, width):
+    """What `predict` answers where each logit is the largest."""
+    if _answers_columns(estimator):
         return np.arange(width)
     classes = classes_of(estimator.classes_)
     if len(classes) != width:
