@@ -133,6 +133,8 @@ def attacked(
                     made = view.as_given(run(images[part], labels[part]), X[part].shape)
                     adversarial[part] = settled(X[part], made, eps, norm, bounds)
                     bar.update(len(part))
+        if not isinstance(attack, str):
+            case.views.clear()  # it had the modules in hand, and the next attack needs them whole
     norms = norms_of(X, adversarial, norm)
     fooled = ~agreed(case.estimator.predict(case.given(adversarial)), case.y)
     return Bunch(

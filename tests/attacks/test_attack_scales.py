@@ -9,7 +9,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier
-from sklearn_patchcert.attacks.robustness import run_attack
+from sklearn_patchcert.attacks.robustness import run_attack, worst_case
 from sklearn_patchcert.scorers import robustness_report
 
 EPS = 3.0
@@ -86,3 +86,43 @@ def test_the_report_takes_a_pipeline_without_its_vocabulary(data):
     model = CertifiedPatchClassifier().set_params(vocab="passthrough", clf=net).fit(X, y)
     report = robustness_report(model, T[:10], t[:10], eps=0.5, steps=2)
     assert report.robust.shape == (10,)
+
+
+class Softmax(Linear):
+    def __init__(self, sharpness=1.0, single=False):
+        super().__init__()
+        self.sharpness, self.single = sharpness, single
+
+    def forward(self, images):
+        logits = self.linear(images.float() if self.single else images)
+        return (self.sharpness * logits).softmax(1)
+
+
+@pytest.mark.parametrize("option", [{"sharpness": 1e5}, {"single": True}])
+def test_a_softmax_without_a_gradient_is_refused(data, option):
+    X, y, T, t = data
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = NeuralNetClassifier(Softmax, lr=0.1, max_epochs=5, train_split=None, verbose=0)
+        net.fit(X.astype(np.float32), y)
+    assert successes(net, T, t, "pgd") > 0.2
+    for name, value in option.items():
+        setattr(net.module_, name, value)
+    with pytest.raises(ValueError, match="ends in a softmax"):
+        successes(net, T, t, "pgd")
+    assert successes(net, T, t, "noise", steps=2) >= 0
+
+
+def test_an_own_attack_cannot_spoil_the_next(data):
+    X, y, T, t = data
+
+    def spoil(model, images, labels, *, eps, norm, generator, bounds):
+        with torch.no_grad():
+            for part in model.parameters():
+                part.zero_()
+        return images
+
+    net, T = linear_net(X, y), T.astype(np.float32)
+    alone = worst_case(net, T, t, ["pgd"], eps=0.5).robust
+    assert not alone.all()
+    np.testing.assert_array_equal(worst_case(net, T, t, [spoil, "pgd"], eps=0.5).robust, alone)
