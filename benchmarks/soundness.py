@@ -193,7 +193,7 @@ def of_predictions(total):
     """Attack the certificates of predictions; prints the table and saves it."""
     table = {one.name if one else "committee": one for one in [*compositions.table(), None]}
     n_images = 40 if total > 1e6 else 4
-    each = int(np.ceil(total / len(table) / n_images * 1.2))  # some have fewer certified images
+    each = int(np.ceil(total / len(table) / n_images * 1.4))  # some have fewer certified images
     settings = {"tries": total, "n_images": n_images, "per_image": each}
     rows = []
     print(f"{'composition':45}{'tries':>9}{'changed':>9}{'certified':>11}{'median radius':>15}")

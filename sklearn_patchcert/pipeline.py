@@ -11,6 +11,7 @@ from sklearn import get_config
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from sklearn_patchcert._validation import as_before
@@ -22,8 +23,26 @@ from sklearn_patchcert.preprocessing import IDENTITY, ChannelStandardizer, then
 from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
 
 
+def _on_a_copy(name):
+    """A method of Pipeline that leaves X as it is, also if the first step works in place."""
+    inherited = vars(Pipeline)[name]
+
+    @functools.wraps(inherited.fn)
+    def method(self, X, *args, **params):
+        return inherited.fn(self, self._given(X), *args, **params)
+
+    found = available_if(inherited.check)(method)
+    found.inherited = inherited  # what it computes
+    return found
+
+
 class _CertifiedPipeline(Pipeline):
-    """A Pipeline that finds its vocabulary."""
+    """A Pipeline that finds its vocabulary, and never changes its input."""
+
+    predict, predict_proba = _on_a_copy("predict"), _on_a_copy("predict_proba")
+    predict_log_proba = _on_a_copy("predict_log_proba")
+    decision_function, score = _on_a_copy("decision_function"), _on_a_copy("score")
+    transform = _on_a_copy("transform")
 
     def __init__(self, steps=None, *, transform_input=None, memory=None, verbose=False) -> None:
         if steps is None:
@@ -64,7 +83,7 @@ class _CertifiedPipeline(Pipeline):
         self
         """
         name, last = self.steps[-1]
-        working, vocabulary_at = self._working_steps()
+        _, vocabulary_at = self._working_steps()
         if vocabulary_at is not None and has_fit_parameter(last, "source"):
             if not get_config()["enable_metadata_routing"]:
                 params.setdefault(f"{name}__source", Source(self, X))
@@ -77,8 +96,7 @@ class _CertifiedPipeline(Pipeline):
         steps = list(self.steps)
         try:
             with as_before(*parts):
-                given = X if _leaves_its_input(working[:1]) else copy.deepcopy(X)
-                return super().fit(given, y, **params)
+                return super().fit(self._given(X), y, **params)
         except BaseException:
             self.steps[:] = steps
             raise
@@ -124,6 +142,10 @@ class _CertifiedPipeline(Pipeline):
             before=functools.partial(_scaled, steps, vocabulary) if steps else None,
             return_witness=return_witness,
         )
+
+    def _given(self, X):
+        """X for the first step: a copy, unless that is known to leave its input as it is."""
+        return X if _leaves_its_input(self._working_steps()[0][:1]) else copy.deepcopy(X)
 
     def _split(self):
         """The steps before the vocabulary, and the vocabulary."""

@@ -9,7 +9,7 @@ import sklearn
 from pipelines_for_tests import clone_steps, net, vocabulary
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import RidgeClassifier
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
@@ -191,3 +191,25 @@ def test_a_denoiser_may_work_in_place(few):
     model = vocabulary(strategy="denoised", denoiser=darken).fit(given)
     np.testing.assert_array_equal(given, X)
     assert model.vocabulary_.max() <= X.max() / 2
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_no_method_changes_its_input(digits, copy):
+    """Or one scorer after another would see other images."""
+    X, y = digits[0][:200].copy(), digits[1][:200]
+    tokens = vocabulary(n_tokens=6, patch_size=4)
+    steps = [("scale", StandardScaler(copy=copy)), ("vocab", tokens)]
+    model = CertifiedPatchClassifier([*steps, ("clf", LogisticRegression(max_iter=500))])
+    model.fit(X, y)
+    before = X.copy()
+    scores = [model.score(X, y) for _ in range(3)]
+    assert len(set(scores)) == 1
+    for name in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+        first, second = getattr(model, name)(X), getattr(model, name)(X)
+        np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(X, before)
+    first = CertifiedPatchClassifier(steps)  # as fitted
+    np.testing.assert_array_equal(first.transform(X), first.transform(X))
+    np.testing.assert_array_equal(X, before)
+    found = model.certify_prediction(X[:3], max_configurations=20)
+    np.testing.assert_array_equal(found.prediction, model.predict(X[:3]))

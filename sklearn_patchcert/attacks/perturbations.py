@@ -6,7 +6,6 @@ Images and perturbations are Tensors (n, C, H, W); norms, "l2" and "linf", are o
 from __future__ import annotations
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from sklearn_patchcert.checks import (
     check_bounds,
@@ -18,6 +17,7 @@ from sklearn_patchcert.checks import (
 )
 
 LOSSES = ("ce", "margin", "dlr")
+_TINY = torch.finfo(torch.float32).tiny
 
 
 def normalize(gradient, norm):
@@ -41,7 +41,7 @@ def normalize(gradient, norm):
     """
     if check_norm(norm) == "linf":
         return gradient.sign()
-    return gradient / _norms(gradient).clamp_min(1e-30)
+    return gradient / _norms(gradient).clamp_min(_TINY)
 
 
 def project(delta, eps, norm):
@@ -66,7 +66,7 @@ def project(delta, eps, norm):
     """
     if check_norm(norm) == "linf":
         return delta.clamp(-eps, eps)
-    return delta * (eps / _norms(delta).clamp_min(1e-30)).clamp_max(1.0)
+    return delta * (eps / _norms(delta).clamp_min(_TINY)).clamp_max(1.0)
 
 
 def clip(images, bounds):
@@ -138,7 +138,9 @@ def losses_of(logits, labels, loss):
     logits : Tensor (n, n_classes)
     labels : Tensor of int64 (n,)
     loss : {"ce", "margin", "dlr"}
-        "dlr" is of Croce and Hein (ICML 2020); of two classes it is the margin.
+        "ce" is x in log(1 + exp(x)), the cross-entropy.  That has the same order and the same
+        directions, but its gradient vanishes in float32 where the network is sure of itself.  "dlr"
+        is of Croce and Hein (ICML 2020); of two classes it is the margin.
 
     Returns
     -------
@@ -151,10 +153,11 @@ def losses_of(logits, labels, loss):
     >>> losses_of(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0]), "margin")
     tensor([-2.])
     """
-    if check_choice("loss", loss, LOSSES) == "ce":
-        return cross_entropy(logits, labels, reduction="none")
     own = logits.gather(1, labels[:, None])[:, 0]
-    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    if check_choice("loss", loss, LOSSES) == "ce":
+        return others.logsumexp(1) - own
+    others = others.amax(1)
     if loss == "margin" or (loss == "dlr" and logits.shape[1] < 3):
         return others - own
     ranked = logits.sort(1, descending=True).values
@@ -214,7 +217,9 @@ def _gradient(model, images, labels, loss):
 
 
 def _norms(delta):
-    return delta.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+    flat = delta.flatten(1)
+    size = flat.abs().amax(1, keepdim=True).clamp_min(_TINY)  # or squares would overflow or vanish
+    return (size * (flat / size).norm(dim=1, keepdim=True)).reshape(-1, 1, 1, 1)
 
 
 def _column(mask):

@@ -14,9 +14,9 @@ from tqdm.auto import tqdm
 
 from sklearn_patchcert.attacks import gradients
 from sklearn_patchcert.attacks.budgets import norms_of, settled
-from sklearn_patchcert.attacks.evaluation import agreed, classes_of, columns_of, seed_of, unwrapped
+from sklearn_patchcert.attacks.evaluation import agreed, columns_of, seed_of, unwrapped
 from sklearn_patchcert.attacks.token_attack import Tokens, flipped
-from sklearn_patchcert.attacks.views.classifiers import tensor, view_of
+from sklearn_patchcert.attacks.views.classifiers import is_constant, tensor, view_of
 from sklearn_patchcert.attacks.views.tokenized_network import GRADIENTS
 from sklearn_patchcert.checks import (
     check_bounds,
@@ -115,7 +115,7 @@ def attacked(
     adversarial, target = X.copy(), case.estimator if source is None else unwrapped(source)
     if not hasattr(target, "classes_"):
         raise TypeError(f"{type(target).__name__} has no classes_: it is no classifier.")
-    if len(todo) and len(classes_of(target.classes_)) > 1:
+    if len(todo) and not is_constant(target):
         with torch.inference_mode(False):
             view = view_of(target, case, gradient, temperature, black_box=attack in BLACK_BOX)
             labels = columns_of(view.classes, case.y)
@@ -133,6 +133,8 @@ def attacked(
                     made = view.as_given(run(images[part], labels[part]), X[part].shape)
                     adversarial[part] = settled(X[part], made, eps, norm, bounds)
                     bar.update(len(part))
+        if not isinstance(attack, str):
+            case.views.clear()  # it had the modules in hand, and the next attack needs them whole
     norms = norms_of(X, adversarial, norm)
     fooled = ~agreed(case.estimator.predict(case.given(adversarial)), case.y)
     return Bunch(

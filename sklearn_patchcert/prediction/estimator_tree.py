@@ -60,11 +60,13 @@ def is_pipeline(estimator, *methods):
 
 def _inherits(estimator, base, *methods):
     """Whether an estimator is of a class, and some methods are those of that class."""
-    return isinstance(estimator, base) and all(
-        next(vars(kind)[name] for kind in type(estimator).__mro__ if name in vars(kind))
-        is vars(base)[name]
-        for name in methods
-    )
+    if not isinstance(estimator, base):
+        return False
+    kinds = type(estimator).__mro__
+    found = [next(vars(kind)[name] for kind in kinds if name in vars(kind)) for name in methods]
+    # Our own pipelines compute what Pipeline does, on a copy.
+    computed = [getattr(method, "inherited", method) for method in found]
+    return all(one is vars(base)[name] for one, name in zip(computed, methods, strict=True))
 
 
 def nested(estimator):

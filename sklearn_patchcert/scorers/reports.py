@@ -102,7 +102,7 @@ def robustness_report(
     rows = {"clean": found.correct}
     rows |= {name: found.correct & ~success for name, success in found.success.items()}
     rows["worst case"] = found.robust
-    if norm == "l2" and hasattr(model, "certify"):
+    if norm == "l2" and discrete and hasattr(model, "certify"):
         smallest = asked(model.certify, X).reshape(len(found.correct), -1).min(1)
         rows["certified: smallest patch radius"] = found.correct & (smallest > eps)
     if sigma is not None:

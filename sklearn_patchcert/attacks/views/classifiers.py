@@ -30,6 +30,7 @@ from sklearn_patchcert.attacks.views.tokenized_network import TokenizedNetwork
 from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 
 _AT_ONCE = 500
+_LEAST = 1e-300  # of a probability, in float64
 _NEAR = 1e-2  # of the spread of an image's logits: a lead below is decided by how a sum is rounded
 _TRIALS = 8  # perturbations by a few units in the last place, which may take other tokens
 
@@ -166,7 +167,7 @@ class _Scores(nn.Module):
         found = found[0] if isinstance(found, tuple) else found
         if found.ndim != 2 or found.shape[1] < 2:
             raise TypeError("The network has no logit for each class, but a single output.")
-        return found.clamp_min(1e-300).log() if self.probabilities else found
+        return found.clamp_min(_LEAST).log() if self.probabilities else found
 
 
 def _of_module(estimator, case, gradient, temperature):
@@ -182,6 +183,7 @@ def _of_module(estimator, case, gradient, temperature):
         # A softmax, whose gradient float32 loses where the network is sure of itself.
         scores.probabilities = True
         module.network.double()
+        _check_softmax(view, images)
     view = view._replace(classes=_classes(estimator, found.shape[1]))
     single = case.X.astype(np.float32)
     same = estimator is case.estimator and case.X.dtype == np.float32
@@ -198,6 +200,23 @@ def _of_module(estimator, case, gradient, temperature):
             "attack another classifier by source=..."
         )
     return view
+
+
+def _check_softmax(view, images):
+    """Refuse a softmax that has lost the other classes, and with them the gradient."""
+    remedy = 'Let the module return logits, or use the attacks "square" and "noise".'
+    try:
+        logs = _asked(view, images)
+    except RuntimeError as error:
+        raise _Differs(
+            "The network ends in a softmax, so its gradient is needed in float64, in which it does "
+            f"not compute: {error}. {remedy}"
+        ) from error
+    if (np.sort(logs, axis=1)[:, -2] <= math.log(_LEAST) + 1).any():
+        raise _Differs(
+            "The network ends in a softmax and is so sure of itself that all other probabilities "
+            f"are 0, also in float64, so there is no gradient. {remedy}"
+        )
 
 
 def _asked(view, images):
@@ -232,11 +251,21 @@ def geometry_of(estimator, given):
     return ((side, side, 1) if given == (side * side,) else (*given, 1, 1)[:3]), False
 
 
-def _classes(estimator, width):
-    """What `predict` answers where each logit is the largest."""
+def is_constant(estimator):
+    """Whether a fitted classifier knows one class only."""
+    return len(classes_of(estimator.classes_)) == 1 and not _answers_columns(estimator)
+
+
+def _answers_columns(estimator):
+    """Whether `predict` is skorch's, which gives the index; classes_ are those of the last fit."""
     last = steps_of(estimator)[-1]
     owner = next((kind for kind in type(last).__mro__ if "predict" in vars(kind)), type(last))
-    if owner.__module__.partition(".")[0] == "skorch":  # its predict gives the index itself
+    return owner.__module__.partition(".")[0] == "skorch"
+
+
+def _classes(estimator, width):
+    """What `predict` answers where each logit is the largest."""
+    if _answers_columns(estimator):
         return np.arange(width)
     classes = classes_of(estimator.classes_)
     if len(classes) != width:
