@@ -382,9 +382,9 @@ def _smoothed(estimator, X, y, n_samples, random_state, options):
 
 def _radii(estimator, X, norm, n_samples, random_state):
     norm, model = check_norm(norm, ("l2", "linf", "l1")), unwrapped(estimator)
-    if not hasattr(model, "certify"):
+    if not hasattr(model, "certify") or isinstance(model, SmoothedClassifier):
         raise TypeError(
-            f"{type(model).__name__} has no certify: score a PatchVocabulary, a "
+            f"{type(model).__name__} has no certify of patches: score a PatchVocabulary, a "
             "CertifiedPatchClassifier or a CertifiedPatchRegressor."
         )
     if n_samples is not None or not isinstance(X, np.memmap):  # that is read piece by piece

@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary
+from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary, SmoothedClassifier
 from sklearn_patchcert.model_selection import best_index, pareto_front
 from sklearn_patchcert.scorers.functions import (
     image_certificate,
@@ -77,8 +77,10 @@ def test_subsets_are_the_same_for_everyone(some, scorer):
 def test_what_has_no_certificate_is_refused(some):
     X, y = some
     plain = make_pipeline(StandardScaler(), RidgeClassifier()).fit(X, y)
-    with pytest.raises(TypeError, match="certify"):
-        patch_certificate(plain, X, y)
+    smoothed = SmoothedClassifier(plain, n=10).fit(X, y)
+    for model in (plain, smoothed):
+        with pytest.raises(TypeError, match="no certify of patches"):
+            patch_certificate(model, X, y)
     with pytest.raises(TypeError, match="PatchVocabulary"):
         neg_reconstruction_error(plain, X, y)
 
