@@ -126,7 +126,7 @@ def attacked(
                 )
             run = _runner(view, attack, eps, norm, bounds, generator, options)
             name = attack if isinstance(attack, str) else "attack"
-            images = view.images(X)
+            images = view.images(X, X.dtype if attack == "flips" else np.float32)
             with tqdm(desc=name, total=len(todo), unit="image", disable=not verbose) as bar:
                 for start in range(0, len(todo), batch_size):
                     part = todo[start : start + batch_size]
@@ -170,5 +170,5 @@ def _flip(view, images, labels, *, eps, generator, after=None, **options):
     tokens, far = Tokens(view.module, images, view.read), None
     if after is not None:
         function, settings = ATTACKS[after], {"eps": eps, "generator": generator}
-        far = _in_torch(function, view, images, labels, **settings)
+        far = _in_torch(function, view, images.astype(np.float32), labels, **settings)
     return flipped(tokens, images, labels, far, eps=eps, **options)

@@ -33,13 +33,14 @@ class Tokens:
         self.read = (lambda found: found) if read is None else read
         self.shape = images.shape[1:]
         module, size = self.module, self.module.patch_size
+        wide = images.dtype == np.float64  # of which float32 would move patches across walls
         scale, shift = (
             (values.permute(1, 2, 0) if values.ndim else values).cpu().numpy()
-            for values in (module.scale, module.shift)
+            for values in (module.affine() if wide else (module.scale, module.shift))
         )
         scale = np.broadcast_to(scale, self.shape)
         self.sign, per_channel = np.sign(scale), module.per_channel
-        self.images = (images * scale + shift).astype(np.float32)
+        self.images = (images * scale + shift).astype(images.dtype)
         self.grid_patches = images_to_patches(self.images, size, per_channel=per_channel)
         self.grid = self.grid_patches.shape[1:4]
         self.patches = self.grid_patches.reshape(len(images), -1, self.grid_patches.shape[-1])
@@ -111,7 +112,7 @@ class Tokens:
         blocks = steps.reshape(self.grid_patches.shape)
         size, per_channel = self.module.patch_size, self.module.per_channel
         moves = patches_to_images(blocks, self.shape, size, per_channel=per_channel)
-        return (images.astype(np.float64) + moves * self.sign).astype(np.float32)
+        return (images.astype(np.float64) + moves * self.sign).astype(images.dtype)
 
     def decode(self, patches):
         blocks = patches.reshape(len(patches), *self.grid, -1)
@@ -131,7 +132,7 @@ def flipped(tokens, images, labels, far, *, eps, exact=None, **options):
     ----------
     tokens : Tokens
         Of the images.
-    images : ndarray of float32 (n, H, W, C)
+    images : ndarray of float32 or float64 (n, H, W, C)
     labels : ndarray of int (n,)
     far : ndarray of float32 (n, H, W, C) or None
         Where another attack has come to; None starts from the images.
@@ -144,7 +145,7 @@ def flipped(tokens, images, labels, far, *, eps, exact=None, **options):
 
     Returns
     -------
-    adversarial : ndarray of float32 (n, H, W, C)
+    adversarial : ndarray (n, H, W, C), of the dtype of the images
         The images themselves where nothing was found.
     """
     if exact is not None and not isinstance(exact, bool | np.bool_):

@@ -84,7 +84,8 @@ def test_success_is_the_same_however_x_is_stored(models, digits, name, attack, o
     assert found["float32"].success.any()
     for way, one in found.items():
         np.testing.assert_array_equal(one.success, found["float32"].success, err_msg=way)
-        np.testing.assert_array_equal(one.norms, found["float32"].norms, err_msg=way)
+        # Steps into cells end a little past a wall, as far as the dtype needs it.
+        np.testing.assert_allclose(one.norms, found["float32"].norms, rtol=1e-5, err_msg=way)
         np.testing.assert_array_equal(one.correct, found["float32"].correct, err_msg=way)
         assert one.adversarial.dtype == (np.float32 if "32" in way or "16" in way else np.float64)
 

@@ -5,10 +5,11 @@ import copy
 import numpy as np
 import pytest
 import torch
+from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier
+from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary
 from sklearn_patchcert.attacks.robustness import run_attack, worst_case
 from sklearn_patchcert.scorers import robustness_report
 
@@ -126,3 +127,19 @@ def test_an_own_attack_cannot_spoil_the_next(data):
     alone = worst_case(net, T, t, ["pgd"], eps=0.5).robust
     assert not alone.all()
     np.testing.assert_array_equal(worst_case(net, T, t, [spoil, "pgd"], eps=0.5).robust, alone)
+
+
+def test_flips_find_as_much_where_images_are_far_from_zero(digits):
+    """In float64 a scaler takes the offset away, and the search must see that."""
+    X, y = digits[0][:300], digits[1][:300]
+    left = []
+    for offset in (0.0, 1e3, 1e5):
+        vocabulary = PatchVocabulary(8, 4, strategy="kmeans", random_state=0)
+        net = PatchNetClassifier(max_epochs=4, module__width=8, module__hidden=16, random_state=0)
+        steps = [("scale", StandardScaler()), ("vocab", vocabulary), ("clf", net)]
+        model = CertifiedPatchClassifier(steps).fit(X + offset, y)
+        right = np.flatnonzero(model.predict(X + offset) == y)[:20]
+        found = run_attack(model, X[right] + offset, y[right], "flips", eps=6.0)
+        left.append(found.success.mean())
+    assert left[0] > 0.3
+    assert min(left) >= left[0] - 0.1

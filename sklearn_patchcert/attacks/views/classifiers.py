@@ -89,10 +89,10 @@ class View(NamedTuple):
     read: Callable | None = None  # what the module answers -> logits
     device: Any = "cpu"
 
-    def images(self, X):
-        """float32 images (n, H, W, C) of X."""
+    def images(self, X, dtype=np.float32):
+        """Images (n, H, W, C) of X."""
         X = X.transpose(0, 2, 3, 1) if self.channels_first else X.reshape(-1, *self.shape)
-        return np.array(X, dtype=np.float32, order="C")
+        return np.array(X, dtype=dtype, order="C")
 
     def as_given(self, images, shape):
         """Images (n, H, W, C) in the layout of X."""

@@ -135,8 +135,17 @@ class TokenizedNetwork(nn.Module):
         """
         if images.dtype != torch.float64:
             return images.float() * self.scale + self.shift
-        scale, shift = (self._exact[name].to(images.device) for name in ("scale", "shift"))
+        scale, shift = (values.to(images.device) for values in self.affine())
         return images * scale + shift
+
+    def affine(self):
+        """Scale and shift in float64, each a number or a Tensor (C, H, W).
+
+        Returns
+        -------
+        scale, shift : Tensor
+        """
+        return self._exact["scale"], self._exact["shift"]
 
     def ids(self, scaled):
         """Nearest tokens.
