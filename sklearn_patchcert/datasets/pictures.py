@@ -1,0 +1,187 @@
+"""One picture file as one array: decoded, turned upright, in a chosen mode, size and range."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+import numpy as np
+
+MODES = ("RGB", "L")
+RESIZES = ("crop", "pad", "stretch", None)
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+_RUN_PROGRAMS = {"EPS", "WMF"}  # drawings, for which Pillow starts other programs
+_TOPS = {np.dtype(np.bool_): 1, np.dtype(np.uint16): 65535}  # besides uint8
+_GRAY = np.array([299, 587, 114], dtype=np.float32) / 1000  # ITU-R 601-2, as Pillow has it
+
+
+@functools.cache
+def picture_suffixes():
+    """Endings of file names, in lower case, that a picture may have."""
+    from PIL import Image
+
+    known = Image.registered_extensions()
+    return frozenset([*(end for end, kind in known.items() if kind in _formats()), ".npy"])
+
+
+@functools.cache
+def _formats():
+    from PIL import Image
+
+    Image.init()
+    return tuple(sorted(set(Image.OPEN) - _RUN_PROGRAMS))
+
+
+def read_picture(
+    path, size=None, *, mode="RGB", resize="crop", interpolation="bilinear", background="white"
+):
+    """Read a picture file as values from 0 (black) to 1.
+
+    Parameters
+    ----------
+    path : path-like
+    size : tuple (H, W) or None
+        What to bring it to; None keeps its own size.
+    mode : {"RGB", "L"}
+    resize : {"crop", "pad", "stretch", None}
+        How; None refuses a picture of another size.
+    interpolation : str
+    background : str
+        A color, as Pillow names them, behind what is transparent and around what is padded.
+
+    Returns
+    -------
+    image : ndarray of float32 (H, W, 3), or (H, W) with mode "L"
+
+    Raises
+    ------
+    ValueError
+        If it can't be read, or has another size and `resize` is None.
+    """
+    try:
+        if Path(path).suffix.lower() == ".npy":
+            planes = _from_array(path)
+        else:
+            planes = [_decoded(path, mode, background, size if resize else None)]
+        planes = [_sized(plane, size, resize, interpolation, background) for plane in planes]
+        values = np.stack(planes, axis=-1) if len(planes) > 1 else np.asarray(planes[0])
+    except Exception as error:  # whatever a damaged file makes of its decoder
+        raise ValueError(f"{os.fspath(path)}: {_reason(error, path)}") from error
+    if values.dtype == np.uint8:
+        values = values.astype(np.float32) / np.float32(255)
+    if mode == "L":
+        return values if values.ndim == 2 else np.clip(values @ _GRAY, 0, 1)
+    return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=-1)
+
+
+def _reason(error, path):
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder"
+    if isinstance(error, UnidentifiedImageError):
+        return "it is empty" if not os.path.getsize(path) else "it is no picture that Pillow reads"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it is too large, perhaps a decompression bomb ({error})"
+    text = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return text if isinstance(error, _Refused) else f"it can't be decoded ({text})"
+
+
+class _Refused(ValueError):
+    """What a file may not be, in words for its owner."""
+
+
+def _decoded(path, mode, background, size):
+    """A Pillow image, upright: "L" or "RGB" of 8 bits, or "F" in [0, 1]."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path, formats=_formats()) as file:
+        if size is not None:  # JPEG: decoded at 1/2, 1/4 or 1/8, if twice the size is left
+            file.draft(None, (2 * max(size), 2 * max(size)))
+        file.load()
+        form, clear = file.format, file.has_transparency_data
+        picture = ImageOps.exif_transpose(file)
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        return _of_deep(picture, form, background)
+    if clear:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
+    return picture.convert(mode)
+
+
+def _of_deep(picture, form, background):
+    """A picture of one channel with more than 8 bits, scaled by its own depth."""
+    from PIL import Image
+
+    values = np.asarray(picture).astype(np.float32)
+    if picture.mode == "F":
+        return Image.fromarray(_checked(values))
+    if picture.mode == "I" and form not in ("PNG", "PPM"):
+        raise _Refused(
+            "its values are whole numbers of 32 bits, whose range is not known: save it with 16"
+        )
+    clear = values == picture.info.get("transparency")
+    values /= np.float32(65535)
+    values[clear] = _luma(background)
+    return Image.fromarray(_checked(values))
+
+
+def _luma(color):
+    from PIL import ImageColor
+
+    return ImageColor.getcolor(color, "L") / 255  # type: ignore[operator]  # an int for "L"
+
+
+def _from_array(path):
+    """An array as Pillow images: one of 8 bits, or an "F" for each channel."""
+    from PIL import Image
+
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if not array.size or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)):
+        raise _Refused(f"an array {array.shape} is not one picture (H, W), (H, W, 1) or (H, W, 3)")
+    if array.dtype == np.uint8:
+        return [Image.fromarray(np.array(array))]
+    if array.dtype not in _TOPS and array.dtype.kind != "f":
+        raise _Refused(
+            f"the range of {array.dtype} is not known: save uint8, uint16, or floats in [0, 1]"
+        )
+    values = array.astype(np.float32) / np.float32(_TOPS.get(array.dtype, 1))
+    channels = np.moveaxis(np.atleast_3d(values), -1, 0)
+    return [Image.fromarray(_checked(np.ascontiguousarray(v))) for v in channels]
+
+
+def _checked(values):
+    """Values, refused where they are beyond black or white."""
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 1):
+        raise _Refused(f"floats must be in [0, 1], and it has values from {low:g} to {high:g}")
+    return values
+
+
+def _sized(picture, size, resize, interpolation, background):
+    """A Pillow image brought to a size (H, W)."""
+    from PIL import Image, ImageOps
+
+    if size is None or (picture.height, picture.width) == tuple(size):
+        return picture
+    if resize is None:
+        raise _Refused(
+            f"it has {picture.height} x {picture.width} pixels (height x width), not "
+            f'{size[0]} x {size[1]}: resize="crop", "pad" or "stretch" brings it there'
+        )
+    method, shape = Image.Resampling[interpolation.upper()], (size[1], size[0])
+    if resize == "crop":
+        sized = ImageOps.fit(picture, shape, method)
+    elif resize == "pad":
+        color = _luma(background) if picture.mode == "F" else background
+        sized = ImageOps.pad(picture, shape, method, color)
+    else:
+        sized = picture.resize(shape, method)
+    if picture.mode != "F":
+        return sized
+    # Cubic weights overshoot; Pillow clips pictures of 8 bits by itself.
+    return Image.fromarray(np.clip(np.asarray(sized), 0, 1))
