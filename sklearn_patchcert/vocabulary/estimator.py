@@ -25,7 +25,7 @@ from sklearn_patchcert._validation import (
     random_seed,
     shape_of,
 )
-from sklearn_patchcert.patches import grid_shape, images_to_patches
+from sklearn_patchcert.patches import images_to_patches
 from sklearn_patchcert.torch_globals import plain_torch
 from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.vocabulary.denoising import denoise
@@ -34,10 +34,12 @@ from sklearn_patchcert.vocabulary.options import (
     OF_TRAINING,
     check_temperature,
     class_labels,
+    drawn_labels,
     numbers_of_tokens,
 )
 from sklearn_patchcert.vocabulary.tokenizer import PatchTokenizer, count_groups
 from sklearn_patchcert.vocabulary.training import fit_tokens
+from sklearn_patchcert.vocabulary.windows import cut_windows, draw_windows
 
 
 class PatchVocabulary(PatchTokenizer):
@@ -103,11 +105,12 @@ class PatchVocabulary(PatchTokenizer):
     output : {"images", "ids"}, default="images"
         What :meth:`transform` returns: images made of tokens, or token ids (n, n_patches).
     subsample : int or None, default=200_000
-        Number of patches to fit on, from randomly drawn images.  None: all.
+        Number of patches to fit on, in windows of up to 8 x 8 patches that are drawn from as many
+        of the images as possible.  None: all patches of all images.
     max_iter : int, default=10
         Passes over the images of the gradient descent of "learned".
     batch_size : int, default=256
-        Images in one step of the gradient descent.
+        Images, or windows of them, in one step of the gradient descent.
     learning_rate : float, default=0.01
         Step of the gradient descent.  Like temperatures and losses, it is in units of the standard
         deviation of the patches' values.
@@ -274,11 +277,14 @@ class PatchVocabulary(PatchTokenizer):
             self.per_channel_ = own_or_shared(self.per_channel)
             self.patch_size_ = clip_patch(check_patch_size(self.patch_size), self.image_shape_)
             self.sample_shape_ = shape_of(X)[1:]
-            drawn = self._drawn(images, random)
-            images = images[drawn]
-        labels = class_labels(X, y)[drawn] if self.strategy == "supervised" else None
-        if self.strategy == "denoised":
-            images = self._denoised(images)
+        labels = class_labels(X, y) if self.strategy == "supervised" else None
+        prepare = self._denoised if self.strategy == "denoised" else None
+        windows = self._windows(len(images), random) if start else None
+        if windows is not None:
+            images = cut_windows(images, windows, self.patch_size_, prepare)
+            labels = None if labels is None else drawn_labels(labels, windows.owners)
+        elif prepare is not None:
+            images = prepare(images)
         patches = images_to_patches(images, self.patch_size_, per_channel=bool(self.per_channel_))
         parts = encoding.split_channels(patches, self.per_channel_ is True)
         sizes = numbers_of_tokens(self.n_tokens, self.per_channel_, len(parts))
@@ -328,14 +334,10 @@ class PatchVocabulary(PatchTokenizer):
         self.n_iter_ = len(self.history_)
         return self
 
-    def _drawn(self, images, random):
-        """Indices of whole images, as many as hold `subsample` patches."""
-        rows, cols = grid_shape(self.image_shape_, self.patch_size_)
+    def _windows(self, n_images, random):
         groups = count_groups(self.image_shape_, self.per_channel_)
-        if self.subsample is None or -(-self.subsample // (rows * cols * groups)) >= len(images):
-            return slice(None)
-        size = -(-self.subsample // (rows * cols * groups))
-        return random.choice(len(images), size, replace=False)
+        patches = self.subsample
+        return draw_windows(n_images, self.image_shape_, self.patch_size_, groups, patches, random)
 
     def _denoised(self, images):
         made = np.asarray((self.denoiser or denoise)(images.copy()))  # it may work in place

@@ -74,6 +74,17 @@ def class_labels(X, y):
     return np.unique(y, return_inverse=True)[1]
 
 
+def drawn_labels(labels, owners):
+    """The classes of the images that were drawn."""
+    missing = labels.max() + 1 - len(np.unique(labels[owners]))
+    if missing:
+        raise ValueError(
+            f"{missing} classes have no image among those drawn: subsample is too small for "
+            f"{labels.max() + 1} classes, make it larger or None."
+        )
+    return labels[owners]
+
+
 def check_temperature(temperature):
     if not isinstance(temperature, tuple | list):
         return  # a number or None: its constraint says the rest
