@@ -95,5 +95,5 @@ def test_each_window_keeps_the_class_of_its_image():
 def test_a_class_that_is_not_drawn_is_an_error():
     X, y = photographs(), np.arange(40) % 20
     options = {"patch_size": 1, "strategy": "supervised", "subsample": 64 * 10, "random_state": 0}
-    with pytest.raises(ValueError, match="classes have no image.*subsample"):
+    with pytest.raises(ValueError, match=r"classes have no image.*subsample"):
         PatchVocabulary(40, **options).fit(X, y)
