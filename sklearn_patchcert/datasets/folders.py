@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
+from tqdm.auto import tqdm
 
 from sklearn_patchcert._version import __version__
 from sklearn_patchcert.datasets.pictures import picture_suffixes
@@ -34,6 +35,7 @@ def load_image_folder(
     load_content: bool = True,
     cache: str | os.PathLike[str] | None = None,
     on_error: str = "warn",
+    verbose: bool = False,
 ) -> Bunch:
     """Load pictures whose classes are the subfolders of a folder.
 
@@ -59,6 +61,8 @@ def load_image_folder(
         options have changed.
     on_error : {"warn", "raise"}, default="warn"
         What a file that can't be read does: "warn" leaves it out.
+    verbose : bool, default=False
+        Whether to show a bar.
 
     Returns
     -------
@@ -104,11 +108,13 @@ def load_image_folder(
         n_jobs=n_jobs,
         on_error=on_error,
     )
-    files, target, names, skipped = _find(root, categories)
+    files, target, names, skipped = find_classes(root, categories)
     reader.fit(files)
     data = files
+    bar = tqdm(desc="reading", total=len(files), unit="image", disable=not verbose)
     if load_content:
-        data, failed = _images(reader, root, files, cache)
+        with bar:
+            data, failed = _images(reader, root, files, cache, bar)
         skipped.update({files[at]: _without(files[at], why) for at, why in failed.items()})
         kept = [at for at in range(len(files)) if at not in failed]
         files, target = [files[at] for at in kept], target[kept]
@@ -160,8 +166,33 @@ def find_pictures(folder, above=None):
     return sorted(pictures), others
 
 
-def _find(root, categories):
-    """Files, their classes, the names of these, and what is left out."""
+def find_classes(folder, categories=None):
+    """Pictures in the subfolders of a folder.
+
+    Parameters
+    ----------
+    folder : path-like
+    categories : list of str or None
+        The subfolders; None: all that are not hidden.
+
+    Returns
+    -------
+    files : list of str
+    target : ndarray of int
+        The class of each.
+    names : list of str
+        Of the classes.
+    skipped : dict of str to str
+        Why other files are left out.
+
+    Raises
+    ------
+    ValueError
+        If there are no pictures.
+    OSError
+        If the folder is not there.
+    """
+    root = Path(folder)
     if not root.is_dir():
         raise NotADirectoryError(f"{root} is not a folder.")
     found = sorted(one.name for one in root.iterdir() if one.is_dir())
@@ -195,23 +226,30 @@ def _find(root, categories):
     return files, np.array(target), kept, skipped
 
 
-def _images(reader, root, files, cache):
+def _images(reader, root, files, cache, bar):
     """Images and, by place, why files could not be read; mapped from the cache if there is one."""
     if cache is None:
-        return reader.read(files)
+        return _all_read(reader, files, bar)
     cache = Path(cache)
     if cache.suffix != ".npy":
         raise ValueError(f"cache must be the name of an .npy file, got {str(cache)!r}.")
     notes, key = cache.with_suffix(".json"), _key(reader, root, files)
     failed = _known(notes, key)
     if failed is None or not cache.exists():
-        failed = _write(reader, files, cache)
+        failed = _write(reader, files, cache, bar)
         told = json.dumps({"key": key, "failed": failed})
         with _replacing(notes) as partial:
             partial.write_text(told, encoding="utf-8")
     if len(failed) == len(files) or (failed and reader.on_error == "raise"):
         raise ValueError(next(iter(failed.values())))
     return np.load(cache, mmap_mode="r")[: len(files) - len(failed)], failed
+
+
+def _all_read(reader, files, bar):
+    images, failed = reader._read(files, bar=bar)
+    if not len(images):
+        raise ValueError(f"None of the files can be read: {next(iter(failed.values()))}, ...")
+    return images, failed
 
 
 def _known(notes, key):
@@ -225,7 +263,7 @@ def _known(notes, key):
         return None
 
 
-def _write(reader, files, cache):
+def _write(reader, files, cache, bar):
     """Write the images of all files that can be read, one part after the other."""
     failed: dict = {}
     images: Any = None
@@ -234,7 +272,7 @@ def _write(reader, files, cache):
     with _replacing(cache) as partial:
         for start in range(0, len(files), _AT_ONCE):
             like = None if images is None else images.shape[1:]
-            found, bad = reader._read(files[start : start + _AT_ONCE], like)
+            found, bad = reader._read(files[start : start + _AT_ONCE], like, bar)
             failed.update({start + at: why for at, why in bad.items()})
             if images is None and len(found):
                 images = np.lib.format.open_memmap(

@@ -190,10 +190,17 @@ class ImageReader(VersionedState, TransformerMixin, BaseEstimator):
             raise ValueError(f"None of the files can be read.  {_told(failed)}")
         return images, failed
 
-    def _read(self, paths, like=None):
+    def _each(self, paths):
+        """The place of each path, and its image or the ValueError that says what is wrong."""
+        options = self._options()
+        return _read_all(paths, options.pop("size"), options, self.n_jobs)
+
+    def _read(self, paths, like=None, bar=None):
         """As `read`; `like` is the shape that images must have.  There may be none."""
-        options, images, kept, failed = self._options(), None, 0, {}
-        for at, found in _read_all(paths, options.pop("size"), options, self.n_jobs):
+        images, kept, failed = None, 0, {}
+        for at, found in self._each(paths):
+            if bar is not None:
+                bar.update()
             if isinstance(found, ValueError):
                 if self.on_error == "raise":
                     raise found

@@ -84,7 +84,9 @@ def test_a_cache_gives_the_same_images_as_long_as_nothing_changes(folder, tmp_pa
     cache, calls = tmp_path / "cache.npy", []
     read = ImageReader._read
     monkeypatch.setattr(
-        ImageReader, "_read", lambda self, *args: calls.append(1) or read(self, *args)
+        ImageReader,
+        "_read",
+        lambda self, *args, **options: calls.append(1) or read(self, *args, **options),
     )
 
     def load(**options):
@@ -113,7 +115,7 @@ def test_a_cache_gives_the_same_images_as_long_as_nothing_changes(folder, tmp_pa
 
 
 def test_an_interrupted_cache_is_not_there(folder, tmp_path, monkeypatch):
-    def interrupt(self, *args):
+    def interrupt(self, *args, **options):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -1,0 +1,269 @@
+"""Train a certified classifier on a folder that has a subfolder of pictures for each class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sklearn_patchcert.cli.options import Impossible, add_talk, positive, share
+
+EPILOG = """
+Pictures of any size and format are read, turned upright and brought to one size; files that cannot be
+read are left out, and listed.  A share of the pictures is held out: the accuracy on it, with its 95 %
+confidence interval, and the patch radii are printed and stored in the model.  The model holds its
+own reader: the other commands prepare pictures as this one did.
+
+--config names a file of YAML with any other parameters, by their names in Python:
+  vocab__margin_weight: 1.0
+  clf__module: PatchResNet
+  clf__flip_radius: 0.5
+
+Examples:
+  patchcert fit photos/ --out model.patchcert --image-size 64 --patch-size 4 --tokens 64
+  patchcert fit photos/ --out model.patchcert --epochs 40 --validation 0.2 --config options.yaml
+"""
+
+
+def add_options(add):
+    add("folder", type=Path, help="the folder, as in photos/cats/1.jpg, photos/dogs/2.png")
+    add("--out", required=True, type=Path, help="the model file to write")
+    add("--overwrite", action="store_true", help="replace a model file that is there")
+    add("--image-size", type=positive(int), default=64, metavar="N", help="pixels (default: 64)")
+    add("--resize", choices=("crop", "pad", "stretch"), default="crop", help="(default: crop)")
+    add("--mode", choices=("RGB", "L"), default="RGB", help="color or gray (default: RGB)")
+    add("--patch-size", type=positive(int), default=4, metavar="N", help="pixels (default: 4)")
+    add("--tokens", type=positive(int), default=64, metavar="N", help="(default: 64)")
+    add(
+        "--strategy",
+        choices=("kmeans", "learned", "denoised", "supervised"),
+        default="kmeans",
+        help="how tokens are found (default: kmeans)",
+    )
+    add("--epochs", type=positive(int), default=20, metavar="N", help="(default: 20)")
+    add(
+        "--validation",
+        type=share,
+        default=0.1,
+        metavar="SHARE",
+        help="of the pictures of each class to hold out; 0 for none (default: 0.1)",
+    )
+    add("--config", type=Path, help="a YAML file with other parameters")
+    add("--cache", type=Path, help="an .npy file for images that are too many for memory")
+    add("--seed", type=int, default=0, help="for all that is random (default: 0)")
+    add_talk(add)
+
+
+def run(options):
+    import time
+
+    from sklearn_patchcert.cli import inputs
+
+    if options.out.exists() and not options.overwrite:
+        raise Impossible(f"{options.out} is there already: pass --overwrite, or another --out")
+    if not options.out.absolute().parent.is_dir():
+        raise Impossible(f"there is no folder {options.out.absolute().parent}")
+    model = _model(options)
+    left_out = inputs.LeftOut(options.quiet)
+    clock = [time.perf_counter()]
+    data = _read(options, left_out)
+    clock.append(time.perf_counter())
+    train, held_out = _split(data.target, options)
+    with inputs.spoken_warnings():
+        try:
+            model.fit(data.data[train], data.labels[train])
+        except (TypeError, ValueError) as error:
+            raise Impossible(inputs.first_line(error)) from None
+        clock.append(time.perf_counter())
+        found = _measured(model, data, held_out) if len(held_out) else {}
+    clock.append(time.perf_counter())
+    network = sum(getattr(model.steps[-1][1], "history", [{}])[:, "dur"])
+    seconds = {
+        "reading": clock[1] - clock[0],
+        "vocabulary": clock[2] - clock[1] - network,
+        "network": network,
+        "evaluation": clock[3] - clock[2],
+    }
+    card = {
+        "folder": options.folder.resolve().name,
+        "images": {
+            name: int((data.target == at).sum()) for at, name in enumerate(data.target_names)
+        },
+        "left_out": len(left_out.reasons),
+        "trained_on": len(train),
+        "held_out": len(held_out),
+        **found,
+        "options": _given(options),
+    }
+    _save(model, options.out, card)
+    result = {"out": str(options.out), **card, "seconds": seconds, "left_out": left_out.reasons}
+    inputs.told(result, options.json, "\n".join(_lines(card, seconds, options.out)))
+    left_out.end(f"{len(data.data)} pictures read")
+    return left_out.status
+
+
+def _model(options):
+    """The pipeline that the options describe."""
+    from sklearn_patchcert.datasets.readers import ImageReader
+    from sklearn_patchcert.networks.estimators import PatchNetClassifier
+    from sklearn_patchcert.pipeline import CertifiedPatchClassifier
+    from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
+
+    talks = int(not options.quiet)
+    model = CertifiedPatchClassifier(
+        [
+            (
+                "reader",
+                ImageReader(
+                    options.image_size,
+                    mode=options.mode,
+                    resize=options.resize,
+                    n_jobs=options.jobs,
+                    on_error="warn",
+                ),
+            ),
+            (
+                "vocab",
+                PatchVocabulary(
+                    options.tokens,
+                    options.patch_size,
+                    strategy=options.strategy,
+                    random_state=options.seed,
+                    verbose=talks,
+                ),
+            ),
+            (
+                "clf",
+                PatchNetClassifier(max_epochs=options.epochs, random_state=options.seed),
+            ),
+        ]
+    )
+    try:
+        return model.set_params(**_config(options.config))
+    except (TypeError, ValueError) as error:
+        raise Impossible(f"{options.config}: {error}") from None
+
+
+def _config(path):
+    """Parameters from a YAML file; names of this library's networks become classes."""
+    if path is None:
+        return {}
+    import yaml
+
+    from sklearn_patchcert import networks
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Impossible(f"{path} is no YAML: {error}") from None
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise Impossible(f"{path} must have a line `name: value` for each parameter")
+    names = {"clf__module", "clf__augment", "vocab__augment"}
+    return {
+        name: getattr(networks, value)
+        if name in names and isinstance(value, str) and value in networks.__all__
+        else value
+        for name, value in found.items()
+    }
+
+
+def _read(options, left_out):
+    """Images, the names of their classes, and what was left out."""
+    import warnings
+
+    import numpy as np
+
+    from sklearn_patchcert.cli import inputs
+    from sklearn_patchcert.datasets.folders import load_image_folder
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is left out is listed
+        try:
+            data = load_image_folder(
+                options.folder,
+                image_size=options.image_size,
+                mode=options.mode,
+                resize=options.resize,
+                n_jobs=options.jobs,
+                cache=options.cache,
+                verbose=not options.quiet,
+            )
+        except ValueError as error:
+            raise Impossible(error) from None
+    for name, why in data.skipped.items():
+        left_out.add(inputs.below(name, options.folder), why)
+    data.labels = np.array(data.target_names)[data.target]
+    if len(set(data.labels)) < 2:
+        raise Impossible(
+            f"there are pictures of one class alone, {data.labels[0]}: a classifier needs two"
+        )
+    return data
+
+
+def _split(target, options):
+    """Indices to train on, and those that are held out."""
+    import numpy as np
+    from sklearn.model_selection import train_test_split
+
+    every = np.arange(len(target))
+    n_classes = len(np.unique(target))
+    count = round(options.validation * len(target))
+    if not count:
+        return every, every[:0]
+    try:
+        parts = train_test_split(
+            every, test_size=max(count, n_classes), stratify=target, random_state=options.seed
+        )
+    except ValueError as error:
+        raise Impossible(f"{error} --validation 0 holds nothing out.") from None
+    return np.sort(parts[0]), np.sort(parts[1])
+
+
+def _measured(model, data, held_out):
+    """Accuracy on held-out pictures, with its confidence interval, and their patch radii."""
+    from scipy.stats import binomtest
+
+    X, y = data.data[held_out], data.labels[held_out]
+    right = int((model.predict(X) == y).sum())
+    low, high = binomtest(right, len(y)).proportion_ci(0.95, method="exact")
+    radii = model.certify(X).reshape(len(X), -1)
+    return {
+        "accuracy": right / len(y),
+        "accuracy_from_to": [float(low), float(high)],
+        "mean_radius": float(radii.mean()),
+        "mean_smallest_radius": float(radii.min(1).mean()),
+    }
+
+
+def _given(options):
+    """The options of the command, as plain values."""
+    names = ("image_size", "resize", "mode", "patch_size", "tokens", "strategy", "epochs", "seed")
+    return {name: getattr(options, name) for name in names} | {"config": _config_text(options)}
+
+
+def _config_text(options):
+    return None if options.config is None else options.config.read_text(encoding="utf-8")
+
+
+def _save(model, path, card):
+    import warnings
+
+    from sklearn_patchcert.files.model_files import save
+
+    with warnings.catch_warnings():  # callbacks are no part of a model
+        warnings.filterwarnings("ignore", message="Left out of the file")
+        save(model, path, card=card)
+
+
+def _lines(card, seconds, path):
+    if "accuracy" in card:
+        low, high = card["accuracy_from_to"]
+        yield (
+            f"accuracy on {card['held_out']} held-out pictures: {100 * card['accuracy']:.1f} % "
+            f"(95 % confidence: {100 * low:.1f} to {100 * high:.1f} %)"
+        )
+        yield (
+            f"patch radius (L2, units of 0..1): mean {card['mean_radius']:.4g}, mean of the "
+            f"smallest of each image {card['mean_smallest_radius']:.4g}"
+        )
+    spent = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
+    yield f"time: {spent}"
+    yield f"written: {path}"

@@ -1,0 +1,109 @@
+"""Pictures of maps of radii, and arrays, in files that are either whole or not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from sklearn_patchcert.files.archive import replacing
+
+_PALETTE = [  # nine colors along matplotlib's viridis, which is in the public domain
+    (68, 1, 84), (71, 45, 123), (59, 82, 139), (44, 114, 142), (33, 145, 140),
+    (40, 174, 128), (94, 201, 98), (173, 220, 48), (253, 231, 37),
+]  # fmt: skip
+_SHORT_SIDE = 224  # pixels of an image in an overlay, at least
+_MARGIN = 12
+
+
+def map_picture(radii, patch_size, size, top):
+    """A map of radii as a picture of the image's size.
+
+    Parameters
+    ----------
+    radii : ndarray (rows, cols) or (rows, cols, C)
+        Of channels, the smallest is shown.
+    patch_size : tuple (ph, pw)
+    size : tuple (H, W)
+    top : float
+        Which radius has the brightest color; 0 has the darkest.
+
+    Returns
+    -------
+    picture : ndarray of uint8 (H, W, 3)
+    """
+    radii = radii.min(-1) if radii.ndim == 3 else radii
+    shares = np.clip(radii / top, 0, 1) if top > 0 else np.zeros(radii.shape)
+    return colored(shares).repeat(patch_size[0], 0).repeat(patch_size[1], 1)[: size[0], : size[1]]
+
+
+def colored(shares):
+    """Colors of numbers from 0 to 1, an array of uint8 (..., 3)."""
+    anchors = np.linspace(0, 1, len(_PALETTE))
+    bands = [np.interp(shares, anchors, band) for band in np.transpose(_PALETTE)]
+    return np.stack(bands, axis=-1).round().astype(np.uint8)
+
+
+def overlay_picture(image, picture, top, norm, caption):
+    """An image beside itself under a map, with a color bar and a caption.
+
+    Parameters
+    ----------
+    image : ndarray of uint8 (H, W, 3)
+    picture : ndarray of uint8 (H, W, 3)
+        Of :func:`map_picture`.
+    top : float
+    norm : str
+    caption : str
+
+    Returns
+    -------
+    drawing : ndarray of uint8 (h, w, 3)
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    times = max(1, -(-_SHORT_SIDE // min(image.shape[:2])))
+    mixed = (0.45 * image + 0.55 * picture).round().astype(np.uint8)
+    panels = [part.repeat(times, 0).repeat(times, 1) for part in (image, mixed)]
+    height, width = panels[0].shape[:2]
+    font = ImageFont.load_default(size=14)
+    head, bar, labels = 28, 16, 64
+    drawing = Image.new(
+        "RGB",
+        (2 * width + bar + labels + 4 * _MARGIN, height + head + 2 * _MARGIN + 20),
+        "white",
+    )
+    pen = ImageDraw.Draw(drawing)
+    y = head + _MARGIN
+    for at, panel in enumerate(panels):
+        drawing.paste(Image.fromarray(panel), (_MARGIN + at * (width + _MARGIN), y))
+    x = 2 * width + 3 * _MARGIN
+    shades = colored(np.linspace(1, 0, height)[:, None].repeat(bar, 1))
+    drawing.paste(Image.fromarray(shades), (x, y))
+    for part in (0, 0.5, 1):
+        at = y + (1 - part) * (height - 1)
+        pen.line([(x + bar, at), (x + bar + 4, at)], fill="black")
+        pen.text((x + bar + 7, at), f"{part * top:.3g}", fill="black", font=font, anchor="lm")
+    pen.text((_MARGIN, head / 2 + 4), caption, fill="black", font=font, anchor="lm")
+    unit = f"{norm.capitalize()} radius of a patch, in units of the image's values"
+    pen.text((_MARGIN, y + height + 16), unit, fill="black", font=font, anchor="lm")
+    return np.asarray(drawing)
+
+
+def write_png(path, picture, **texts):
+    """Write a picture (H, W, 3), with texts beside the pixels, whole or not at all."""
+    from PIL import Image, PngImagePlugin
+
+    info = PngImagePlugin.PngInfo()
+    for name, text in texts.items():
+        info.add_text(name, text)
+    with replacing(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG", pnginfo=info)
+
+
+def write_npy(path, array):
+    """Write an array, whole or not at all."""
+    os.makedirs(Path(path).parent, exist_ok=True)
+    with replacing(path) as temporary, open(temporary, "wb") as stream:
+        np.save(stream, array, allow_pickle=False)
