@@ -1,18 +1,47 @@
 """Image robustness that can be proved, patch by patch, for scikit-learn."""
 
+from typing import TYPE_CHECKING
+
+from sklearn_patchcert._lazy import attach
 from sklearn_patchcert._version import __version__
-from sklearn_patchcert.datasets.readers import ImageReader
-from sklearn_patchcert.displays.certificates import CertificateDisplay
-from sklearn_patchcert.displays.curves import CertifiedAccuracyDisplay, ParetoDisplay
-from sklearn_patchcert.displays.vocabularies import TokenUsageDisplay, VocabularyDisplay
-from sklearn_patchcert.files.archive import ModelFileError
-from sklearn_patchcert.files.model_files import load, save
-from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
-from sklearn_patchcert.pipeline import CertifiedPatchClassifier, CertifiedPatchRegressor
-from sklearn_patchcert.prediction.committee import CertifiedCommittee
-from sklearn_patchcert.preprocessing import ChannelStandardizer
-from sklearn_patchcert.smoothing.classifier import SmoothedClassifier
-from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
+
+if TYPE_CHECKING:
+    from sklearn_patchcert.datasets.readers import ImageReader
+    from sklearn_patchcert.displays.certificates import CertificateDisplay
+    from sklearn_patchcert.displays.curves import CertifiedAccuracyDisplay, ParetoDisplay
+    from sklearn_patchcert.displays.vocabularies import TokenUsageDisplay, VocabularyDisplay
+    from sklearn_patchcert.files.archive import ModelFileError
+    from sklearn_patchcert.files.model_files import load, save
+    from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
+    from sklearn_patchcert.pipeline import CertifiedPatchClassifier, CertifiedPatchRegressor
+    from sklearn_patchcert.prediction.committee import CertifiedCommittee
+    from sklearn_patchcert.preprocessing import ChannelStandardizer
+    from sklearn_patchcert.smoothing.classifier import SmoothedClassifier
+    from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
+
+__getattr__, __dir__ = attach(
+    __name__,
+    __path__,
+    {
+        "CertificateDisplay": "displays.certificates",
+        "CertifiedAccuracyDisplay": "displays.curves",
+        "CertifiedCommittee": "prediction.committee",
+        "CertifiedPatchClassifier": "pipeline",
+        "CertifiedPatchRegressor": "pipeline",
+        "ChannelStandardizer": "preprocessing",
+        "ImageReader": "datasets.readers",
+        "ModelFileError": "files.archive",
+        "ParetoDisplay": "displays.curves",
+        "PatchNetClassifier": "networks.estimators",
+        "PatchNetRegressor": "networks.estimators",
+        "PatchVocabulary": "vocabulary.estimator",
+        "SmoothedClassifier": "smoothing.classifier",
+        "TokenUsageDisplay": "displays.vocabularies",
+        "VocabularyDisplay": "displays.vocabularies",
+        "load": "files.model_files",
+        "save": "files.model_files",
+    },
+)
 
 __all__ = [
     "CertificateDisplay",

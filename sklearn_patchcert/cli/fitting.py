@@ -148,7 +148,7 @@ def _config(path):
         return {}
     import yaml
 
-    from sklearn_patchcert import networks
+    from sklearn_patchcert.files.known_classes import known_classes
 
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -156,13 +156,14 @@ def _config(path):
         raise Impossible(f"{path} is no YAML: {error}") from None
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise Impossible(f"{path} must have a line `name: value` for each parameter")
-    names = {"clf__module", "clf__augment", "vocab__augment"}
-    return {
-        name: getattr(networks, value)
-        if name in names and isinstance(value, str) and value in networks.__all__
-        else value
-        for name, value in found.items()
+    classes = {
+        f"clf__{name}": ones for name, ones in known_classes()["PatchNetClassifier"].choices.items()
     }
+    return {name: _named(classes.get(name, {}), value) for name, value in found.items()}
+
+
+def _named(classes, value):
+    return classes.get(value, value) if isinstance(value, str) else value
 
 
 def _read(options, left_out):

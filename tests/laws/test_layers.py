@@ -4,6 +4,7 @@ Everything is read from the sources, not from imported modules.
 """
 
 import ast
+import importlib
 import subprocess
 import sys
 from functools import cache
@@ -16,7 +17,17 @@ import sklearn_patchcert
 
 PACKAGE = Path(sklearn_patchcert.__file__).parent
 WINGS = {  # what each wing, and each file between the wings, may import besides the ground
-    "cli": {"files", "pipeline", "displays", "scorers", "outofcore"},
+    "cli": {
+        "files",
+        "pipeline",
+        "displays",
+        "scorers",
+        "outofcore",
+        "datasets",
+        "networks",
+        "vocabulary",
+        "reporting",
+    },
     "files": {"pipeline", "prediction", "networks", "vocabulary", "smoothing", "preprocessing"},
     "pipeline": {"prediction", "networks", "attacks", "vocabulary", "preprocessing"},
     "prediction": {"networks", "vocabulary", "voronoi", "preprocessing"},
@@ -36,6 +47,7 @@ GROUND = {  # what anyone may import, and what these import of each other
     "model_selection": set(),
     "parallel": set(),
     "_version": set(),
+    "_lazy": set(),
     "torch_globals": set(),
     "checks": set(),
     "_validation": {"_version", "patches"},
@@ -214,5 +226,31 @@ def test_importing_pulls_in_nothing_that_is_not_always_needed():
         f"sklearn_patchcert.{path.parent.name}" for path in PACKAGE.glob("*/__init__.py")
     )
     code = f"import sys, {wings}; print([m for m in {HEAVY} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_package_hands_on_lazily_what_type_checkers_see():
+    names = {
+        alias.name: node.module.removeprefix("sklearn_patchcert.")
+        for branch in tree("__init__").body
+        if isinstance(branch, ast.If)
+        for node in branch.body
+        for alias in node.names
+    }
+    assert sorted([*names, "__version__"]) == sorted(sklearn_patchcert.__all__)
+    for name, room in names.items():
+        assert getattr(sklearn_patchcert, name) is getattr(importlib.import_module(
+            f"sklearn_patchcert.{room}"), name)  # fmt: skip
+    assert set(sklearn_patchcert.__all__) | set(WINGS) <= set(dir(sklearn_patchcert))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        sklearn_patchcert.no_such_name  # noqa: B018
+
+
+def test_the_parsers_of_the_command_need_nothing_heavy():
+    code = (
+        "import sys; from sklearn_patchcert.cli.commands import _parser; _parser(); "
+        "print([m for m in ('numpy', 'sklearn', 'torch', 'PIL', 'tqdm') if m in sys.modules])"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
