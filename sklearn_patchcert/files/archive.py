@@ -236,7 +236,7 @@ def read(path, max_bytes=MAX_BYTES):
         raise ModelFileError(f"{os.fspath(path)!r} is no regular file.")
     with open(path, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
-        data = b"" if size > max_bytes else stream.read(max_bytes + 1)
+        data = b"" if size > max_bytes else stream.read(size + 1)  # one more, if it grows
     if max(size, len(data)) > max_bytes:
         raise ModelFileError(
             f"{os.fspath(path)!r} has {size} bytes, more than max_bytes={max_bytes}: pass more if "

@@ -51,6 +51,8 @@ class Known(NamedTuple):
     droppable : tuple of str
         Parameters that predictions do not need: what is not among the choices is left out, and
         the default comes back.
+    parts : tuple of str
+        Parameters and attributes that may be estimators or hold them; no others may.
     prefixes : tuple of str
         With which names of further parameters begin.
     derived : set of str
@@ -66,6 +68,7 @@ class Known(NamedTuple):
     check: Callable = lambda estimator: None
     choices: dict[str, dict[str, Any]] = {}
     droppable: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     derived: frozenset[str] = frozenset()
     pack: Callable | None = None
@@ -201,12 +204,16 @@ def known_classes():
             _NAMES,
             checks.check_standardizer,
         ),
-        *[Known(kind, {}, {}, checks.check_pipeline, droppable=("memory",)) for kind in pipelines],
+        *[
+            Known(kind, {}, {}, checks.check_pipeline, droppable=("memory",), parts=("steps",))
+            for kind in pipelines
+        ],
         Known(
             CertifiedCommittee,
             {"estimators_": lambda value: isinstance(value, list), "classes_": are_classes},
             _NAMES,
             checks.check_committee,
+            parts=("estimators", "estimators_"),
             derived=frozenset(("le_", "named_estimators_")),
             unpack=_named,
         ),
@@ -219,8 +226,9 @@ def known_classes():
             },
             _FEATURES,
             checks.check_smoothed,
+            parts=("estimator", "estimator_"),
         ),
-        Known(FrozenEstimator, {}, {}, checks.check_frozen),
+        Known(FrozenEstimator, {}, {}, checks.check_frozen, parts=("estimator",)),
         Known(
             StandardScaler,
             {**scaled, "mean_": vector, "var_": vector, "scale_": vector},

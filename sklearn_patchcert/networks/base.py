@@ -355,7 +355,14 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         check_device(self.device)
         images = check_images(self, X, reset=False, image_shape=self.image_shape)
         with plain_torch():
-            return (compute or super().predict_proba)(channels_first(images))
+            outputs = (compute or super().predict_proba)(channels_first(images))
+        first = torch.as_tensor(outputs[0] if isinstance(outputs, tuple) else outputs)
+        if not bool(first.isfinite().all()):
+            raise ValueError(
+                "The outputs of the network are not finite: its weights or the values of X are too "
+                "large for float32. Look at the range of X, or fit the network again."
+            )
+        return outputs
 
 
 def channels_first(images):

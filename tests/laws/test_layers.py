@@ -71,6 +71,7 @@ TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn
     "prediction.voting",
     "smoothing.bounds",
     "files.archive",
+    "files.budgets",
     "files.values",
 }
 HEAVY = ("matplotlib", "torchvision", "dask", "distributed", "zarr", "numba", "safetensors", "PIL")
