@@ -14,7 +14,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from sklearn_patchcert._validation import as_before
+from sklearn_patchcert._validation import VersionedState, as_before
 from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.networks.fitting.disturbance import Source, check_options
@@ -36,7 +36,7 @@ def _on_a_copy(name):
     return found
 
 
-class _CertifiedPipeline(Pipeline):
+class _CertifiedPipeline(VersionedState, Pipeline):
     """A Pipeline that finds its vocabulary, and never changes its input."""
 
     predict, predict_proba = _on_a_copy("predict"), _on_a_copy("predict_proba")

@@ -46,6 +46,7 @@ class ChannelStandardizer(VersionedState, OneToOneFeatureMixin, TransformerMixin
     """
 
     _parameter_constraints: dict = {"image_shape": [None, tuple, list]}
+    _made_by_fit = ("mean_", "scale_", "image_shape_", "n_features_in_")
 
     def __init__(self, image_shape=None) -> None:
         self.image_shape = image_shape

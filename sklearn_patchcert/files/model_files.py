@@ -80,7 +80,8 @@ def save(model: Any, path: str | os.PathLike[str], *, trim: bool = True) -> None
     description = describe(model, arrays, type(model).__name__, trim, dropped)
     data = archive.pack({"versions": versions, "model": description}, arrays)
     try:
-        _opened(*archive.unpack(data), len(data))
+        content, arrays = archive.unpack(data)
+        _opened(content, arrays, len(data))
     except ModelFileError as error:
         raise ValueError(f"The model could not be loaded again: {error}") from error
     with archive.replacing(path) as temporary:
@@ -146,7 +147,8 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = archive.MAX_BYTES) ->
            [1.]])
     """
     data = archive.read(path, max_bytes)
-    model, version, notes = _opened(*archive.unpack(data), len(data), max_bytes)
+    content, arrays = archive.unpack(data)
+    model, version, notes = _opened(content, arrays, len(data), max_bytes)
     if version != __version__:
         notes = [
             f"The file was written by sklearn_patchcert {version:.40} and is read by "

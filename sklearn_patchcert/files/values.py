@@ -132,7 +132,8 @@ def decode(found, supply, other=None, level=0):
             raise TypeError(f"{content} is an array of {array.dtype}")
         return array if kind == "array" else torch.from_numpy(array)
     if kind == "texts":
-        return _texts(*content, supply)
+        width, texts = content
+        return _texts(width, texts, supply)
     if other is None:
         raise LookupError(f"unknown kind of value: {kind!r:.40}")
     return other(kind, content)

@@ -44,6 +44,9 @@ class PatchNet(GivenParameters, VersionedState, _Base):
     virtual_params_: dict = {}
 
     _interrupted = False
+    _made_by_fit: tuple[str, ...] = (
+        "image_shape_", "n_outputs_", "channel_mean_", "channel_std_", "n_features_in_",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -100,6 +100,7 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     """
 
     _default_criterion = torch.nn.CrossEntropyLoss
+    _made_by_fit = (*PatchNet._made_by_fit, "classes_inferred_")
 
     def _encode_target(self, y, start, classes):
         y = column_or_1d(y, warn=True)
@@ -233,6 +234,7 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
     """
 
     _default_criterion = torch.nn.MSELoss
+    _made_by_fit = (*PatchNet._made_by_fit, "target_mean_", "target_std_", "target_ndim_")
 
     @property
     def predict_proba(self):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from sklearn.base import BaseEstimator
 
-from sklearn_patchcert._validation import as_before, check_device
+from sklearn_patchcert._validation import as_before, check_device, old_pickle
 from sklearn_patchcert.torch_globals import plain_torch
 
 if TYPE_CHECKING:
@@ -158,14 +159,36 @@ class GivenParameters(_Base):
         super()._validate_params()
 
     def __setstate__(self, state):
-        device = state["device"]
+        device, version = state["device"], state.get("_patchcert_version", "unknown")
         resolved = {**state, "device": "cpu"} if device == "auto" else dict(state)
         with plain_torch():  # or the weights could not be trained if this mode is for inference
             super().__setstate__(resolved)
+            missing = self._missing_in_module() if self.initialized_ else []
+        if missing:
+            raise old_pickle(self, version, missing)
         if device == "auto":
             self.device = device
             if self.initialized_:
                 self.module_.to(self.device)
+
+    def _missing_in_module(self):
+        """What a module of this library has when it is made anew, and that of a pickle has not."""
+        old: Any = getattr(self.module_, "_orig_mod", self.module_)  # what torch.compile wraps
+        if not _is_ours(old) or self.set_since_fit("module"):
+            return []
+        with torch.device("meta"):
+            new = type(old)(**self.get_params_for("module"))
+        parts = dict(old.named_modules())
+        missing = []
+        for place, part in new.named_modules():
+            if place in parts and _is_ours(part):
+                names = [*vars(part), *part._buffers, *part._parameters, *part._modules]
+                missing += [name for name in names if not hasattr(parts[place], name)]
+        return missing
+
+
+def _is_ours(module):
+    return type(module).__module__.startswith("sklearn_patchcert.")
 
 
 def part_of(name):

@@ -10,10 +10,11 @@ from sklearn.ensemble import VotingClassifier
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_patchcert._validation import VersionedState
 from sklearn_patchcert.prediction.voting import committee_radius, plurality
 
 
-class CertifiedCommittee(VotingClassifier):
+class CertifiedCommittee(VersionedState, VotingClassifier):
     """Certified classifiers that vote, with a certificate of the vote.
 
     A member cannot change its vote while the perturbation is smaller than that member's certified
@@ -55,6 +56,8 @@ class CertifiedCommittee(VotingClassifier):
     >>> committee.certify_prediction(X[1000:1010]).radius.shape
     (10,)
     """
+
+    _made_by_fit = ("estimators_", "classes_")
 
     # Not to be set: the certificate is of the vote in which every member counts once.
     voting = property(lambda self: "hard")

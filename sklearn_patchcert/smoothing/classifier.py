@@ -98,6 +98,7 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
     """
 
     _depends_on_place = True  # of an image in its batch, by its noise
+    _made_by_fit = ("estimator_", "classes_", "seed_")
 
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "predict"])],

@@ -167,6 +167,9 @@ class PatchVocabulary(PatchTokenizer):
     """
 
     _parameter_constraints: dict = CONSTRAINTS
+    _made_by_fit = (
+        "vocabulary_", "token_counts_", "patch_size_", "per_channel_", "history_", "n_iter_",
+    )  # fmt: skip
 
     def __init__(
         self,

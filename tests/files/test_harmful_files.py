@@ -7,7 +7,6 @@ import threading
 import time
 import tracemalloc
 
-
 import numpy as np
 import pytest
 from hostile_makers import additive, array_changed, bayes, edited, packed, repacked, step, whole
@@ -216,8 +215,8 @@ def test_a_file_gets_no_more_threads_than_there_are_cores(
 
 def smoothed(name, value):
     X, y = load_digits(return_X_y=True)
-    steps = [("vocab", PatchVocabulary(4, strategy="kmeans", random_state=0)),
-             ("clf", PatchNetClassifier(max_epochs=0, module__width=2, module__hidden=2))]  # fmt: skip
+    net = PatchNetClassifier(max_epochs=0, module__width=2, module__hidden=2)
+    steps = [("vocab", PatchVocabulary(4, strategy="kmeans", random_state=0)), ("clf", net)]
     data = packed(SmoothedClassifier(CertifiedPatchClassifier(steps), n=5).fit(X[:40], y[:40]))
     content, arrays = archive.unpack(data)
     content["model"]["params"][name] = value
@@ -349,13 +348,12 @@ def harmless(data, path, X):
     """Whether a file was loaded; fails where that, or what comes of it, does harm."""
     path.write_bytes(data)
     start, before = time.process_time(), threading.active_count()
-    try:
+    model = None
+    with contextlib.suppress(ModelFileError):
         model = load(path)
-    except ModelFileError as error:
-        assert time.process_time() - start < 1
-        assert len(str(error)) < 600
-        return False
     assert time.process_time() - start < 1
+    if model is None:
+        return False
     assert len(repr(model)) < 10**5
     clone(model)
     with contextlib.suppress(ValueError, TypeError, AttributeError):
