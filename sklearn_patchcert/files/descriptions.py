@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+from importlib.util import find_spec
 
 import torch
 from joblib import cpu_count
 from sklearn.base import BaseEstimator
 
-from sklearn_patchcert._validation import check_device
+from sklearn_patchcert._validation import BaseSearchCV, check_device
 from sklearn_patchcert.files.archive import ModelFileError
 from sklearn_patchcert.files.known_classes import known_classes
 from sklearn_patchcert.files.values import decode, encode, shown
@@ -47,8 +48,7 @@ def describe(estimator, arrays, where, trim, dropped):
     if known is None or type(estimator) is not known.kind:
         raise TypeError(
             f"{where} is a {type(estimator).__qualname__}, and safe files hold only "
-            f"{', '.join(known_classes())}. Save the parts that are among these (of a search its "
-            "best_estimator_), or use joblib among those who trust each other."
+            f"{', '.join(known_classes())}. {_way_out(estimator)}"
         )
 
     def other(value, at):
@@ -94,6 +94,29 @@ def describe(estimator, arrays, where, trim, dropped):
         if known.pack is not None:
             description["state"] = encode(known.pack(estimator, trim), arrays, where)
     return description
+
+
+def _way_out(estimator):
+    """What to do with an estimator that no file can hold.
+
+    Files of skops are not put into ours: skops asks which types are trusted, but does not look at
+    values, and a tree whose children point at each other or beyond its end hangs or crashes.
+    """
+    joblib = (
+        "joblib.dump and joblib.load store anything, but loading such a file can run arbitrary "
+        "code: only load files from people you trust."
+    )
+    if hasattr(estimator, "best_estimator_"):
+        return "Save what the search has found: save(search.best_estimator_, path)."
+    if isinstance(estimator, BaseSearchCV):
+        return "Fit the search and save what it has found: save(search.best_estimator_, path)."
+    if type(estimator).__module__.startswith("sklearn."):
+        install = "" if find_spec("skops") else " (pip install skops)"
+        return (
+            f"Save the vocabulary here and this part with skops.io.dump{install}, whose files do "
+            f"not run code; load both and put them into a CertifiedPatchClassifier. {joblib}"
+        )
+    return f"Save the parts of the model that are among these. {joblib}"
 
 
 def _choice(table, value):
