@@ -155,6 +155,7 @@ def _check_optimizer(optimizer, state):
             if not fits and not isinstance(value, _PLAIN):
                 raise ValueError("the optimizer's state does not fit the weights")
         for name, value in moments.items():
-            bad = isinstance(value, torch.Tensor) and bool(value.isnan().any())
-            if bad or (name in _SQUARES and not bool((torch.as_tensor(value) >= 0).all())):
+            if not isinstance(value, torch.Tensor):
+                continue
+            if bool(value.isnan().any()) or (name in _SQUARES and bool((value < 0).any())):
                 raise ValueError(f"the optimizer's state has {name} that is NaN or negative")

@@ -359,8 +359,9 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         images = check_images(self, X, reset=False, image_shape=self.image_shape)
         with plain_torch():
             outputs = (compute or super().predict_proba)(channels_first(images))
-        first = torch.as_tensor(outputs[0] if isinstance(outputs, tuple) else outputs)
-        if not bool(first.isfinite().all()):
+            first = torch.as_tensor(outputs[0] if isinstance(outputs, tuple) else outputs)
+            finite = bool(first.isfinite().all())
+        if not finite:
             raise ValueError(
                 "The outputs of the network are not finite: its weights or the values of X are too "
                 "large for float32. Look at the range of X, or fit the network again."
