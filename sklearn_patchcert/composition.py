@@ -25,7 +25,7 @@ from sklearn.pipeline import FeatureUnion
 from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_patchcert._validation import BaseSearchCV
+from sklearn_patchcert._validation import BaseSearchCV, _ConstantPredictor
 from sklearn_patchcert.arrangement import holds_vocabulary
 from sklearn_patchcert.prediction.committee import CertifiedCommittee
 from sklearn_patchcert.prediction.estimator_tree import (
@@ -124,6 +124,8 @@ def certify(model: Any, X: Any, norm: str = "l2") -> NDArray[np.float64]:
     (10, 2, 2)
     """
     routes = _routes(model, (), "model")
+    if not routes:
+        raise TypeError("Every member of the model is constant: no vocabulary receives the images.")
     _check_together(routes)
     routes = list({(id(r.vocabulary), *map(id, r.before)): r for r in routes}.values())
     names = list(getattr(model, "feature_names_in_", ()))
@@ -184,6 +186,8 @@ def _routes(model, before, where):
     if isinstance(model, PatchVocabulary):
         check_is_fitted(model, "vocabulary_")
         return [_Route(before, model, where)]
+    if kind is _ConstantPredictor:  # of a class that all images have, or none
+        return []
     if isinstance(model, BaseSearchCV) and not model.refit:
         raise TypeError(
             f"{where} ({name}) has refit=False and no best_estimator_: fit the model that you "

@@ -124,7 +124,11 @@ INSIDE = {
     "committee": Inside(CertifiedCommittee(two()), estimators),
     "one vs. rest": Inside(OneVsRestClassifier(pipeline()), estimators, of_three),
     "one vs. one": Inside(OneVsOneClassifier(pipeline()), estimators, of_three),
-    "output code": Inside(OutputCodeClassifier(pipeline(), random_state=0), estimators, of_three),
+    "output code": Inside(
+        OutputCodeClassifier(pipeline(), random_state=0),  # one code is the same for all classes
+        lambda model: [one for one in model.estimators_ if hasattr(one, "certify")],
+        of_three,
+    ),
     "outputs": Inside(MultiOutputClassifier(pipeline()), estimators, columns),
     "self-training": Inside(
         SelfTrainingClassifier(pipeline(), threshold=0.9),
@@ -335,6 +339,14 @@ def test_a_chain_is_refused_because_later_members_see_pixels_and_answers(few):
     X, y = columns(*few)
     model = ClassifierChain(sized(1)).fit(X, y)
     with pytest.raises(TypeError, match=r"ClassifierChain.*model\.estimators_"):
+        certify(model, X)
+
+
+@pytest.mark.filterwarnings("ignore:Label not")
+def test_members_that_are_all_constant_have_no_map(few):
+    X, y = few
+    model = OneVsRestClassifier(pipeline()).fit(X, np.ones((len(X), 2), dtype=int))
+    with pytest.raises(TypeError, match="constant"):
         certify(model, X)
 
 
