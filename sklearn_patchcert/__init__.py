@@ -1,6 +1,7 @@
 """Image robustness that can be proved, patch by patch, for scikit-learn."""
 
 from sklearn_patchcert._version import __version__
+from sklearn_patchcert.composition import certify
 from sklearn_patchcert.displays.certificates import CertificateDisplay
 from sklearn_patchcert.displays.curves import CertifiedAccuracyDisplay, ParetoDisplay
 from sklearn_patchcert.displays.vocabularies import TokenUsageDisplay, VocabularyDisplay
@@ -29,6 +30,7 @@ __all__ = [
     "TokenUsageDisplay",
     "VocabularyDisplay",
     "__version__",
+    "certify",
     "load",
     "save",
 ]

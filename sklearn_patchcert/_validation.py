@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.model_selection._search import BaseSearchCV
+from sklearn.multiclass import _ConstantPredictor
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Integral, Interval, Real, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, validate_data
@@ -28,6 +29,7 @@ __all__ = [
     "Real",
     "StrOptions",
     "VersionedState",
+    "_ConstantPredictor",
     "_check_feature_names_in",
     "_fit_context",
     "all_or_nothing",

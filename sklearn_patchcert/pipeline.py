@@ -6,7 +6,6 @@ import copy
 import functools
 from typing import Any
 
-import numpy as np
 from sklearn import get_config
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
@@ -15,11 +14,12 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from sklearn_patchcert._validation import VersionedState, as_before
+from sklearn_patchcert.arrangement import check_all_tokens, check_arrangement
 from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.networks.fitting.disturbance import Source, check_options
 from sklearn_patchcert.prediction.image_certificates import certify_prediction
-from sklearn_patchcert.preprocessing import IDENTITY, ChannelStandardizer, then
+from sklearn_patchcert.preprocessing import ChannelStandardizer, scaled
 from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
 
 
@@ -29,6 +29,8 @@ def _on_a_copy(name):
 
     @functools.wraps(inherited.fn)
     def method(self, X, *args, **params):
+        if name.startswith("fit"):
+            check_arrangement(self, self._kind)
         return inherited.fn(self, self._given(X), *args, **params)
 
     found = available_if(inherited.check)(method)
@@ -43,6 +45,7 @@ class _CertifiedPipeline(VersionedState, Pipeline):
     predict_log_proba = _on_a_copy("predict_log_proba")
     decision_function, score = _on_a_copy("decision_function"), _on_a_copy("score")
     transform = _on_a_copy("transform")
+    fit_predict, fit_transform = _on_a_copy("fit_predict"), _on_a_copy("fit_transform")
 
     def __init__(self, steps=None, *, transform_input=None, memory=None, verbose=False) -> None:
         if steps is None:
@@ -81,7 +84,15 @@ class _CertifiedPipeline(VersionedState, Pipeline):
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            If the last step is known to be of another kind, such as a regressor in a classifier;
+            if the only vocabulary is hidden inside a step; or if the steps after the vocabulary
+            fail on token ids that did not occur at the same place in training.
         """
+        check_arrangement(self, self._kind)
         name, last = self.steps[-1]
         _, vocabulary_at = self._working_steps()
         if vocabulary_at is not None and has_fit_parameter(last, "source"):
@@ -96,7 +107,9 @@ class _CertifiedPipeline(VersionedState, Pipeline):
         steps = list(self.steps)
         try:
             with as_before(*parts):
-                return super().fit(self._given(X), y, **params)
+                super().fit(self._given(X), y, **params)
+                check_all_tokens(self, X)
+                return self
         except BaseException:
             self.steps[:] = steps
             raise
@@ -139,7 +152,7 @@ class _CertifiedPipeline(VersionedState, Pipeline):
         return vocabulary._radii(
             X,
             norm,
-            before=functools.partial(_scaled, steps, vocabulary) if steps else None,
+            before=functools.partial(scaled, steps, vocabulary) if steps else None,
             return_witness=return_witness,
         )
 
@@ -174,28 +187,6 @@ def _leaves_its_input(steps):
     return all(isinstance(step, known) or getattr(step, "copy", None) is True for step in thawed)
 
 
-def _scaled(steps, vocabulary, X):
-    """A batch as it reaches the vocabulary, and what encoding.certify has to know of the way."""
-    shape = getattr(vocabulary, "image_shape_", None)
-    if shape is None:
-        raise ValueError(
-            "A vocabulary behind a scaling step must know its image_shape to certify: pass "
-            "image_shape to from_tokens."
-        )
-    affine, Z = IDENTITY, X.copy() if hasattr(X, "copy") else np.array(X)  # some work in place
-    for step in steps:
-        Z = step.transform(Z)
-        affine = then(affine, step, shape, np.asarray(Z).dtype)
-    if not np.abs(affine.scale).min() >= np.finfo(np.float64).tiny:
-        raise ValueError("The steps before the vocabulary scale a feature to nothing.")
-    values = np.abs(np.asarray(X, dtype=np.float64)).reshape(-1, *shape)
-    return Z, {
-        "scale": affine.scale,
-        "error": affine.slope * values + affine.base,
-        "error_growth": float(np.max(affine.slope / np.abs(affine.scale))),
-    }
-
-
 class CertifiedPatchClassifier(_CertifiedPipeline):
     """A Pipeline that discretizes images and classifies them, with a certificate.
 
@@ -218,7 +209,9 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
 
     Notes
     -----
-    After a search the certificate is at ``search.best_estimator_.certify``.
+    Inside other estimators, such as a search or a CalibratedClassifierCV, use :func:`certify`.  It
+    finds the fitted pipelines.  The certificate of a prediction is that of a pipeline itself, for
+    example ``search.best_estimator_.certify_prediction``.
 
     Examples
     --------
@@ -232,7 +225,7 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
     (797, 2, 2)
     """
 
-    _default_estimator = PatchNetClassifier
+    _default_estimator, _kind = PatchNetClassifier, "classifier"
 
     def as_torch_module(self, gradient="bpda", *, temperature=1.0) -> Any:
         """The fitted pipeline as a torch module, images to logits, for any attack library.
@@ -350,13 +343,13 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
         check_is_fitted(self)
         steps, vocabulary = self._split()
 
-        def scaled(part):
-            return _scaled(steps, vocabulary, part) if steps else (part, {})
+        def reached(part):
+            return scaled(steps, vocabulary, part) if steps else (part, {})
 
         return certify_prediction(
             self,
             X,
-            scaled=scaled,
+            scaled=reached,
             norm=norm,
             max_configurations=max_configurations,
             max_seconds=max_seconds,
@@ -398,4 +391,4 @@ class CertifiedPatchRegressor(_CertifiedPipeline):
     (1797, 2, 2)
     """
 
-    _default_estimator = PatchNetRegressor
+    _default_estimator, _kind = PatchNetRegressor, "regressor"

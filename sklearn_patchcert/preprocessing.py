@@ -198,3 +198,45 @@ def _scale_shift(step, image_shape):
     scale = np.asarray(scale, dtype=np.float64)
     shift, scale = -np.asarray(centre, dtype=np.float64) / scale, 1 / scale
     return (v.reshape(image_shape) if v.ndim else v for v in (scale, shift))
+
+
+def scaled(steps, vocabulary, X):
+    """Take a batch to the vocabulary, and tell what encoding.certify has to know of the way.
+
+    Parameters
+    ----------
+    steps : sequence of fitted transformers
+        As :func:`then` takes them.
+    vocabulary : fitted PatchVocabulary
+    X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+
+    Returns
+    -------
+    Z : array-like
+        As it reaches the vocabulary.
+    description : dict
+        ``scale``, ``error`` and ``error_growth``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`then`; if the vocabulary does not know its image_shape, or a scale vanishes.
+    """
+    shape = getattr(vocabulary, "image_shape_", None)
+    if shape is None:
+        raise ValueError(
+            "A vocabulary behind a scaling step must know its image_shape to certify: pass "
+            "image_shape to from_tokens."
+        )
+    affine, Z = IDENTITY, X.copy() if hasattr(X, "copy") else np.array(X)  # some work in place
+    for step in steps:
+        Z = step.transform(Z)
+        affine = then(affine, step, shape, np.asarray(Z).dtype)
+    if not np.abs(affine.scale).min() >= np.finfo(np.float64).tiny:
+        raise ValueError("The steps before the vocabulary scale a feature to nothing.")
+    values = np.abs(np.asarray(X, dtype=np.float64)).reshape(-1, *shape)
+    return Z, {
+        "scale": affine.scale,
+        "error": affine.slope * values + affine.base,
+        "error_growth": float(np.max(affine.slope / np.abs(affine.scale))),
+    }

@@ -161,7 +161,9 @@ def check_pipeline(pipeline):
 def _features_out(step):
     """How many features a fitted step makes; None where that is not known."""
     takes = getattr(step, "n_features_in_", None)
-    if isinstance(step, PatchVocabulary) and step.output == "ids":
+    if isinstance(step, PatchVocabulary):
+        if step.output == "images":
+            return takes
         if takes is None or not hasattr(step, "vocabulary_"):
             return None
         grid = grid_shape(step.image_shape_, step.patch_size_)

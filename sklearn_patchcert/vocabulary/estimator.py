@@ -130,6 +130,9 @@ class PatchVocabulary(PatchTokenizer):
         How many of the training patches have each token.
     perplexity_ : float or ndarray (n_channels,)
         Effective number of tokens in use: the exponential of the entropy of their use.
+    categories_ : list of ndarray of int
+        The possible token ids of each column of `output="ids"`, for example for
+        ``OneHotEncoder(categories=vocabulary.categories_)``.
     image_shape_ : tuple (H, W, C)
     patch_size_ : tuple (ph, pw)
         `patch_size`, clipped to the image.
@@ -356,3 +359,16 @@ class PatchVocabulary(PatchTokenizer):
             shares = counts / counts.sum(-1, keepdims=True)
         found = np.exp(entr(shares).sum(-1))
         return found if found.ndim else float(found)
+
+    @property
+    def categories_(self) -> list[NDArray[np.int64]]:
+        check_is_fitted(self, "vocabulary_")
+        if not hasattr(self, "image_shape_"):
+            raise AttributeError(
+                "Without an image_shape the number of patches is not known: pass image_shape to "
+                "from_tokens."
+            )
+        sizes = [encoding.count_own(tokens) for tokens in self._own(self.vocabulary_)]
+        rows, cols = grid_shape(self.image_shape_, self.patch_size_)
+        columns = rows * cols * count_groups(self.image_shape_, self.per_channel_)
+        return [np.arange(size) for size in np.resize(sizes, columns)]  # channels alternate

@@ -18,7 +18,9 @@ PACKAGE = Path(sklearn_patchcert.__file__).parent
 WINGS = {  # what each wing, and each file between the wings, may import besides the ground
     "cli": {"files", "pipeline", "displays", "scorers", "outofcore"},
     "files": {"pipeline", "prediction", "networks", "vocabulary", "smoothing", "preprocessing"},
-    "pipeline": {"prediction", "networks", "attacks", "vocabulary", "preprocessing"},
+    "pipeline": {"arrangement", "prediction", "networks", "attacks", "vocabulary", "preprocessing"},
+    "composition": {"arrangement", "prediction", "vocabulary", "preprocessing"},
+    "arrangement": {"prediction", "vocabulary"},
     "prediction": {"networks", "vocabulary", "voronoi", "preprocessing"},
     "networks": {"attacks", "vocabulary", "voronoi"},
     "scorers": {"attacks", "smoothing"},
