@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
@@ -24,8 +25,15 @@ from sklearn_patchcert._validation import (
     random_seed,
 )
 from sklearn_patchcert.networks.fitting.disturbance import Disturbance, check_options
-from sklearn_patchcert.networks.fitting.loops import SCHEDULES, BatchIterator, EpochBar, Schedule
+from sklearn_patchcert.networks.fitting.health import (
+    check_loss,
+    check_outputs,
+    check_weights,
+    single_images_explained,
+)
+from sklearn_patchcert.networks.fitting.loops import BatchIterator, EpochBar, Schedule
 from sklearn_patchcert.networks.modules import PatchConvNet
+from sklearn_patchcert.networks.options import check_network
 from sklearn_patchcert.networks.parameters import GivenParameters
 from sklearn_patchcert.torch_globals import plain_torch
 
@@ -115,6 +123,12 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         self.random_state = random_state
         for name in ("history_", "initialized_", "virtual_params_", "classes"):
             self.__dict__.pop(name, None)
+
+    def __repr__(self, **options):
+        return BaseEstimator.__repr__(self, **options)
+
+    def _get_params_html(self, deep=True, doc_link=""):
+        return super()._get_params_html(False, doc_link)  # without the callbacks, 15 rows
 
     def _get_param_names(self):
         return [name for name in super()._get_param_names() if not name.startswith("_")]
@@ -213,10 +227,8 @@ class PatchNet(GivenParameters, VersionedState, _Base):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        if self.lr_schedule not in SCHEDULES:
-            raise ValueError(f"lr_schedule must be one of {SCHEDULES}, got {self.lr_schedule!r}.")
+        check_network(self)
         device = check_device(self.device)
-        check_autocast(self.autocast, device)
         if start:
             self.__dict__.pop("patch_size_", None)
         images = check_images(self, X, reset=start, image_shape=self.image_shape)
@@ -231,6 +243,7 @@ class PatchNet(GivenParameters, VersionedState, _Base):
                 )
         if source is not None:
             self.patch_size_ = next(iter(source)).patch_size_
+        some = channels_first(images[:32])
         options = check_options(self)
         if options is not None:
             self._disturbance = Disturbance(options, source, images, device)
@@ -241,12 +254,14 @@ class PatchNet(GivenParameters, VersionedState, _Base):
             if initialize:
                 self.__dict__.pop("history_", None)  # a new one: the old one is kept if this fails
                 self.initialize()
+                check_outputs(self, some, fit_params)
             else:
                 undo.callback(self._restore, *self._snapshot())
                 self._catch_up()
             super().partial_fit(inputs, target, **fit_params)
             if self._interrupted:
                 raise KeyboardInterrupt
+            check_weights(self, some, fit_params)
             undo.pop_all()
         for name in ("_disturbance", "_raw"):
             self.__dict__.pop(name, None)
@@ -295,8 +310,13 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         """
         kind, batch = torch.device(self.device).type, self._prepared(batch, True)
         half = check_autocast(self.autocast, self.device)
-        with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
-            return super().train_step_single(batch, **fit_params)
+        with (
+            torch.autocast(kind, dtype=torch.bfloat16, enabled=half),
+            single_images_explained(len(batch[0])),
+        ):
+            step = super().train_step_single(batch, **fit_params)
+        check_loss(self, step["loss"])
+        return step
 
     def validation_step(self, batch, **fit_params):
         """Loss of one batch that is held out, undisturbed.

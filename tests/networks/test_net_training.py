@@ -235,11 +235,12 @@ def test_a_module_is_told_what_it_asks_for(colour):
 
 def test_parameters_of_the_module_win(colour):
     X, y = colour
-    net = make(module=Told, module__mean=(7.0,), module__n_outputs=5).fit(X, y)
+    net = make(module=Told, module__mean=(7.0,)).fit(X, y)
     assert net.module_.told["mean"] == (7.0,)
-    assert net.module_.last.out_features == 5
     np.testing.assert_allclose(net.module_.told["std"], X.std((0, 1, 2)), rtol=1e-5)
     assert clone(net).get_params()["module__mean"] == (7.0,)
+    with pytest.raises(ValueError, match="5 outputs, but y has 2 classes"):
+        net.set_params(module__n_outputs=5).fit(X, y)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 7, 1), (3, 2, 5), (9, 10, 3), (40, 33, 1)])
