@@ -218,9 +218,11 @@ def test_augmented_images_must_be_finite(few, value, tokens):
 def test_a_search_goes_on_without_a_network_that_explodes(few):
     net = PatchNetClassifier(plain, random_state=0, max_epochs=2)
     search = GridSearchCV(net, {"lr": [0.01, 1e18]}, cv=2, error_score=np.nan)
-    with pytest.warns(FitFailedWarning, match="2 fits failed"):
-        with pytest.warns(UserWarning, match="non-finite"):
-            search.fit(*few)
+    with (
+        pytest.warns(FitFailedWarning, match="2 fits failed"),
+        pytest.warns(UserWarning, match="non-finite"),
+    ):
+        search.fit(*few)
     np.testing.assert_array_equal(np.isnan(search.cv_results_["mean_test_score"]), [False, True])
 
 

@@ -42,7 +42,7 @@ def check_options(net):
     """
     for name, most in {**_LIMITS, "flip_share": 1}.items():
         value = getattr(net, name)
-        if not isinstance(value, numbers.Real) or not 0 <= value <= most:
+        if not isinstance(value, (int, float, np.number)) or not 0 <= value <= most:
             raise ValueError(f"{name} must be a number in [0, {most:g}], got {value!r}.")
     for name in ("adversarial_radius", "certified_radius"):
         if getattr(net, name) and not is_classifier(net):
@@ -184,11 +184,11 @@ def _refuse_steps_between(source, vocabulary, images, like):
     if changed:
         names = ", ".join(map(repr, getattr(source, "between", ())))
         raise ValueError(
-            f"{changed} of {len(images)} images reach the network otherwise than the vocabulary "
-            f"makes them{names and f', through the step {names}'}. augment, noise_std, flip_radius, "
-            "adversarial_radius and certified_radius disturb images before they become tokens, so "
-            "nothing may come between the vocabulary and the network: move the step before the "
-            "vocabulary or into the module, or leave these options out."
+            f"The network receives other images than the vocabulary makes, {changed} of "
+            f"{len(images)}{names and f', after the step {names}'}. augment, noise_std, "
+            "flip_radius, adversarial_radius and certified_radius disturb images before they "
+            "become tokens, so nothing may come between the vocabulary and the network: move the "
+            "step before the vocabulary or into the module, or leave these options out."
         )
 
 
