@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
@@ -124,12 +123,6 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         for name in ("history_", "initialized_", "virtual_params_", "classes"):
             self.__dict__.pop(name, None)
 
-    def __repr__(self, **options):
-        return BaseEstimator.__repr__(self, **options)
-
-    def _get_params_html(self, deep=True, doc_link=""):
-        return super()._get_params_html(False, doc_link)  # without the callbacks, 15 rows
-
     def _get_param_names(self):
         return [name for name in super()._get_param_names() if not name.startswith("_")]
 
@@ -194,6 +187,14 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            If an option is unknown or out of range.  If the module has another number of outputs
+            than y has classes or targets.  If the training loss, a weight or an output is not
+            finite: the error names the epoch and the options to lower.  If a step changes the
+            images between the vocabulary of `source` and the network.
         """
         start = not (self.warm_start and self.initialized_)
         with plain_torch(training=True):

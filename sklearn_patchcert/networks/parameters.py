@@ -17,6 +17,8 @@ else:
 
 
 _PARTS = ("module", "compile", "criterion", "optimizer", "lr", "callbacks")
+_OF_SKORCH = ("callbacks_", "classes_inferred_", "cuda_dependent_attributes_", "init_context_",
+              "initialized_", "prefixes_", "virtual_params_")  # fmt: skip
 
 
 class GivenParameters(_Base):
@@ -156,6 +158,18 @@ class GivenParameters(_Base):
         if vars(self).get("iterator_valid__shuffle"):
             raise ValueError("iterator_valid__shuffle must be False: it would shuffle predictions.")
         super()._validate_params()
+
+    def __repr__(self, **options):
+        return BaseEstimator.__repr__(self, **options)
+
+    def _get_params_html(self, deep=True, doc_link=""):
+        return super()._get_params_html(False, doc_link)  # without the default callbacks
+
+    def _get_fitted_attr_html(self, doc_link=""):
+        shown = super()._get_fitted_attr_html(doc_link)
+        for name in _OF_SKORCH:
+            shown.pop(name, None)
+        return shown
 
     def __setstate__(self, state):
         device = state["device"]

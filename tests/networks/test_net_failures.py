@@ -245,9 +245,18 @@ def test_a_step_between_that_training_would_pass_by_is_refused(few, options, ste
     model = CertifiedPatchClassifier(
         [("vocab", vocabulary), between, ("clf", make(**options, batch_size=150))]
     )
-    with pytest.raises(ValueError, match=r"between the vocabulary and the network"):
+    with pytest.raises(ValueError, match=r"'between'.*between the vocabulary and the network"):
         model.fit(*few)
     assert not model.named_steps["clf"].initialized_
+
+
+def test_a_source_of_other_images_is_refused(few):
+    vocabulary = PatchVocabulary(8, 4, strategy="kmeans", random_state=0).fit(few[0])
+    made = vocabulary.transform(few[0])
+    net = make(noise_std=1.0).fit(made, few[1], source=(vocabulary, few[0]))
+    made[-1, -1] += 1
+    with pytest.raises(ValueError, match=r"1 of 150"):
+        net.fit(made, few[1], source=(vocabulary, few[0]))
 
 
 def test_a_step_that_changes_no_value_may_stand_between(few):

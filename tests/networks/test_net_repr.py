@@ -24,6 +24,8 @@ def test_the_table_has_the_parameters_and_those_set_first(kind, few):
         own = [name for name, how in shown if how == "user-set"]
         assert sorted(own) == ["lr", "max_epochs", "module__width", "random_state"]
         assert [name for name, _ in shown[:4]] == own
+    assert "history_" in net._repr_html_()
+    assert "cuda_dependent_attributes_" not in net._repr_html_()
     inside = CertifiedPatchClassifier([("vocab", PatchVocabulary()), ("clf", kind())])
     assert not [name for name, how in rows(inside._repr_html_()) if "callbacks__" in name]
 

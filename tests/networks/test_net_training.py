@@ -153,6 +153,11 @@ def test_the_learning_rate_falls_along_half_a_cosine(few, split):
     np.testing.assert_array_equal(np.ravel(net.history_[:, "batches", :, "rate"]), 0.01)
 
 
+def test_one_batch_of_all_images_is_one_step_of_the_schedule(few):
+    net = make(batch_size=-1, lr=0.1, max_epochs=2, callbacks=[Rates()]).fit(*few)
+    np.testing.assert_allclose(np.ravel(net.history_[:, "batches", :, "rate"]), [0.1, 0.05])
+
+
 def test_a_triangle_of_learning_rates_in_all_groups_of_parameters(few):
     X, y = (part[:100] for part in few)
     options = {"max_epochs": 5, "batch_size": 5, "lr": 0.01, "callbacks": [Rates()]}
