@@ -27,8 +27,9 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     Parameters
     ----------
     module : type of torch.nn.Module, default=PatchConvNet
-        Takes images (n, C, H, W) to logits (n, n_classes), also for two classes.  Where its constructor has arguments
-        called `image_shape`, `n_outputs`, `mean` or `std`, they are given from the data.
+        Takes images (n, C, H, W) to logits (n, n_classes), also for two classes.  Where its
+        constructor has arguments called `image_shape`, `n_outputs`, `mean` or `std`, they are given
+        from the data.
     criterion : type of torch.nn.Module or None, default=None
         None: CrossEntropyLoss.
     optimizer : type of torch.optim.Optimizer, default=AdamW
