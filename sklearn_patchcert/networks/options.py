@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +21,7 @@ from sklearn_patchcert._validation import (
 )
 from sklearn_patchcert.networks.fitting.disturbance import LARGEST, check_options
 from sklearn_patchcert.networks.fitting.loops import SCHEDULES
-from sklearn_patchcert.networks.parameters import GivenParameters
+from sklearn_patchcert.networks.parameters import GivenParameters, refuse_names
 
 _PARTS = ("module", "criterion", "optimizer", "iterator_train", "iterator_valid", "dataset",
           "compile")  # fmt: skip
@@ -46,7 +45,7 @@ def check_networks(estimator) -> None:
 
     Raises
     ------
-    ValueError, TypeError
+    ValueError
         As :func:`check_network`.
     """
     if isinstance(estimator, GivenParameters):
@@ -73,8 +72,6 @@ def check_network(net) -> None:
     ValueError
         If an option is unknown or out of range, or if the module needs an argument that is not
         given.
-    TypeError
-        If `certified_radius` is set and the module is not additive.
 
     Examples
     --------
@@ -103,13 +100,7 @@ def _check_names(net):
         if not name.endswith("_") and name not in names and not _may_be_known(net, name, known)
     )
     if wrong:
-        raise ValueError(" ".join(_correction(net, name, names - set(wrong)) for name in wrong))
-
-
-def _correction(net, name, names):
-    near = difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.7)
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return f"{type(net).__name__} has no option {name!r}.{hint}"
+        refuse_names(net, wrong, names - set(wrong))
 
 
 def _may_be_known(net, name, known):
@@ -172,18 +163,12 @@ def _callbacks(net) -> Iterator[str]:
 
 
 def _check_needs(net):
-    """Refuse a module that would lack an argument, or a term of its sum, when it is made."""
-    module = net.module
-    if net.certified_radius and isinstance(module, type) and not hasattr(module, "terms"):
-        raise TypeError(
-            f"certified_radius needs an additive network, and {module.__name__} is not additive: "
-            "use networks.AdditivePatchNet, or a module with `terms`, `block` and `patch_size`."
-        )
+    """Refuse a module that would lack an argument when it is made."""
     if _overrides(net, "initialize_module"):
         return
     lacking = [
         f"module__{one.name}"
-        for one in _signature(module) or ()
+        for one in _signature(net.module) or ()
         if one.default is one.empty
         and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
         and one.name not in _FROM_DATA

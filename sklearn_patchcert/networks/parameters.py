@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
 from sklearn.base import BaseEstimator
@@ -144,6 +145,10 @@ class GivenParameters(_Base):
         self
         """
         nested = {name: value for name, value in params.items() if "__" in name}
+        known = self.get_params(deep=False)
+        wrong = sorted(params.keys() - nested.keys() - known.keys())
+        if wrong:
+            refuse_names(self, wrong, known)
         with as_before(self):
             plain = {name: value for name, value in params.items() if name not in nested}
             BaseEstimator.set_params(self, **plain)
@@ -185,6 +190,25 @@ class GivenParameters(_Base):
 def part_of(name):
     """The part that a parameter is about: "module" for "module__width"."""
     return name.partition("__")[0]
+
+
+def refuse_names(net, wrong, names):
+    """Raise a ValueError that lists unknown options and the names nearest to them."""
+    found = []
+    for name in wrong:
+        near = _nearest(name, names)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        found.append(f"{type(net).__name__} has no option {name!r}.{hint}")
+    raise ValueError(" ".join(found))
+
+
+def _nearest(name, names):
+    """Names like one: those of the same part whose rest is alike, else any."""
+    part, separator, rest = name.rpartition("__")
+    begin = part + separator
+    ends = [one.removeprefix(begin) for one in sorted(names) if begin and one.startswith(begin)]
+    near = [begin + end for end in difflib.get_close_matches(rest, ends)]
+    return near or difflib.get_close_matches(name, sorted(names), cutoff=0.7)
 
 
 def _same(first, second):
