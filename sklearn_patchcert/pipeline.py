@@ -18,6 +18,7 @@ from sklearn_patchcert.arrangement import check_all_tokens, check_arrangement
 from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.networks.fitting.disturbance import Source, check_options
+from sklearn_patchcert.networks.options import check_networks
 from sklearn_patchcert.prediction.image_certificates import certify_prediction
 from sklearn_patchcert.preprocessing import ChannelStandardizer, scaled
 from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
@@ -93,6 +94,7 @@ class _CertifiedPipeline(VersionedState, Pipeline):
             fail on token ids that did not occur at the same place in training.
         """
         check_arrangement(self, self._kind)
+        check_networks(self)  # before anything is trained
         name, last = self.steps[-1]
         _, vocabulary_at = self._working_steps()
         if vocabulary_at is not None and has_fit_parameter(last, "source"):

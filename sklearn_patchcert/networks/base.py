@@ -24,8 +24,15 @@ from sklearn_patchcert._validation import (
     random_seed,
 )
 from sklearn_patchcert.networks.fitting.disturbance import Disturbance, check_options
-from sklearn_patchcert.networks.fitting.loops import SCHEDULES, BatchIterator, EpochBar, Schedule
+from sklearn_patchcert.networks.fitting.health import (
+    check_loss,
+    check_outputs,
+    check_weights,
+    single_images_explained,
+)
+from sklearn_patchcert.networks.fitting.loops import BatchIterator, EpochBar, Schedule
 from sklearn_patchcert.networks.modules import PatchConvNet
+from sklearn_patchcert.networks.options import check_network
 from sklearn_patchcert.networks.parameters import GivenParameters
 from sklearn_patchcert.torch_globals import plain_torch
 
@@ -183,6 +190,14 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            If an option is unknown or out of range.  If the module has another number of outputs
+            than y has classes or targets.  If the training loss, a weight or an output is not
+            finite: the error names the epoch and the options to lower.  If a step changes the
+            images between the vocabulary of `source` and the network.
         """
         start = not (self.warm_start and self.initialized_)
         with plain_torch(training=True):
@@ -216,10 +231,8 @@ class PatchNet(GivenParameters, VersionedState, _Base):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        if self.lr_schedule not in SCHEDULES:
-            raise ValueError(f"lr_schedule must be one of {SCHEDULES}, got {self.lr_schedule!r}.")
+        check_network(self)
         device = check_device(self.device)
-        check_autocast(self.autocast, device)
         if start:
             self.__dict__.pop("patch_size_", None)
         images = check_images(self, X, reset=start, image_shape=self.image_shape)
@@ -234,6 +247,7 @@ class PatchNet(GivenParameters, VersionedState, _Base):
                 )
         if source is not None:
             self.patch_size_ = next(iter(source)).patch_size_
+        some = channels_first(images[:32])
         options = check_options(self)
         if options is not None:
             self._disturbance = Disturbance(options, source, images, device)
@@ -244,12 +258,14 @@ class PatchNet(GivenParameters, VersionedState, _Base):
             if initialize:
                 self.__dict__.pop("history_", None)  # a new one: the old one is kept if this fails
                 self.initialize()
+                check_outputs(self, some, fit_params)
             else:
                 undo.callback(self._restore, *self._snapshot())
                 self._catch_up()
             super().partial_fit(inputs, target, **fit_params)
             if self._interrupted:
                 raise KeyboardInterrupt
+            check_weights(self, some, fit_params)
             undo.pop_all()
         for name in ("_disturbance", "_raw"):
             self.__dict__.pop(name, None)
@@ -298,8 +314,13 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         """
         kind, batch = torch.device(self.device).type, self._prepared(batch, True)
         half = check_autocast(self.autocast, self.device)
-        with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
-            return super().train_step_single(batch, **fit_params)
+        with (
+            torch.autocast(kind, dtype=torch.bfloat16, enabled=half),
+            single_images_explained(len(batch[0])),
+        ):
+            step = super().train_step_single(batch, **fit_params)
+        check_loss(self, step["loss"])
+        return step
 
     def validation_step(self, batch, **fit_params):
         """Loss of one batch that is held out, undisturbed.

@@ -27,8 +27,9 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     Parameters
     ----------
     module : type of torch.nn.Module, default=PatchConvNet
-        Takes images (n, C, H, W) to logits (n, n_classes).  Where its constructor has arguments
-        called `image_shape`, `n_outputs`, `mean` or `std`, they are given from the data.
+        Takes images (n, C, H, W) to logits (n, n_classes), also for two classes.  Where its
+        constructor has arguments called `image_shape`, `n_outputs`, `mean` or `std`, they are given
+        from the data.
     criterion : type of torch.nn.Module or None, default=None
         None: CrossEntropyLoss.
     optimizer : type of torch.optim.Optimizer, default=AdamW
@@ -39,6 +40,9 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         straight lines, which suits large ones (Smith and Topin, arXiv:1708.07120); or not at all.
     max_epochs : int, default=20
     batch_size : int, default=128
+        Images of a training step at most; -1: all.  The default iterator makes batches of nearly
+        equal size.  It leaves no image alone, which batch normalization could not train on: with
+        2 and an odd number of images, one batch has 3.
     image_shape : tuple (H, W) or (H, W, C), default=None
         Shape of images that come as rows; None as in :class:`PatchVocabulary`.
     autocast : bool or "auto", default=False

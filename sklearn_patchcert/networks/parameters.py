@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,8 @@ else:
 
 
 _PARTS = ("module", "compile", "criterion", "optimizer", "lr", "callbacks")
+_OF_SKORCH = ("callbacks_", "classes_inferred_", "cuda_dependent_attributes_", "init_context_",
+              "initialized_", "prefixes_", "virtual_params_")  # fmt: skip
 
 
 class GivenParameters(_Base):
@@ -143,6 +146,10 @@ class GivenParameters(_Base):
         self
         """
         nested = {name: value for name, value in params.items() if "__" in name}
+        known = self.get_params(deep=False)
+        wrong = sorted(params.keys() - nested.keys() - known.keys())
+        if wrong:
+            refuse_names(self, wrong, known)
         with as_before(self):
             plain = {name: value for name, value in params.items() if name not in nested}
             BaseEstimator.set_params(self, **plain)
@@ -157,6 +164,18 @@ class GivenParameters(_Base):
         if vars(self).get("iterator_valid__shuffle"):
             raise ValueError("iterator_valid__shuffle must be False: it would shuffle predictions.")
         super()._validate_params()
+
+    def __repr__(self, **options):
+        return BaseEstimator.__repr__(self, **options)
+
+    def _get_params_html(self, deep=True, *args, **options):
+        return super()._get_params_html(False, *args, **options)  # without the default callbacks
+
+    def _get_fitted_attr_html(self, *args, **options):
+        shown = super()._get_fitted_attr_html(*args, **options)
+        for name in _OF_SKORCH:
+            shown.pop(name, None)
+        return shown
 
     def __setstate__(self, state):
         device, version = state["device"], state.get("_patchcert_version", "unknown")
@@ -194,6 +213,25 @@ def _is_ours(module):
 def part_of(name):
     """The part that a parameter is about: "module" for "module__width"."""
     return name.partition("__")[0]
+
+
+def refuse_names(net, wrong, names):
+    """Raise a ValueError that lists unknown options and the names nearest to them."""
+    found = []
+    for name in wrong:
+        near = _nearest(name, names)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        found.append(f"{type(net).__name__} has no option {name!r}.{hint}")
+    raise ValueError(" ".join(found))
+
+
+def _nearest(name, names):
+    """Names like one: those of the same part whose rest is alike, else any."""
+    part, separator, rest = name.rpartition("__")
+    begin = part + separator
+    ends = [one.removeprefix(begin) for one in sorted(names) if begin and one.startswith(begin)]
+    near = [begin + end for end in difflib.get_close_matches(rest, ends)]
+    return near or difflib.get_close_matches(name, sorted(names), cutoff=0.7)
 
 
 def _same(first, second):
