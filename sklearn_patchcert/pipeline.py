@@ -14,6 +14,8 @@ from sklearn.utils import Bunch
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from sklearn_patchcert._layouts import as_batch
+from sklearn_patchcert._ranges import judged, range_of, remember
 from sklearn_patchcert._validation import as_before
 from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
@@ -29,7 +31,9 @@ def _on_a_copy(name):
 
     @functools.wraps(inherited.fn)
     def method(self, X, *args, **params):
-        return inherited.fn(self, self._given(X), *args, **params)
+        X = self._batch(X)
+        with judged(self, X):
+            return inherited.fn(self, self._given(X), *args, **params)
 
     found = available_if(inherited.check)(method)
     found.inherited = inherited  # what it computes
@@ -82,6 +86,7 @@ class _CertifiedPipeline(Pipeline):
         -------
         self
         """
+        X = self._batch(X)
         name, last = self.steps[-1]
         _, vocabulary_at = self._working_steps()
         if vocabulary_at is not None and has_fit_parameter(last, "source"):
@@ -96,10 +101,12 @@ class _CertifiedPipeline(Pipeline):
         steps = list(self.steps)
         try:
             with as_before(*parts):
-                return super().fit(self._given(X), y, **params)
+                super().fit(self._given(X), y, **params)
         except BaseException:
             self.steps[:] = steps
             raise
+        remember(self, range_of(X), getattr(X, "dtype", "object"))
+        return self
 
     def certify(self, X, norm="l2", *, return_witness=False) -> Any:
         """Compute the patch radii: within its radius, a patch keeps its token.
@@ -140,8 +147,13 @@ class _CertifiedPipeline(Pipeline):
             X,
             norm,
             before=functools.partial(_scaled, steps, vocabulary) if steps else None,
+            owner=self,
             return_witness=return_witness,
         )
+
+    def _batch(self, X):
+        """X as something that has a shape; the first step alone may know what to do with texts."""
+        return as_batch(X, texts=not _is_ours(self._working_steps()[0][:1]))
 
     def _given(self, X):
         """X for the first step: a copy, unless that is known to leave its input as it is."""
@@ -169,9 +181,13 @@ def _thawed(step):
 
 def _leaves_its_input(steps):
     """Whether all of some steps are known neither to change their input nor to pass it on."""
+    return all(_is_ours([s]) or getattr(_thawed(s), "copy", None) is True for s in steps)
+
+
+def _is_ours(steps):
+    """Whether all of some steps are of this library."""
     known = PatchVocabulary, ChannelStandardizer, PatchNetClassifier, PatchNetRegressor
-    thawed = [_thawed(step) for step in steps]
-    return all(isinstance(step, known) or getattr(step, "copy", None) is True for step in thawed)
+    return all(isinstance(_thawed(step), known) for step in steps)
 
 
 def _scaled(steps, vocabulary, X):
@@ -213,6 +229,11 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
     named_steps : Bunch
         The steps by name.
     classes_ : ndarray (n_classes,)
+    input_range_ : tuple (low, high)
+        Smallest and largest value of the images fitted on.  Predictions and certificates warn once
+        if they are given images on another scale.
+    input_dtype_ : str
+        Name of the dtype of the images fitted on.
     n_features_in_ : int
     feature_names_in_ : ndarray of str (n_features,)
 
@@ -349,22 +370,24 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
         """
         check_is_fitted(self)
         steps, vocabulary = self._split()
+        X = as_batch(X)
 
         def scaled(part):
             return _scaled(steps, vocabulary, part) if steps else (part, {})
 
-        return certify_prediction(
-            self,
-            X,
-            scaled=scaled,
-            norm=norm,
-            max_configurations=max_configurations,
-            max_seconds=max_seconds,
-            cells=cells,
-            previous=previous,
-            method=method,
-            verbose=bool(vocabulary.verbose),
-        )
+        with judged(self, X):
+            return certify_prediction(
+                self,
+                X,
+                scaled=scaled,
+                norm=norm,
+                max_configurations=max_configurations,
+                max_seconds=max_seconds,
+                cells=cells,
+                previous=previous,
+                method=method,
+                verbose=bool(vocabulary.verbose),
+            )
 
 
 class CertifiedPatchRegressor(_CertifiedPipeline):
@@ -383,6 +406,11 @@ class CertifiedPatchRegressor(_CertifiedPipeline):
     ----------
     named_steps : Bunch
         The steps by name.
+    input_range_ : tuple (low, high)
+        Smallest and largest value of the images fitted on.  Predictions and certificates warn once
+        if they are given images on another scale.
+    input_dtype_ : str
+        Name of the dtype of the images fitted on.
     n_features_in_ : int
     feature_names_in_ : ndarray of str (n_features,)
 

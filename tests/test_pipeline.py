@@ -101,6 +101,7 @@ PIPELINES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:X has values from:UserWarning")  # 30 radii away
 @pytest.mark.parametrize("name", PIPELINES)
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_prediction_stays_when_every_patch_moves_inside_its_radius(few, name, norm):
