@@ -57,9 +57,7 @@ def as_batch(X, *, texts=False):
     return X
 
 
-def check_layout(
-    shape, *, owner, fitted=None, image_shape=None, channels=None, outright=False
-):  # fmt: skip
+def check_layout(shape, *, owner, fitted=None, image_shape=None, outright=False):
     """Shape (H, W, C) of the images of a batch; None if they come as rows.
 
     Parameters
@@ -72,10 +70,8 @@ def check_layout(
         Of the images that it was fitted with.
     image_shape : tuple (H, W, C) or None
         What its parameter says.
-    channels : int or None
-        How many channels are known to be right.
     outright : bool
-        Whether the user has said elsewhere that the axes are meant as they are.
+        Whether it is known from elsewhere that the axes are meant as they are.
 
     Returns
     -------
@@ -114,7 +110,7 @@ def check_layout(
                 f"X has images of {sizes(found)}, but {told}, that is {sizes(wanted)}. "
                 f"{_remedy(shape, wanted)}"
             )
-    elif not outright and channels != found[2]:
+    elif not outright:
         _refuse_unlikely(shape)
     return found
 

@@ -123,7 +123,7 @@ def images_and_range(
     fitted = None if reset else getattr(estimator, "image_shape_", None)
     shape = check_layout(
         tuple(X.shape), owner=type(estimator).__name__, fitted=fitted, image_shape=said,
-        channels=channels, outright=outright,
+        outright=outright or channels is not None,
     )  # fmt: skip
     if shape is not None:
         if channels not in (None, shape[2]):

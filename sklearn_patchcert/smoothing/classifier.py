@@ -14,7 +14,7 @@ from sklearn.utils import check_consistent_length, column_or_1d, gen_batches
 from sklearn.utils.validation import check_array, check_is_fitted
 from tqdm.auto import tqdm
 
-from sklearn_patchcert._layouts import as_batch
+from sklearn_patchcert._layouts import as_batch, check_layout
 from sklearn_patchcert._ranges import judge, quiet, range_of, remember
 from sklearn_patchcert._validation import (
     HasMethods,
@@ -220,7 +220,7 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
             other way round.
         """
         check_is_fitted(self)
-        truth = column_or_1d(y)
+        X, truth = as_batch(X), column_or_1d(y)
         check_consistent_length(X, truth)
         if {_kind(truth), _kind(self.classes_)} == {"text", "number"}:
             raise ValueError(
@@ -277,6 +277,9 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
     def _counts(self, X, n, stage):
         check_is_fitted(self)
         X = _checked(X)
+        parts = self.estimator_, *(step for _, step in getattr(self.estimator_, "steps", ()))
+        fitted = next((s.image_shape_ for s in parts if hasattr(s, "image_shape_")), None)
+        check_layout(X.shape, owner=type(self).__name__, fitted=fitted, outright=True)
         judge(self, range_of(X), len(X), X)
         images = X.astype(np.float32)
         largest = float(np.abs(images).max())
