@@ -206,7 +206,9 @@ NO_IMAGES = {  # what is no batch of images at all: X, error, and what the error
     "picture": (lambda: pictures("RGB")[0], TypeError, "single picture.*list"),
     "modes": (lambda: pictures("RGB", "L"), ValueError, "one mode, got L, RGB.*convert"),
     "palette": (lambda: pictures("P"), ValueError, "mode 'P'.*convert"),
-    "no images": (lambda: images()[:0], ValueError, r"0 sample|no images|not empty|sizes that are|samples: .0, 6"),
+    "no images": (
+        lambda: images()[:0], ValueError, r"0 sample|no images|sizes that are|samples: .0, 6",
+    ),
     "list of batches": (lambda: [images(), images()], ValueError, r"single images.*concatenate"),
 }  # fmt: skip
 WRONG = "height {}, width {} and {} channel"

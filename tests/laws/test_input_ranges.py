@@ -22,7 +22,7 @@ METHODS = ("transform", "tokenize", "certify", "predict", "certify_prediction")
 
 def photos(n=N):
     """Bytes as floats, of which every image uses nearly all."""
-    return np.random.default_rng(0).integers(0, 256, (n, 16, 20, 3)).astype(np.float32)
+    return np.random.default_rng(0).integers(0, 256, (n, 8, 8, 3)).astype(np.float32)
 
 
 LABELS = np.arange(N) % 2
@@ -137,7 +137,7 @@ def test_threads_say_it_once():
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_pieces_and_streams_are_judged_as_a_whole(n_jobs, tmp_path, monkeypatch):
-    monkeypatch.setattr("sklearn_patchcert.vocabulary.tokenizer._VALUES_AT_ONCE", 2000)
+    monkeypatch.setattr("sklearn_patchcert.vocabulary.tokenizer._VALUES_AT_ONCE", 500)
     X = photos()
     model = MODELS["scaled"]().set_params(vocab__n_jobs=n_jobs).fit(X, LABELS)
     dark_first = np.concatenate([X / 255, X])
@@ -159,7 +159,7 @@ def test_steps_after_a_scaler_judge_nothing():
     X = photos().reshape(N, -1)
     X[:, 0] = 0
     X[0, 0] = 1e-3
-    steps = [("s", StandardScaler()), ("v", PatchVocabulary(4, image_shape=(16, 20, 3)))]
+    steps = [("s", StandardScaler()), ("v", PatchVocabulary(4, image_shape=(8, 8, 3)))]
     model = CertifiedPatchClassifier([*steps, ("c", DummyClassifier())]).fit(X, LABELS)
     X[:, 0] = 255.0
     assert np.abs(model["s"].transform(X)).max() > 100 * np.ptp(model["v"].input_range_)
