@@ -277,8 +277,8 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
     def _counts(self, X, n, stage):
         check_is_fitted(self)
         X = _checked(X)
-        parts = self.estimator_, *(step for _, step in getattr(self.estimator_, "steps", ()))
-        fitted = next((s.image_shape_ for s in parts if hasattr(s, "image_shape_")), None)
+        inside = self.estimator_, *(step for _, step in getattr(self.estimator_, "steps", ()))
+        fitted = next((s.image_shape_ for s in inside if hasattr(s, "image_shape_")), None)
         check_layout(X.shape, owner=type(self).__name__, fitted=fitted, outright=True)
         judge(self, range_of(X), len(X), X)
         images = X.astype(np.float32)
