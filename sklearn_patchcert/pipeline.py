@@ -13,6 +13,8 @@ from sklearn.utils import Bunch
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from sklearn_patchcert._layouts import as_batch
+from sklearn_patchcert._ranges import judged, range_of, remember
 from sklearn_patchcert._validation import VersionedState, as_before
 from sklearn_patchcert.arrangement import check_all_tokens, check_arrangement
 from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
@@ -32,7 +34,9 @@ def _on_a_copy(name):
     def method(self, X, *args, **params):
         if name.startswith("fit"):
             check_arrangement(self, self._kind)
-        return inherited.fn(self, self._given(X), *args, **params)
+        X = self._batch(X)
+        with judged(self, X):
+            return inherited.fn(self, self._given(X), *args, **params)
 
     found = available_if(inherited.check)(method)
     found.inherited = inherited  # what it computes
@@ -95,6 +99,7 @@ class _CertifiedPipeline(VersionedState, Pipeline):
         """
         check_arrangement(self, self._kind)
         check_networks(self)  # before anything is trained
+        X = self._batch(X)
         name, last = self.steps[-1]
         _, vocabulary_at = self._working_steps()
         if vocabulary_at is not None and has_fit_parameter(last, "source"):
@@ -111,10 +116,11 @@ class _CertifiedPipeline(VersionedState, Pipeline):
             with as_before(*parts):
                 super().fit(self._given(X), y, **params)
                 check_all_tokens(self, X)
-                return self
         except BaseException:
             self.steps[:] = steps
             raise
+        remember(self, range_of(X), getattr(X, "dtype", "object"))
+        return self
 
     def certify(self, X, norm="l2", *, return_witness=False) -> Any:
         """Compute the patch radii: within its radius, a patch keeps its token.
@@ -155,8 +161,13 @@ class _CertifiedPipeline(VersionedState, Pipeline):
             X,
             norm,
             before=functools.partial(scaled, steps, vocabulary) if steps else None,
+            owner=self,
             return_witness=return_witness,
         )
+
+    def _batch(self, X):
+        """X as something that has a shape; the first step alone may know what to do with texts."""
+        return as_batch(X, texts=not _is_ours(self._working_steps()[0][:1]))
 
     def _given(self, X):
         """X for the first step: a copy, unless that is known to leave its input as it is."""
@@ -184,9 +195,13 @@ def _thawed(step):
 
 def _leaves_its_input(steps):
     """Whether all of some steps are known neither to change their input nor to pass it on."""
+    return all(_is_ours([s]) or getattr(_thawed(s), "copy", None) is True for s in steps)
+
+
+def _is_ours(steps):
+    """Whether all of some steps are of this library."""
     known = PatchVocabulary, ChannelStandardizer, PatchNetClassifier, PatchNetRegressor
-    thawed = [_thawed(step) for step in steps]
-    return all(isinstance(step, known) or getattr(step, "copy", None) is True for step in thawed)
+    return all(isinstance(_thawed(step), known) for step in steps)
 
 
 class CertifiedPatchClassifier(_CertifiedPipeline):
@@ -206,6 +221,11 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
     named_steps : Bunch
         The steps by name.
     classes_ : ndarray (n_classes,)
+    input_range_ : tuple (low, high)
+        Smallest and largest value of the images fitted on.  Predictions and certificates warn once
+        if they are given images on another scale.
+    input_dtype_ : str
+        Name of the dtype of the images fitted on.
     n_features_in_ : int
     feature_names_in_ : ndarray of str (n_features,)
 
@@ -344,22 +364,24 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
         """
         check_is_fitted(self)
         steps, vocabulary = self._split()
+        X = as_batch(X)
 
         def reached(part):
             return scaled(steps, vocabulary, part) if steps else (part, {})
 
-        return certify_prediction(
-            self,
-            X,
-            scaled=reached,
-            norm=norm,
-            max_configurations=max_configurations,
-            max_seconds=max_seconds,
-            cells=cells,
-            previous=previous,
-            method=method,
-            verbose=bool(vocabulary.verbose),
-        )
+        with judged(self, X):
+            return certify_prediction(
+                self,
+                X,
+                scaled=reached,
+                norm=norm,
+                max_configurations=max_configurations,
+                max_seconds=max_seconds,
+                cells=cells,
+                previous=previous,
+                method=method,
+                verbose=bool(vocabulary.verbose),
+            )
 
 
 class CertifiedPatchRegressor(_CertifiedPipeline):
@@ -378,6 +400,11 @@ class CertifiedPatchRegressor(_CertifiedPipeline):
     ----------
     named_steps : Bunch
         The steps by name.
+    input_range_ : tuple (low, high)
+        Smallest and largest value of the images fitted on.  Predictions and certificates warn once
+        if they are given images on another scale.
+    input_dtype_ : str
+        Name of the dtype of the images fitted on.
     n_features_in_ : int
     feature_names_in_ : ndarray of str (n_features,)
 

@@ -10,12 +10,14 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._validation import (
     VersionedState,
     _fit_context,
     all_or_nothing,
     check_images,
-    shape_of,
+    check_output_of_images,
+    images_and_range,
 )
 
 
@@ -25,13 +27,17 @@ class ChannelStandardizer(VersionedState, OneToOneFeatureMixin, TransformerMixin
     Parameters
     ----------
     image_shape : tuple (H, W) or (H, W, C), default=None
-        Shape of images that come as rows; None as in :class:`PatchVocabulary`.
+        Shape of the images; None as in :class:`PatchVocabulary`.
 
     Attributes
     ----------
     mean_, scale_ : ndarray (C,)
         Mean and standard deviation of each channel; the scale of a constant channel is 1.
     image_shape_ : tuple (H, W, C)
+    input_range_ : tuple (low, high)
+        Smallest and largest value of the images fitted on.
+    input_dtype_ : str
+        Name of their dtype.
     n_features_in_ : int
     feature_names_in_ : ndarray of str (n_features,)
 
@@ -84,7 +90,11 @@ class ChannelStandardizer(VersionedState, OneToOneFeatureMixin, TransformerMixin
         -------
         Z : ndarray, the shape of X
         """
-        return self._apply(X, lambda images: (images - self.mean_) / self.scale_)
+        check_is_fitted(self)
+        X = as_batch(X)
+        check_output_of_images(self, X)
+        images = check_images(self, X, reset=False, image_shape=self.image_shape)
+        return _as_given((images - self.mean_) / self.scale_, images, X)
 
     def inverse_transform(self, X) -> NDArray[Any]:
         """Undo :meth:`transform`.
@@ -97,12 +107,15 @@ class ChannelStandardizer(VersionedState, OneToOneFeatureMixin, TransformerMixin
         -------
         X_out : ndarray, the shape of X
         """
-        return self._apply(X, lambda images: images * self.scale_ + self.mean_)
-
-    def _apply(self, X, function):
         check_is_fitted(self)
-        images = check_images(self, X, reset=False, image_shape=self.image_shape)
-        return function(images).astype(images.dtype, copy=False).reshape(shape_of(X))
+        X = as_batch(X)
+        images, _, _ = images_and_range(self, X, image_shape=self.image_shape)
+        return _as_given(images * self.scale_ + self.mean_, images, X)
+
+
+def _as_given(made, images, X):
+    """What was made of images, in their dtype and the layout of X."""
+    return made.astype(images.dtype, copy=False).reshape(tuple(X.shape))
 
 
 class Affine(NamedTuple):

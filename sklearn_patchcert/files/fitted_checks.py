@@ -67,6 +67,16 @@ def _sorted(texts):
     return all(a < b for a, b in itertools.pairwise(texts))
 
 
+def is_range(value):
+    """(low, high), or None where the values of a pipeline's input have no range."""
+    right = type(value) is tuple and [type(limit) for limit in value] == [float, float]
+    return value is None or (right and -math.inf < value[0] <= value[1] < math.inf)
+
+
+def is_dtype(value):
+    return type(value) is str and len(value) < 80
+
+
 def are_texts(value):
     return isinstance(value, np.ndarray) and value.dtype == object and value.ndim == 1
 

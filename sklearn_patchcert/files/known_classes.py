@@ -78,6 +78,7 @@ class Known(NamedTuple):
 _FLOATS, _VECTOR = array_of("f", 1, 2, 3), array_of("f", 1)
 _FEATURES = {"n_features_in_": is_count}
 _NAMES = {"feature_names_in_": are_texts}
+_RANGE = {"input_range_": checks.is_range, "input_dtype_": checks.is_dtype}
 
 
 def _named(committee, state):
@@ -110,7 +111,7 @@ _NET = {
     **_FEATURES,
 }
 _NET_OPTIONS: dict[str, Any] = {
-    "optional": {"patch_size_": sizes([2]), **_NAMES},
+    "optional": {"patch_size_": sizes([2]), **_NAMES, **_RANGE},
     "check": checks.check_network,
     "choices": {
         "module": {
@@ -187,6 +188,7 @@ def known_classes():
                 "sample_shape_": sizes([1, 2, 3]),
                 **_FEATURES,
                 **_NAMES,
+                **_RANGE,
             },
             checks.check_vocabulary,
             {"denoiser": {"denoise": denoise}},
@@ -201,11 +203,18 @@ def known_classes():
         Known(
             ChannelStandardizer,
             {"mean_": _VECTOR, "scale_": _VECTOR, "image_shape_": sizes([3]), **_FEATURES},
-            _NAMES,
+            {**_NAMES, **_RANGE},
             checks.check_standardizer,
         ),
         *[
-            Known(kind, {}, {}, checks.check_pipeline, droppable=("memory",), parts=("steps",))
+            Known(
+                kind,
+                {},
+                {} if kind is Pipeline else _RANGE,
+                checks.check_pipeline,
+                droppable=("memory",),
+                parts=("steps",),
+            )
             for kind in pipelines
         ],
         Known(
@@ -224,7 +233,7 @@ def known_classes():
                 "classes_": are_classes,
                 "seed_": is_count,
             },
-            _FEATURES,
+            {**_FEATURES, **_RANGE},
             checks.check_smoothed,
             parts=("estimator", "estimator_"),
         ),

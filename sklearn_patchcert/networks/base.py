@@ -235,7 +235,10 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         device = check_device(self.device)
         if start:
             self.__dict__.pop("patch_size_", None)
-        images = check_images(self, X, reset=start, image_shape=self.image_shape)
+        images = check_images(
+            self, X, reset=start, image_shape=self.image_shape, outright=source is not None,
+            learning=not start,
+        )  # fmt: skip
         check_consistent_length(images, y)
         if start:
             self.channel_mean_ = images.mean((0, 1, 2), dtype=np.float64)

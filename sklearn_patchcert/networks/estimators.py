@@ -87,6 +87,10 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     classes_ : ndarray (n_classes,)
     module_ : torch.nn.Module
     image_shape_ : tuple (H, W, C)
+    input_range_ : tuple (low, high)
+        Smallest and largest value of the images fitted on.
+    input_dtype_ : str
+        Name of their dtype.
     n_outputs_ : int
     channel_mean_, channel_std_ : ndarray (C,)
         Of the images fitted on, in their units.
@@ -219,6 +223,10 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
     ----------
     module_ : torch.nn.Module
     image_shape_ : tuple (H, W, C)
+    input_range_ : tuple (low, high)
+        Smallest and largest value of the images fitted on.
+    input_dtype_ : str
+        Name of their dtype.
     n_outputs_ : int
     target_mean_, target_std_ : ndarray (n_outputs,)
         Of the targets fitted on.

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
+from sklearn_patchcert._layouts import check_layout
 from sklearn_patchcert._version import __version__
 from sklearn_patchcert.outofcore.stores import Record, checksum, open_images, output
 from sklearn_patchcert.voronoi import certificate
@@ -105,6 +106,9 @@ def certify_to(
     """
     model = getattr(model, "best_estimator_", model)
     read, shape, dtype, chunk = open_images(images)
+    vocabulary = model._split()[1] if hasattr(model, "_split") else model
+    fitted = getattr(vocabulary, "image_shape_", None)
+    check_layout(shape, owner=type(vocabulary).__name__, fitted=fitted, outright=True)
     if chunk_size is None:
         chunk_size = max(chunk, _VALUES_IN_CHUNK // math.prod(shape[1:]) // chunk * chunk)
     if isinstance(chunk_size, bool) or not chunk_size >= 1:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sklearn_patchcert._layouts import as_batch
+
 
 def open_images(images):
     """How to read images, given as a path or as any array that can be sliced.
@@ -40,7 +42,7 @@ def open_images(images):
 
         array = opened()
     else:
-        array = images
+        array = images = as_batch(images)
 
         def opened():
             return images
@@ -50,7 +52,7 @@ def open_images(images):
             f"images must be a path or an array with a shape, a dtype and slices, got "
             f"{type(images).__name__}."
         )
-    shape = tuple(array.shape)
+    shape = tuple(as_batch(array).shape)
     if len(shape) < 2 or not all(size > 0 for size in shape):  # a size that Dask lacks is NaN
         raise ValueError(f"images must be (n, ...) with sizes that are known, got {shape}.")
     chunks = (getattr(array, "chunks", None) or [1])[0]

@@ -10,6 +10,8 @@ from sklearn.ensemble import VotingClassifier
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_patchcert._layouts import as_batch
+from sklearn_patchcert._ranges import judged
 from sklearn_patchcert._validation import VersionedState
 from sklearn_patchcert.prediction.voting import committee_radius, plurality
 
@@ -83,7 +85,9 @@ class CertifiedCommittee(VersionedState, VotingClassifier):
             Indices of classes.
         """
         check_is_fitted(self)
-        return np.stack([member.predict(_copy(X)) for member in self.estimators_], axis=1)
+        X = as_batch(X)
+        with judged(self.estimators_[0], X):
+            return np.stack([member.predict(_copy(X)) for member in self.estimators_], axis=1)
 
     def predict(self, X) -> NDArray[Any]:
         """Predict the class with the most votes, the first one if there is a tie.
@@ -137,7 +141,9 @@ class CertifiedCommittee(VersionedState, VotingClassifier):
         for name, member in zip(names, self.estimators_, strict=True):
             if not hasattr(member, "certify_prediction"):
                 raise TypeError(f"{name!r} has no certify_prediction: {member!r}.")
-        found = [member.certify_prediction(_copy(X), **options) for member in self.estimators_]
+        X = as_batch(X)
+        with judged(self.estimators_[0], X):
+            found = [member.certify_prediction(_copy(X), **options) for member in self.estimators_]
         frame, X = X, np.asarray(X)
         votes = np.stack([one.prediction for one in found])
         winners, radius = committee_radius(

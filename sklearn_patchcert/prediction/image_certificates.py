@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch, _safe_indexing
 from tqdm.auto import tqdm
 
+from sklearn_patchcert._ranges import quiet
 from sklearn_patchcert.networks import outputs
 from sklearn_patchcert.networks.additive import additive_radius
 from sklearn_patchcert.networks.fitting.disturbance import blocks_of
@@ -172,6 +173,7 @@ def _holds(step, vocabulary):
     )
 
 
+@quiet()  # where it runs, in other threads and processes, nobody has judged X
 def _certified(pipeline, scaled, table, norm, limits, frame, before):
     """What becomes of the fields of the result for some images, a dict of arrays (n, ...)."""
     _, vocabulary = pipeline._split()

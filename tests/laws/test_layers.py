@@ -40,7 +40,9 @@ GROUND = {  # what anyone may import, and what these import of each other
     "_version": set(),
     "torch_globals": set(),
     "checks": set(),
-    "_validation": {"_version", "patches"},
+    "_layouts": set(),
+    "_ranges": set(),
+    "_validation": {"_version", "_layouts", "_ranges", "patches"},
 }
 MAY_USE_GROUND = {"displays": {"model_selection"}}  # a wing that may not use all of it
 TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn

@@ -100,6 +100,7 @@ def test_pipelines_in_the_units_of_their_input(images, tmp_path):
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 import numpy as np
 from sklearn_patchcert import PatchVocabulary
 from sklearn_patchcert.outofcore import certify_to
@@ -332,8 +333,9 @@ def test_bad_arguments(images, vocabulary, tmp_path):
     for model in (object(), SmoothedClassifier(RidgeClassifier())):
         with pytest.raises(TypeError, match="no patch certificate"):
             certify_to(model, images, path)
+    shape_alone = type("Shape", (), {"shape": images.shape})()
     with pytest.raises(TypeError, match="shape, a dtype and slices"):
-        certify_to(vocabulary, images.tolist(), path)
+        certify_to(vocabulary, shape_alone, path)
     with pytest.raises(ValueError, match="sizes that are known"):
         certify_to(vocabulary, images[:0], path)
     with pytest.raises(ValueError, match="norm"):
