@@ -7,7 +7,8 @@ import math
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_patchcert.displays.certificates import shown
+from sklearn_patchcert.displays.colors import how_shown, is_gray, shown, span_of
+from sklearn_patchcert.displays.pages import LETTER, PAGE, inches, one_axes, shrink_letters
 
 _SIDE = 24  # dots along the longer side of a token
 _GROUND = 0.87, 0.9, 0.95  # between tokens: neither black nor white
@@ -26,12 +27,20 @@ class VocabularyDisplay:
     counts : ndarray (n_tokens,) or (n_channels, n_tokens), or None
         How many patches each token stands for; None: not known, so tokens keep their order.
     patch_size : tuple (ph, pw)
+        Three channels of a patch are drawn as colors, four as colors with alpha, on white.  Of
+        any other number the mean is drawn in gray, and the title says so.
+    units : str
+        Of the values of tokens, for the color bar.
 
     Attributes
     ----------
     order_ : ndarray of int, the shape of counts
         Ids of the tokens, from the most used to the least.
-    image_ : matplotlib AxesImage
+    image_, im_ : matplotlib AxesImage
+    text_ : list of matplotlib Text
+        The numbers below the tokens.
+    colorbar_ : matplotlib Colorbar or None
+        Of gray tokens.
     figure_ : matplotlib Figure
     ax_ : matplotlib Axes
 
@@ -50,11 +59,12 @@ class VocabularyDisplay:
     True
     """
 
-    def __init__(self, tokens, counts, *, patch_size) -> None:
+    def __init__(self, tokens, counts, *, patch_size, units="units of X") -> None:
         self.tokens, self.counts, self.patch_size = tokens, counts, patch_size
+        self.units = units
 
     @classmethod
-    def from_estimator(cls, estimator, X=None, **plot_options) -> VocabularyDisplay:
+    def from_estimator(cls, estimator, X=None, *, units=None, **plot_options) -> VocabularyDisplay:
         """Draw the tokens of a fitted vocabulary.
 
         Parameters
@@ -62,6 +72,9 @@ class VocabularyDisplay:
         estimator : fitted PatchVocabulary, or pipeline with one
         X : array-like (n, n_features), (n, H, W) or (n, H, W, C), default=None
             Images in which the use of the tokens is counted.  None: what fit has counted.
+        units : str, default=None
+            Of the values of tokens.  None: "units of X", in a pipeline with steps before the
+            vocabulary "scaled X".
         **plot_options
             Go to :meth:`plot`.
 
@@ -71,12 +84,17 @@ class VocabularyDisplay:
             Tokens have the values that the vocabulary sees, behind the steps before it.
         """
         vocabulary, counts = _counted(estimator, X)
-        return cls.from_tokens(
-            vocabulary.vocabulary_, counts, patch_size=vocabulary.patch_size_, **plot_options
-        )
+        if units is None:
+            steps = [step for _, step in getattr(estimator, "steps", [("", vocabulary)])]
+            working = [step for step in steps if step not in (None, "passthrough")]
+            units = "units of X" if working[0] is vocabulary else "scaled X"
+        options = {"patch_size": vocabulary.patch_size_, "units": units, **plot_options}
+        return cls.from_tokens(vocabulary.vocabulary_, counts, **options)
 
     @classmethod
-    def from_tokens(cls, tokens, counts=None, *, patch_size, **plot_options) -> VocabularyDisplay:
+    def from_tokens(
+        cls, tokens, counts=None, *, patch_size, units="units of X", **plot_options
+    ) -> VocabularyDisplay:
         """Draw tokens from an array.
 
         Parameters
@@ -84,6 +102,7 @@ class VocabularyDisplay:
         tokens : array-like (n_tokens, patch_dim) or (n_channels, n_tokens, patch_dim)
         counts : array-like (n_tokens,) or (n_channels, n_tokens), or None
         patch_size : tuple (ph, pw)
+        units : str
         **plot_options
             Go to :meth:`plot`.
 
@@ -104,9 +123,9 @@ class VocabularyDisplay:
             counts = _checked(counts)
             if counts.shape != tokens.shape[:-1]:
                 raise ValueError(f"counts {counts.shape} do not fit tokens {tokens.shape}.")
-        return cls(tokens, counts, patch_size=patch_size).plot(**plot_options)
+        return cls(tokens, counts, patch_size=patch_size, units=units).plot(**plot_options)
 
-    def plot(self, *, ax=None, n_tokens=None, columns=None) -> VocabularyDisplay:
+    def plot(self, *, ax=None, n_tokens=None, columns=None, figsize=None) -> VocabularyDisplay:
         """Draw the tokens.
 
         Parameters
@@ -117,13 +136,14 @@ class VocabularyDisplay:
             Draw so many of the most used ones, of each channel.  None: all.
         columns : int, default=None
             Tokens in a row.  None: a gallery somewhat wider than high.
+        figsize : tuple (width, height), default=None
+            Size of a new figure in inches; 3.35 is the width of one column of a paper.  None: as
+            the gallery needs it, at most 7.5 x 10 inches.
 
         Returns
         -------
         self : VocabularyDisplay
         """
-        from matplotlib import pyplot
-
         tokens = self.tokens if self.tokens.ndim == 3 else self.tokens[None]
         counts = np.zeros(tokens.shape[:2]) if self.counts is None else np.asarray(self.counts)
         counts = counts.reshape(tokens.shape[:2])
@@ -135,36 +155,67 @@ class VocabularyDisplay:
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         labels = bool(counts.any()) and drawn.size <= _MOST_LABELS
         ph, pw = self.patch_size
+        pictures = tokens.reshape(channels, -1, ph, pw, tokens.shape[2] // (ph * pw))
         zoom = max(1, _SIDE // max(ph, pw))
-        down, right = ph * zoom + (14 if labels else 4), pw * zoom + (12 if labels else 4)
+        right = max(pw * zoom, _SIDE if labels else 0) + (12 if labels else 4)
+        down = ph * zoom + (14 if labels else 4)
         picture = np.empty((channels * rows * down + 4, columns * right + 4, 3))
         picture[:] = _GROUND
-        span = float(tokens.min()), float(tokens.max())
-        if ax is None:
-            side = 7.0, 0.35 + 7.0 * picture.shape[0] / picture.shape[1]
-            _, ax = pyplot.subplots(figsize=side, layout="constrained")
-        for channel, ids in enumerate(drawn):
-            for rank, token in enumerate(ids):
-                top = 4 + (channel * rows + rank // columns) * down
-                left = 4 + rank % columns * right + (4 if labels else 0)
-                patch = shown(tokens[channel, token].reshape(ph, pw, -1), span)
-                patch = patch.repeat(zoom, axis=0).repeat(zoom, axis=1)
-                picture[top : top + ph * zoom, left : left + pw * zoom] = patch
-                if labels:
-                    at = left + pw * zoom / 2, top + ph * zoom + 5.5
-                    text = f"{100 * shares[channel, token]:.1f}"
-                    ax.text(*at, text, ha="center", va="center", fontsize=7)
-        self.image_ = ax.imshow(picture, interpolation="nearest")
-        what = f"{size} tokens" + (f", each of {channels} channels" if channels > 1 else "")
-        ax.set(xticks=[], yticks=[], title=what + (", use in per cent" if labels else ""))
+        span = span_of(pictures.reshape(-1, *pictures.shape[2:]))
+        ax = one_axes(ax, figsize, _page(picture.shape[0] / picture.shape[1]))
+        wide, high = inches(ax)
+        step = min(wide / picture.shape[1], high / picture.shape[0])  # of a dot
+        letters = min(7.0, right * step / (5 * LETTER))
+        labels = labels and letters >= 6
+        self.text_ = []
+        for channel, rank in np.ndindex(*drawn.shape):
+            token = drawn[channel, rank]
+            top = 4 + (channel * rows + rank // columns) * down
+            left = rank % columns * right + (right - pw * zoom + 4) // 2
+            patch = shown(pictures[channel, token], span)
+            patch = patch.repeat(zoom, axis=0).repeat(zoom, axis=1)
+            picture[top : top + ph * zoom, left : left + pw * zoom] = patch
+            if labels:
+                at = left + pw * zoom / 2, top + ph * zoom + 5.5
+                text = f"{100 * shares[channel, token]:.1f}"
+                style = {"ha": "center", "va": "center", "color": "black"}  # on the light ground
+                self.text_.append(ax.text(*at, text, fontsize=letters, **style))
+        self.image_ = self.im_ = ax.imshow(picture, interpolation="nearest")
+        self._write_around(ax, size, channels, labels, span)
         if channels > 1:
             middles = 4 + (np.arange(channels) + 0.5) * rows * down
             names = [f"channel {channel}" for channel in range(channels)]
             ax.set_yticks(middles, names, rotation=90, va="center")
             ax.tick_params(left=False)
+        shrink_letters(ax)
         self.order_ = order.reshape(self.tokens.shape[:-1])
         self.figure_, self.ax_ = ax.figure, ax
         return self
+
+    def _write_around(self, ax, size, channels, labels, span):
+        """Write a title, and draw a color bar for grays."""
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
+
+        n_tokens, depth = self.tokens.shape[-2], self.tokens.shape[-1] // math.prod(self.patch_size)
+        title = f"{size} tokens" if size == n_tokens else f"{size} of {n_tokens} tokens"
+        parts = [title + (f", each of {channels} channels" if channels > 1 else "")]
+        parts += ["use in per cent"] if labels else []
+        parts += [how_shown(depth)] if how_shown(depth) else []
+        ax.set(xticks=[], yticks=[], title=", ".join(parts))
+        self.colorbar_ = None
+        if is_gray(depth):
+            bar = ScalarMappable(Normalize(span.low, span.high), "gray")
+            self.colorbar_ = ax.figure.colorbar(
+                bar, ax=ax, label=f"value [{self.units}]", fraction=0.04, pad=0.02, aspect=25
+            )
+            shrink_letters(self.colorbar_.ax)
+
+
+def _page(ratio):
+    """Size of a figure for a gallery of a ratio of height to width, at most a page."""
+    width = min(7.0, (PAGE[1] - 0.5) / ratio)
+    return max(width, 2.0), min(0.35 + width * ratio, PAGE[1])
 
 
 class TokenUsageDisplay:
@@ -256,7 +307,7 @@ class TokenUsageDisplay:
             raise ValueError(f"Each vocabulary needs a count above zero, got {counts!r}.")
         return cls(counts, name=name).plot(**plot_options)
 
-    def plot(self, *, ax=None, **line_options) -> TokenUsageDisplay:
+    def plot(self, *, ax=None, figsize=None, **line_options) -> TokenUsageDisplay:
         """Draw the curve and the level at which all tokens would be used equally.
 
         Shares are on a logarithmic scale; the curve ends where tokens are not used at all.
@@ -265,6 +316,8 @@ class TokenUsageDisplay:
         ----------
         ax : matplotlib Axes, default=None
             None makes a new figure.  Several vocabularies may share one.
+        figsize : tuple (width, height), default=None
+            Size of a new figure in inches; 3.35 is the width of one column of a paper.
         **line_options
             Go to matplotlib's ``plot``.
 
@@ -272,12 +325,10 @@ class TokenUsageDisplay:
         -------
         self : TokenUsageDisplay
         """
-        from matplotlib import pyplot
         from matplotlib.ticker import LogLocator, NullFormatter
         from scipy.special import entr
 
-        if ax is None:
-            _, ax = pyplot.subplots(figsize=(6, 4), layout="constrained")
+        ax = one_axes(ax, figsize)
         shares = np.asarray(self.counts, dtype=np.float64)
         shares = -np.sort(-shares / shares.sum(-1, keepdims=True), axis=-1)
         found = np.exp(entr(shares).sum(-1))
@@ -290,14 +341,18 @@ class TokenUsageDisplay:
             parts = [self.name, f"channel {channel}" if len(curves) > 1 else None]
             parts.append(f"perplexity {perplexity:.1f} of {n_tokens}")
             label = ", ".join(part for part in parts if part)
-            style = {"drawstyle": "steps-mid", "label": label, **line_options}
+            alone = (curve > 0).sum() == 1  # a step needs two
+            style = {"drawstyle": "steps-mid", "label": label, "marker": "." if alone else None}
+            style |= line_options
             self.lines_ += ax.plot(ranks, np.where(curve > 0, curve, np.nan), **style)
             ax.axhline(1 / n_tokens, color=self.lines_[-1].get_color(), ls=":", lw=1)
-        ax.set(xlabel="tokens, the most used first", ylabel="share of the patches", yscale="log")
+        ylabel = "share of the patches (%)"  # not at each tick, where it would need a wide margin
+        ax.set(xlabel="tokens, the most used first", ylabel=ylabel, yscale="log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
+        ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}")
         ax.yaxis.set_minor_formatter(NullFormatter())
         ax.legend(title="dotted: all used alike")
+        shrink_letters(ax)
         self.figure_, self.ax_ = ax.figure, ax
         return self
 
