@@ -13,7 +13,7 @@ from sklearn_patchcert.displays.inputs import (
     per_image,
 )
 from sklearn_patchcert.displays.maps import TITLES, axes_of_maps, draw_maps
-from sklearn_patchcert.displays.pages import one_axes, reach, shrink_letters
+from sklearn_patchcert.displays.pages import fit_letters, one_axes, reach
 
 _NORM_NAMES = {"l2": "L2", "linf": "Linf", "l1": "L1"}
 
@@ -324,7 +324,7 @@ class CertificateDisplay:
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         ax.set(xlabel=self._radius_of("a patch"), ylabel="share", xlim=(0, edges[-1]))
         ax.legend()
-        shrink_letters(ax)
+        fit_letters(ax)
 
     def _radius_of(self, what):
         return f"{_NORM_NAMES[self.norm]} radius of {what} [{self.units}]"

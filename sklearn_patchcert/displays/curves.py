@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_patchcert.displays.pages import one_axes, reach, shrink_letters
+from sklearn_patchcert.displays.pages import fit_letters, one_axes, reach
 from sklearn_patchcert.model_selection import pareto_front
 
 _MARKERS = "osD^vP*X"  # with the colors, for those who do not see all of these
@@ -131,7 +131,7 @@ class ParetoDisplay:
         ax.set(xlabel=self.x_name, ylabel=self.y_name)
         if self.groups is not None:
             ax.legend()
-        shrink_letters(ax)
+        fit_letters(ax)
         self.figure_, self.ax_ = ax.figure, ax
         return self
 
@@ -310,8 +310,6 @@ class CertifiedAccuracyDisplay:
         -------
         self : CertifiedAccuracyDisplay
         """
-        from matplotlib.patheffects import Normal, withStroke
-
         ax = one_axes(ax, figsize)
         end = 1.05 * reach(*self.radii.values(), *self.uppers.values())
         if ax.has_data():  # several displays in one picture
@@ -319,19 +317,18 @@ class CertifiedAccuracyDisplay:
         self.lines_, self.attack_lines_ = {}, {}
         for name, radii in self.radii.items():
             label = "\n".join([name, *self._notes(name, end)])
-            (line,) = ax.step(*_survival(radii, end), where="post", lw=2.5, label=label)
+            (line,) = ax.step(*_survival(radii, end), where="post", lw=1.8, label=label)
             self.lines_[name] = line
-            if name in self.uppers:
-                x, y = _survival(self.uppers[name], end)
+            if name in self.uppers:  # a broad band, on which the dashes can be seen
+                line.set(lw=3.5, alpha=0.5)
                 style = {"color": line.get_color(), "ls": (0, (3, 1.5)), "lw": 1.3}
-                (attack,) = ax.step(x, y, where="post", label=f"{name}, attack", **style)
-                edge = withStroke(linewidth=3, foreground=ax.get_facecolor())
-                attack.set(zorder=line.get_zorder() + 1, path_effects=[edge, Normal()])
+                style |= {"label": f"{name}, attack", "zorder": line.get_zorder() + 1}
+                (attack,) = ax.step(*_survival(self.uppers[name], end), where="post", **style)
                 self.attack_lines_[name] = attack
         label = f"{_AXES.get(self.norm, 'radius')}, {self.units}"
         ax.set(xlabel=label, ylabel="accuracy", ylim=(0, 1.02), xlim=(0, end))
         ax.legend()
-        shrink_letters(ax)
+        fit_letters(ax)
         self.figure_, self.ax_ = ax.figure, ax
         return self
 

@@ -86,18 +86,21 @@ def wrong(predictions, y):
 
 
 def captions(names, predictions, y):
-    """Lines of text for each image, or None where there is nothing to tell."""
+    """Lines of text for each image, each in a long and shorter forms; no lines if all are None."""
     given = [values for values in (names, predictions, y) if values is not None]
     if not given:
-        return None
+        return []
     mistaken = None if y is None else wrong(predictions, y)
     lines = []
     for at in range(len(given[0])):
-        found = [] if names is None else [str(names[at])]
+        found = [] if names is None else [(str(names[at]),)]
         if predictions is not None:
-            found.append(f"predicted {_written(predictions[at])}")
+            label = _written(predictions[at])
+            found.append((f"predicted {label}", label))
         if y is not None:
-            found.append(("wrong, true " if mistaken[at] else "true ") + _written(y[at]))
+            label = _written(y[at])
+            long = f"wrong, true {label}" if mistaken[at] else f"true {label}"
+            found.append((long, f"not {label}" if mistaken[at] else long, label))
         lines.append(found)
     return lines
 

@@ -7,9 +7,10 @@ import numpy as np
 from sklearn_patchcert.displays.colors import WRONG, how_shown, shown, span_of
 from sklearn_patchcert.displays.inputs import captions, wrong
 from sklearn_patchcert.displays.pages import (
-    BAR,
-    LETTER,
+    GAP,
     arrange,
+    bar_at,
+    fits,
     inches,
     letters,
     shortened,
@@ -23,6 +24,7 @@ TITLES = {
     "overlay": "radius over image",
 }
 MAPS = "map", "overlay"
+SMALLEST = "smallest radius {:.3g}", "smallest {:.3g}", "min {:.3g}", "min {:.2g}", "min\n{:.2g}"
 
 
 def axes_of_maps(display, ax, figure, figsize, columns, max_images):
@@ -45,12 +47,12 @@ def axes_of_maps(display, ax, figure, figsize, columns, max_images):
         if whole.get_layout_engine() is None and not whole.axes:
             whole.set_layout_engine("constrained")  # or captions lie on the pictures below
         figsize = figure.bbox.width / whole.dpi, figure.bbox.height / whole.dpi
-    told = captions(display.names, display.predictions, display.y) or [[]]
-    n_lines = max(1, max(map(len, told[:n_shown])) + (_place_of_radius(columns) == 0))
-    across, _, size = arrange(n_shown, per_image, _aspect(display), n_lines, figsize)
+    told = captions(display.names, display.predictions, display.y)
+    n_lines = max(1, max(map(len, told), default=0) + (_place_of_radius(columns) == 0))
+    across, side, size = arrange(n_shown, per_image, _aspect(display), n_lines, figsize)
     if figure is None:
-        figure = pyplot.figure(figsize=figsize or size, layout="constrained")
-    ratios = ([1.0] * per_image + [0.08]) * across  # a gap between two images
+        figure = pyplot.figure(figsize=figsize or size, layout="compressed")
+    ratios = ([1.0] * per_image + [2 * GAP / side]) * across  # a gap between two images
     rows = -(-n_shown // across)
     grid = figure.add_gridspec(rows, len(ratios) - 1, width_ratios=ratios[:-1])
     axes = np.empty((n_shown, per_image), dtype=object)
@@ -125,13 +127,16 @@ def _write_captions(display, axes, columns, smallest, side):
     marked = display.predictions is not None and display.y is not None
     mistaken = wrong(display.predictions, display.y) if marked else [False] * len(smallest)
     place, size = _place_of_radius(columns), letters(side)
+    room = side * max(place, 1)
+    forms = [[form.format(radius) for radius in smallest[: len(axes)]] for form in SMALLEST]
+    wide = side + 1.5 * GAP  # at the right of a map there is some room
+    radii = next((form for form in forms if fits(max(form, key=len), wide, size)), forms[-1])
     for at, row in enumerate(axes):
-        lines = [shortened(line, 1.1 * side * max(place, 1), size) for line in told[at]]
-        radius = f"smallest {smallest[at]:.3g}"
+        lines = [shortened(line, room, size) for line in told[at]]
         if place == 0:
-            lines.append(radius)
+            lines.append(radii[at])
         else:
-            row[place].set_xlabel(radius, loc="left", fontsize=size)
+            row[place].set_xlabel(radii[at], loc="left", fontsize=size)
         row[0].set_xlabel("\n".join(lines), loc="left", fontsize=size)
         if mistaken[at]:
             row[0].xaxis.label.set(color=WRONG, fontweight="bold")
@@ -144,15 +149,13 @@ def _color_bar(axes, mappable, extend, label, side):
     boxes = [ax.get_window_extent() for ax in axes.ravel()]
     high = (max(box.y1 for box in boxes) - min(box.y0 for box in boxes)) / target.dpi
     size = letters(side) + 0.5
-    if LETTER * size * len(label) > high:
+    if not fits(label, high, size):
         label = label.replace(" [", "\n[")
     bar = target.colorbar(
         mappable,
         extend=extend,
         ax=list(axes.ravel()),
-        fraction=min(0.15, 0.3 * BAR / (target.bbox.width / target.dpi)),
-        aspect=max(8, high / 0.12),
-        pad=0.02,
+        **bar_at(target, high),
     )
     bar.set_label(label, fontsize=size)
     bar.ax.tick_params(labelsize=letters(side))

@@ -15,12 +15,12 @@ LETTER = 0.6 / 72  # width of a letter of one point, on average
 LINE = 1.35 / 72  # height of a line of one point
 
 
-def one_axes(ax, figsize, usual=(6, 4)):
+def one_axes(ax, figsize, usual=(6, 4), layout="constrained"):
     """The user's axes, or new ones in a figure of a size."""
     from matplotlib import pyplot
 
     if ax is None:
-        return pyplot.subplots(figsize=figsize or usual, layout="constrained")[1]
+        return pyplot.subplots(figsize=figsize or usual, layout=layout)[1]
     if figsize is not None:
         raise ValueError("Pass ax or figsize, not both: the axes have a figure with a size.")
     return ax
@@ -32,10 +32,24 @@ def inches(ax):
     return box.width / ax.figure.dpi, box.height / ax.figure.dpi
 
 
+def fit_letters(ax):
+    """Give narrow axes, as in one column of a paper, small letters, and see that none is cut.
+
+    A figure of the user's own that has no layout engine gets one if a label would be cut.
+    """
+    if inches(ax)[0] < NARROW:
+        shrink_letters(ax)
+    figure = ax.figure
+    while figure is not figure.figure:
+        figure = figure.figure
+    if figure.get_layout_engine() is None:
+        drawn, whole = ax.get_tightbbox(), figure.bbox
+        if min(drawn.x0, drawn.y0) < 0 or drawn.x1 > whole.x1 or drawn.y1 > whole.y1:
+            figure.set_layout_engine("constrained")
+
+
 def shrink_letters(ax, small=7.0):
-    """Give narrow axes, as in one column of a paper, letters that fit."""
-    if inches(ax)[0] >= NARROW:
-        return
+    """Make the letters of axes smaller, unless they are small already."""
     legend = ax.get_legend()
     texts = [ax.xaxis.label, ax.yaxis.label, ax.title]
     texts += [] if legend is None else [*legend.get_texts(), legend.get_title()]
@@ -74,10 +88,26 @@ def wrapped(text, width, size):
     )
 
 
-def shortened(text, width, size):
-    """The beginning of a line that would be too wide, with dots."""
-    most = max(5, int(width / (LETTER * size)))
-    return text if len(text) <= most else text[: most - 3].rstrip() + "..."
+def bar_at(figure, high):
+    """Options of a color bar at the right of pictures so many inches high."""
+    wide = figure.bbox.width / figure.dpi
+    return {"fraction": min(0.15, 0.25 / wide), "aspect": max(8, high / 0.12), "pad": 0.02}
+
+
+def fits(text, width, size):
+    """Whether a line is not wider than so many inches."""
+    return len(text) * LETTER * size <= width
+
+
+def shortened(forms, width, size):
+    """The first of some forms of a line that fits, or the last, cut: a path at its beginning."""
+    text = next((form for form in forms if fits(form, width, size)), None)
+    if text is not None:
+        return text
+    text, most = forms[-1], max(1, int(width / (LETTER * size)) - 2)
+    if len(forms) > 1:  # rather part of a name with its meaning than without
+        text = next((form for form in forms[:-1] if fits(form[:16], width, size)), text)
+    return f"...{text[-most:]}" if "/" in text else f"{text[:most].rstrip()}..."
 
 
 def arrange(n, columns, aspect, lines, size=None):

@@ -8,7 +8,15 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert.displays.colors import how_shown, is_gray, shown, span_of
-from sklearn_patchcert.displays.pages import LETTER, PAGE, inches, one_axes, shrink_letters
+from sklearn_patchcert.displays.pages import (
+    LETTER,
+    PAGE,
+    bar_at,
+    fit_letters,
+    inches,
+    one_axes,
+    shrink_letters,
+)
 
 _SIDE = 24  # dots along the longer side of a token
 _GROUND = 0.87, 0.9, 0.95  # between tokens: neither black nor white
@@ -162,7 +170,7 @@ class VocabularyDisplay:
         picture = np.empty((channels * rows * down + 4, columns * right + 4, 3))
         picture[:] = _GROUND
         span = span_of(pictures.reshape(-1, *pictures.shape[2:]))
-        ax = one_axes(ax, figsize, _page(picture.shape[0] / picture.shape[1]))
+        ax = one_axes(ax, figsize, _page(picture.shape[0] / picture.shape[1]), layout="compressed")
         wide, high = inches(ax)
         step = min(wide / picture.shape[1], high / picture.shape[0])  # of a dot
         letters = min(7.0, right * step / (5 * LETTER))
@@ -181,18 +189,18 @@ class VocabularyDisplay:
                 style = {"ha": "center", "va": "center", "color": "black"}  # on the light ground
                 self.text_.append(ax.text(*at, text, fontsize=letters, **style))
         self.image_ = self.im_ = ax.imshow(picture, interpolation="nearest")
-        self._write_around(ax, size, channels, labels, span)
+        self._write_around(ax, size, channels, labels, span, step * picture.shape[0])
         if channels > 1:
             middles = 4 + (np.arange(channels) + 0.5) * rows * down
             names = [f"channel {channel}" for channel in range(channels)]
             ax.set_yticks(middles, names, rotation=90, va="center")
             ax.tick_params(left=False)
-        shrink_letters(ax)
+        fit_letters(ax)
         self.order_ = order.reshape(self.tokens.shape[:-1])
         self.figure_, self.ax_ = ax.figure, ax
         return self
 
-    def _write_around(self, ax, size, channels, labels, span):
+    def _write_around(self, ax, size, channels, labels, span, high):
         """Write a title, and draw a color bar for grays."""
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
@@ -207,7 +215,7 @@ class VocabularyDisplay:
         if is_gray(depth):
             bar = ScalarMappable(Normalize(span.low, span.high), "gray")
             self.colorbar_ = ax.figure.colorbar(
-                bar, ax=ax, label=f"value [{self.units}]", fraction=0.04, pad=0.02, aspect=25
+                bar, ax=ax, label=f"value [{self.units}]", **bar_at(ax.figure, high)
             )
             shrink_letters(self.colorbar_.ax)
 
@@ -348,11 +356,12 @@ class TokenUsageDisplay:
             ax.axhline(1 / n_tokens, color=self.lines_[-1].get_color(), ls=":", lw=1)
         ylabel = "share of the patches (%)"  # not at each tick, where it would need a wide margin
         ax.set(xlabel="tokens, the most used first", ylabel=ylabel, yscale="log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        least, most = ax.get_ylim()
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 3000 * least else (1,)))
         ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}")
         ax.yaxis.set_minor_formatter(NullFormatter())
         ax.legend(title="dotted: all used alike")
-        shrink_letters(ax)
+        fit_letters(ax)
         self.figure_, self.ax_ = ax.figure, ax
         return self
 
