@@ -1,8 +1,9 @@
-"""What the displays are given: one image or many, and what is written below them."""
+"""What the displays are given: images, labels and counts, and what is written of them."""
 
 from __future__ import annotations
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 
 def as_batch(X, vocabulary):
@@ -107,3 +108,34 @@ def captions(names, predictions, y):
 
 def _written(label):
     return f"{label:.4g}" if isinstance(label, (float, np.floating)) else str(label)
+
+
+def checked_counts(counts):
+    """Counts as an array; ValueError if they are no numbers from 0 on."""
+    counts = np.asarray(counts)
+    if counts.dtype.kind not in "iuf" or not (counts >= 0).all():
+        raise ValueError(f"counts must be numbers from 0 on, got {counts!r}.")
+    return counts
+
+
+def counts_of(estimator, X):
+    """The vocabulary of an estimator, and how often each token is used; None if unknown."""
+    check_is_fitted(estimator)
+    steps = [step for _, step in getattr(estimator, "steps", [("", estimator)])]
+    known = [hasattr(step, "tokenize") for step in steps]
+    if not any(known):
+        raise TypeError(f"There is no PatchVocabulary in {estimator!r}.")
+    at = known.index(True)
+    vocabulary = steps[at]
+    if X is None:
+        counts = vocabulary.token_counts_
+        return vocabulary, counts if counts.any() else None
+    Z = X.copy() if hasattr(X, "copy") else X  # a step may work in place
+    for step in steps[:at]:
+        Z = Z if step in (None, "passthrough") else step.transform(Z)
+    ids = vocabulary.tokenize(Z)
+    n_tokens = vocabulary.vocabulary_.shape[-2]
+    if vocabulary.per_channel_ is not True:
+        return vocabulary, np.bincount(ids.ravel(), minlength=n_tokens)
+    channels = np.moveaxis(ids, -1, 0).reshape(ids.shape[-1], -1)
+    return vocabulary, np.stack([np.bincount(part, minlength=n_tokens) for part in channels])
