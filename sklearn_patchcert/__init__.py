@@ -4,7 +4,8 @@ from sklearn_patchcert._version import __version__
 from sklearn_patchcert.composition import certify
 from sklearn_patchcert.displays.certificates import CertificateDisplay
 from sklearn_patchcert.displays.curves import CertifiedAccuracyDisplay, ParetoDisplay
-from sklearn_patchcert.displays.vocabularies import TokenUsageDisplay, VocabularyDisplay
+from sklearn_patchcert.displays.usage import TokenUsageDisplay
+from sklearn_patchcert.displays.vocabularies import VocabularyDisplay
 from sklearn_patchcert.files.archive import ModelFileError
 from sklearn_patchcert.files.model_files import load, save
 from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
