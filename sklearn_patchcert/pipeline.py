@@ -32,9 +32,12 @@ def _on_a_copy(name):
 
     @functools.wraps(inherited.fn)
     def method(self, X, *args, **params):
-        if name.startswith("fit"):
-            check_arrangement(self, self._kind)
         X = self._batch(X)
+        if name.startswith("fit"):
+            self._check()
+            found = inherited.fn(self, self._given(X), *args, **params)
+            remember(self, range_of(X), getattr(X, "dtype", "object"))
+            return found
         with judged(self, X):
             return inherited.fn(self, self._given(X), *args, **params)
 
@@ -97,8 +100,7 @@ class _CertifiedPipeline(VersionedState, Pipeline):
             if the only vocabulary is hidden inside a step; or if the steps after the vocabulary
             fail on token ids that did not occur at the same place in training.
         """
-        check_arrangement(self, self._kind)
-        check_networks(self)  # before anything is trained
+        self._check()
         X = self._batch(X)
         name, last = self.steps[-1]
         _, vocabulary_at = self._working_steps()
@@ -164,6 +166,11 @@ class _CertifiedPipeline(VersionedState, Pipeline):
             owner=self,
             return_witness=return_witness,
         )
+
+    def _check(self):
+        """Refuse steps and options that could not go well, before anything is trained."""
+        check_arrangement(self, self._kind)
+        check_networks(self)
 
     def _batch(self, X):
         """X as something that has a shape; the first step alone may know what to do with texts."""

@@ -15,13 +15,15 @@ from tqdm import tqdm
 
 from sklearn_patchcert._version import __version__
 from sklearn_patchcert.cli.image_files import (
+    SUFFIXES,
+    check_apart,
     find_images,
     map_picture,
     read_image,
     write_npy,
     write_png,
 )
-from sklearn_patchcert.files.archive import MAX_BYTES, ModelFileError, replacing
+from sklearn_patchcert.files.archive import MAX_BYTES, ModelFileError, clear_leftovers, replacing
 from sklearn_patchcert.files.model_files import load
 
 _EPILOG = """
@@ -142,6 +144,9 @@ def _certify(options):
         raise _Impossible("--configurations knows the norms l2 and linf only")
     try:
         files = find_images(options.images, apart_from=options.out)
+        written = [options.out / f"{name}.radii{end}" for name in files for end in SUFFIXES]
+        written.append(options.out / "statistics.csv")
+        check_apart([options.model, *files.values()], written)
     except ValueError as error:
         raise _Impossible(error) from None
     if not files:
@@ -152,6 +157,8 @@ def _certify(options):
             "a model of 0..255, 255 for one of 0..1"
         )
     options.out.mkdir(parents=True, exist_ok=True)
+    for folder in {path.parent for path in written}:
+        clear_leftovers(folder)
     done: list = []
     with tqdm(total=len(files), unit="image", disable=options.quiet, file=sys.stderr) as bar:
 

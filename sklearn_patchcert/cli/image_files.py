@@ -24,7 +24,8 @@ def find_images(places, apart_from):
     ----------
     places : list of path-like
         Folders are searched with all that is below them, for names that end in ``.png`` or
-        ``.npy`` and do not begin with a dot.
+        ``.npy`` and do not begin with a dot.  Links that lead nowhere, or in a circle, are listed
+        like files.
     apart_from : path-like
         The folder that is written to: where it is below one of `places`, it is left out.
 
@@ -39,17 +40,18 @@ def find_images(places, apart_from):
         If two have the same name, or a folder is the one that is written to.
     """
     found: dict = {}
-    apart = Path(apart_from).resolve()
+    apart = _real(apart_from)
     for place in map(Path, places):
         files = sorted(place.rglob("*")) if place.is_dir() else [place]
-        if place.resolve() == apart:
+        if _real(place) == apart:
             raise ValueError(f"{place} is read, so it cannot be written to: give another folder")
-        inside = place.resolve() in apart.parents
+        inside = _real(place) in apart.parents
         for path in files:
             name = path.relative_to(place).as_posix() if place.is_dir() else path.name
             hidden = any(part.startswith(".") for part in Path(name).parts)
-            chosen = path.suffix.lower() in SUFFIXES and path.is_file() and not hidden
-            own = inside and apart in path.resolve().parents
+            readable = path.is_file() or (path.is_symlink() and not path.is_dir())
+            chosen = path.suffix.lower() in SUFFIXES and readable and not hidden
+            own = inside and apart in _real(path).parents
             if place.is_dir() and (own or not chosen):
                 continue
             if name in found:
@@ -59,6 +61,40 @@ def find_images(places, apart_from):
                 )
             found[name] = path
     return found
+
+
+def check_apart(inputs, outputs):
+    """Refuse to write in the place of a file that is read.
+
+    Parameters
+    ----------
+    inputs, outputs : iterable of path-like
+
+    Raises
+    ------
+    ValueError
+        If an output has the name of an input, or of what it leads to.
+    """
+    read = {key: path for path in inputs for key in (_real(path), *_keys(path))}
+    for path in outputs:
+        for key in _keys(path):
+            if key in read:
+                raise ValueError(
+                    f"{read[key]} is read, and {path} would take its place: give another folder"
+                )
+
+
+def _real(path):
+    return Path(os.path.realpath(path))  # Path.resolve does not know circles of links
+
+
+def _keys(path):
+    """What a new file of this name replaces: the name, and not what it leads to."""
+    keys: list = [_real(Path(path).parent) / Path(path).name]
+    if os.path.lexists(path):  # also in another spelling, where the case of letters is ignored
+        found = os.lstat(path)
+        keys.append((found.st_dev, found.st_ino))
+    return keys
 
 
 def read_image(path, scale, shape):

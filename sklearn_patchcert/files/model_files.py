@@ -84,6 +84,7 @@ def save(model: Any, path: str | os.PathLike[str], *, trim: bool = True) -> None
         _opened(content, arrays, len(data))
     except ModelFileError as error:
         raise ValueError(f"The model could not be loaded again: {error}") from error
+    archive.clear_leftovers(os.path.dirname(path) or ".")
     with archive.replacing(path) as temporary:
         temporary.write_bytes(data)
     if dropped:

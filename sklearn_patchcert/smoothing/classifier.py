@@ -25,7 +25,7 @@ from sklearn_patchcert._validation import (
     _fit_context,
     random_seed,
 )
-from sklearn_patchcert.parallel import over_parts
+from sklearn_patchcert.parallel import over_parts, stop_if_told
 from sklearn_patchcert.smoothing.bounds import (
     ABSTAIN,
     certified_radius,
@@ -319,6 +319,8 @@ def _counted(estimator, labels, n, sigma, seed, stage, batch_size, images, start
 
 def _indices(estimator, labels, copies):
     """Which of the labels an estimator predicts for each of some images."""
+    stop_if_told()
+    answers, name = np.asarray(estimator.predict(copies)), type(estimator).__name__
     with quiet():  # noise has another range than the images
         answers, name = np.asarray(estimator.predict(copies)), type(estimator).__name__
     if answers.shape == (len(copies), 1):
