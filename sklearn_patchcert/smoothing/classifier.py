@@ -320,7 +320,6 @@ def _counted(estimator, labels, n, sigma, seed, stage, batch_size, images, start
 def _indices(estimator, labels, copies):
     """Which of the labels an estimator predicts for each of some images."""
     stop_if_told()
-    answers, name = np.asarray(estimator.predict(copies)), type(estimator).__name__
     with quiet():  # noise has another range than the images
         answers, name = np.asarray(estimator.predict(copies)), type(estimator).__name__
     if answers.shape == (len(copies), 1):
