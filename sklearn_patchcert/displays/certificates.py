@@ -6,6 +6,8 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_patchcert._layouts import as_batch
+
 _NORM_NAMES = {"l2": "L2", "linf": "Linf", "l1": "L1"}
 _TITLES = {
     "image": "image",
@@ -80,6 +82,7 @@ class CertificateDisplay:
         display : CertificateDisplay
         """
         check_is_fitted(estimator)
+        X = as_batch(X)
         radii = estimator.certify(X, norm=norm)
         vocabulary, before = estimator, []
         if isinstance(estimator, Pipeline):
