@@ -49,7 +49,7 @@ def over_parts(function, parts, n_jobs=None):
         results = _Parallel(return_as="generator", **options)(
             delayed(_call)(work, *part) for part in parts
         )
-        for result in results:  # `yield from` would close the results before anybody is told
+        for result in results:  # noqa: UP028  # `yield from` would close them before they are told
             yield result
     except BaseException:
         work.stopped = True

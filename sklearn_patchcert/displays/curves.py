@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert.displays.pages import fit_letters, one_axes, reach
 from sklearn_patchcert.model_selection import pareto_front
 
@@ -209,6 +210,7 @@ class CertifiedAccuracyDisplay:
         -------
         display : CertifiedAccuracyDisplay
         """
+        X = as_batch(X)
         found = estimator.certify_prediction(X, **options)
         right = found.prediction == np.asarray(y)
         name = name or type(estimator).__name__

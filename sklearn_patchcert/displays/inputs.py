@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 
-def as_batch(X, vocabulary):
+def with_one(X, vocabulary):
     """X, or for one image (H, W) or (H, W, C) an array that holds it alone."""
     found = np.shape(X)
     shape = getattr(vocabulary, "image_shape_", None)

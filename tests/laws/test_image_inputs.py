@@ -172,7 +172,7 @@ ASKS = {
 SOME = (
     "vocabulary.transform", "scaled.certify", "classifier.predict", "standardizer.transform",
     "network.predict_proba", "smoothed.predict", "certify_to", "patch_certificate",
-    "CertificateDisplay",
+    "CertificateDisplay", "CertifiedAccuracyDisplay",
 )  # fmt: skip
 
 

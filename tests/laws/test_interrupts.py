@@ -282,7 +282,7 @@ smoothed = SmoothedClassifier(FrozenEstimator(model), n=10**7, n_jobs=2, random_
 smoothed.fit(X, y[:200])
 save(model, "model")
 np.save("image.npy", X[0])
-command = ["certify", "image.npy", "--model", "model", "--out", "maps", "--configurations", "9999999"]
+command = "certify image.npy --model model --out maps --configurations 9999999".split()
 work = {
     "l2": lambda: model.certify_prediction(X, **long),
     "sticker": lambda: model.certify_prediction(X, norm="sticker", **long),
