@@ -127,7 +127,7 @@ class CertificateDisplay:
         radii = estimator.certify(X, norm=norm)
         y, names = per_image(y, len(radii), "y"), per_image(names, len(radii), "names")
         predictions = estimator.predict(X) if hasattr(estimator, "predict") else None
-        if np.ndim(predictions) != 1:  # several outputs have no one name
+        if predictions is not None and predictions.ndim != 1:  # several outputs have no one name
             predictions = None
         if display_labels is not None:
             classes = estimator.classes_
@@ -203,9 +203,8 @@ class CertificateDisplay:
         """
         if norm not in _NORM_NAMES:
             raise ValueError(f"norm must be one of {tuple(_NORM_NAMES)}, got {norm!r}.")
-        images, discretised, radii = checked_radii(
-            *map(np.asarray, (images, discretised, radii)), patch_size
-        )
+        images, discretised, radii = map(np.asarray, (images, discretised, radii))
+        images, discretised, radii = checked_radii(images, discretised, radii, patch_size)
         n = len(images)
         display = cls(
             images,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_patchcert._layouts import as_batch
-from sklearn_patchcert.displays.pages import fit_letters, one_axes, reach
+from sklearn_patchcert.displays.pages import NARROW, fit_letters, inches, one_axes, reach
 from sklearn_patchcert.model_selection import pareto_front
 
 _MARKERS = "osD^vP*X"  # with the colors, for those who do not see all of these
@@ -329,7 +329,10 @@ class CertifiedAccuracyDisplay:
                 self.attack_lines_[name] = attack
         label = f"{_AXES.get(self.norm, 'radius')}, {self.units}"
         ax.set(xlabel=label, ylabel="accuracy", ylim=(0, 1.02), xlim=(0, end))
-        ax.legend()
+        narrow = inches(ax)[0] < NARROW and len(ax.get_lines()) > 3
+        above = {"loc": "lower left", "bbox_to_anchor": (0, 1.02), "borderaxespad": 0}
+        above |= {"frameon": False, "labelspacing": 0.2, "handlelength": 1.5}
+        ax.legend(**(above if narrow else {}))  # inside it would lie on the curves
         fit_letters(ax)
         self.figure_, self.ax_ = ax.figure, ax
         return self

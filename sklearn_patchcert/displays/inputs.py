@@ -91,18 +91,17 @@ def captions(names, predictions, y):
     given = [values for values in (names, predictions, y) if values is not None]
     if not given:
         return []
-    mistaken = None if y is None else wrong(predictions, y)
-    lines = []
-    for at in range(len(given[0])):
-        found = [] if names is None else [(str(names[at]),)]
-        if predictions is not None:
-            label = _written(predictions[at])
-            found.append((f"predicted {label}", label))
-        if y is not None:
-            label = _written(y[at])
-            long = f"wrong, true {label}" if mistaken[at] else f"true {label}"
-            found.append((long, f"not {label}" if mistaken[at] else long, label))
-        lines.append(found)
+    lines: list[list[tuple[str, ...]]] = [[] for _ in given[0]]
+    if names is not None:
+        for line, name in zip(lines, names, strict=True):
+            line.append((str(name),))
+    if predictions is not None:
+        for line, label in zip(lines, map(_written, predictions), strict=True):
+            line.append((f"predicted {label}", label))
+    if y is not None:
+        for line, label, bad in zip(lines, map(_written, y), wrong(predictions, y), strict=True):
+            long = f"wrong, true {label}" if bad else f"true {label}"
+            line.append((long, f"not {label}" if bad else long, label))
     return lines
 
 

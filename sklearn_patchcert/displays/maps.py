@@ -129,8 +129,7 @@ def _write_captions(display, axes, columns, smallest, side):
     place, size = _place_of_radius(columns), letters(side)
     room = side * max(place, 1)
     forms = [[form.format(radius) for radius in smallest[: len(axes)]] for form in SMALLEST]
-    wide = side + 1.5 * GAP  # at the right of a map there is some room
-    radii = next((form for form in forms if fits(max(form, key=len), wide, size)), forms[-1])
+    radii = next((form for form in forms if fits(max(form, key=len), side, size)), forms[-1])
     for at, row in enumerate(axes):
         lines = [shortened(line, room, size) for line in told[at]]
         if place == 0:

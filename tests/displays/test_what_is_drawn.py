@@ -62,6 +62,9 @@ def cases():
     return {
         "one": maps(1),
         "two": maps(2, **few),
+        "four squares": lambda **o: CertificateDisplay.from_radii(
+            images[:4, :, :8], images[:4, :, :8], radii[:4, :, :2] / 9, patch_size=(4, 4), **o
+        ),
         "hundred": maps(100, **told),
         "overlays": maps(100, **told, columns=["overlay"]),
         "histogram": maps(100, kind="histogram"),
@@ -82,7 +85,7 @@ CURVES = "histogram", "accuracy", "pareto", "usage"
 
 
 def drawn_texts(display):
-    """Every text that is really drawn: what it says, its size in points and its box in pixels."""
+    """Every text that is really drawn, with its box in pixels."""
     found, draw = {}, Text.draw
 
     def record(text, renderer, *args, **options):
@@ -92,27 +95,40 @@ def drawn_texts(display):
 
     with patch.object(Text, "draw", record):
         display.figure_.canvas.draw()
-    return [(text.get_text(), text.get_fontsize(), box) for text, box in found.items()]
+    return found
+
+
+def overlap(a, b):
+    wide, high = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+    return wide > 1 and high > 1
 
 
 def faults(display):
     texts, whole = drawn_texts(display), display.figure_.bbox
-    found = [f"{size} points: {text}" for text, size, _ in texts if size < 6]
-    for text, _, box in texts:
+    found = []
+    for text, box in texts.items():
+        says = text.get_text()
+        if text.get_fontsize() < 6:
+            found.append(f"{text.get_fontsize()} points: {says}")
         if box.x0 < -1 or box.y0 < -1 or box.x1 > whole.x1 + 1 or box.y1 > whole.y1 + 1:
-            found.append(f"cut: {text}")
-    for (one, _, a), (other, _, b) in combinations(texts, 2):
-        wide = min(a.x1, b.x1) - max(a.x0, b.x0)
-        high = min(a.y1, b.y1) - max(a.y0, b.y0)
-        if wide > 1 and high > 1:
-            found.append(f"overlap: {one!r} and {other!r}")
+            found.append(f"cut: {says}")
+        for ax in display.figure_.axes:
+            if ax is not text.axes and overlap(box, ax.get_window_extent()):
+                found.append(f"under other axes: {says}")
+    for (one, a), (other, b) in combinations(texts.items(), 2):
+        if overlap(a, b):
+            found.append(f"overlap: {one.get_text()!r} and {other.get_text()!r}")
     return found
 
 
 @pytest.mark.parametrize("width", [None, COLUMN], ids=["page", "column"])
 @pytest.mark.parametrize("case", CASES)
 def test_every_text_can_be_read_and_the_figure_fits_a_page(case, width):
-    size = {} if width is None else {"figsize": (width, 8.0 if case == "hundred" else 3.0)}
+    size = (
+        {}
+        if width is None
+        else {"figsize": (width, {"hundred": 8.0, "four squares": 4.2}.get(case, 3.0))}
+    )
     if case == "overlays" or (width is not None and case == "hundred"):
         size["max_images"] = 6
     display = CASES[case](**size)
@@ -134,11 +150,17 @@ def test_faults_are_seen():
     ax.set(xticks=[], yticks=[], xlabel="a very long label that is cut on both its sides")
     ax.text(0.5, 0.5, "one", fontsize=5)
     ax.text(0.5, 0.5, "other")
+    figure.add_axes((0.5, 0.5, 0.1, 0.1))
 
     class Display:
         figure_ = figure
 
-    assert {fault.split(":")[0] for fault in faults(Display)} == {"cut", "overlap", "5.0 points"}
+    assert {fault.split(":")[0] for fault in faults(Display)} == {
+        "cut",
+        "overlap",
+        "5.0 points",
+        "under other axes",
+    }
 
 
 def test_of_many_images_some_are_drawn_and_how_many_is_said(gray, classifier):
@@ -166,7 +188,9 @@ def test_predictions_truth_and_smallest_radius_are_written(gray, classifier, dig
     for at, row in enumerate(display.axes_):
         expected = f"predicted 3\n{'true' if at == 3 else 'wrong, true'} {at}"
         assert row[0].get_xlabel() == expected
-        assert row[2].get_xlabel() == f"smallest radius {smallest[at]:.3g}"
+        below = row[2].get_xlabel()
+        assert below.startswith("smallest ")
+        assert below.endswith(f" {smallest[at]:.3g}")
     colors = [row[0].xaxis.label.get_color() for row in display.axes_]
     assert colors[0] == colors[1] == colors[2] != colors[3]
     frames = [row[0].spines["left"].get_edgecolor() for row in display.axes_]
@@ -174,12 +198,11 @@ def test_predictions_truth_and_smallest_radius_are_written(gray, classifier, dig
     named = CertificateDisplay.from_estimator(
         classifier, gray[:1], [3], display_labels=LONG, names=["a.png"], columns=["map"]
     )
-    smallest = f"smallest radius {smallest[0]:.3g}"
     lines = named.ax_.get_xlabel().split("\n")
     assert lines[0] == "a.png"
     assert lines[1].startswith("predicted European fire")
     assert lines[2].startswith("true European fire")
-    assert lines[3] == smallest
+    assert lines[3] == f"smallest radius {smallest[0]:.3g}"
     plain = CertificateDisplay.from_estimator(vocabulary().fit(gray), gray[:1])
     assert plain.axes_[0, 0].get_xlabel() == ""
 
