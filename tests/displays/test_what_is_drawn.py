@@ -63,7 +63,12 @@ def cases():
         "one": maps(1),
         "two": maps(2, **few),
         "four squares": lambda **o: CertificateDisplay.from_radii(
-            images[:4, :, :8], images[:4, :, :8], radii[:4, :, :2] / 9, patch_size=(4, 4), **o
+            *(images[:4, :, :8],) * 2,
+            radii[:4, :, :2] / 9,
+            patch_size=(4, 4),
+            predictions=np.arange(4),
+            y=[0, 1, 0, 0],
+            **o,
         ),
         "hundred": maps(100, **told),
         "overlays": maps(100, **told, columns=["overlay"]),
@@ -124,11 +129,8 @@ def faults(display):
 @pytest.mark.parametrize("width", [None, COLUMN], ids=["page", "column"])
 @pytest.mark.parametrize("case", CASES)
 def test_every_text_can_be_read_and_the_figure_fits_a_page(case, width):
-    size = (
-        {}
-        if width is None
-        else {"figsize": (width, {"hundred": 8.0, "four squares": 4.2}.get(case, 3.0))}
-    )
+    height = {"hundred": 8.0, "four squares": 4.2}.get(case, 3.0)
+    size = {} if width is None else {"figsize": (width, height)}
     if case == "overlays" or (width is not None and case == "hundred"):
         size["max_images"] = 6
     display = CASES[case](**size)
