@@ -6,10 +6,12 @@ from sklearn_patchcert._lazy import attach
 from sklearn_patchcert._version import __version__
 
 if TYPE_CHECKING:
+    from sklearn_patchcert.composition import certify
     from sklearn_patchcert.datasets.readers import ImageReader
     from sklearn_patchcert.displays.certificates import CertificateDisplay
     from sklearn_patchcert.displays.curves import CertifiedAccuracyDisplay, ParetoDisplay
-    from sklearn_patchcert.displays.vocabularies import TokenUsageDisplay, VocabularyDisplay
+    from sklearn_patchcert.displays.usage import TokenUsageDisplay
+    from sklearn_patchcert.displays.vocabularies import VocabularyDisplay
     from sklearn_patchcert.files.archive import ModelFileError
     from sklearn_patchcert.files.model_files import load, save
     from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
@@ -36,8 +38,9 @@ __getattr__, __dir__ = attach(
         "PatchNetRegressor": "networks.estimators",
         "PatchVocabulary": "vocabulary.estimator",
         "SmoothedClassifier": "smoothing.classifier",
-        "TokenUsageDisplay": "displays.vocabularies",
+        "TokenUsageDisplay": "displays.usage",
         "VocabularyDisplay": "displays.vocabularies",
+        "certify": "composition",
         "load": "files.model_files",
         "save": "files.model_files",
     },
@@ -60,6 +63,7 @@ __all__ = [
     "TokenUsageDisplay",
     "VocabularyDisplay",
     "__version__",
+    "certify",
     "load",
     "save",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import math
 import threading
 import warnings
@@ -12,10 +13,14 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.model_selection._search import BaseSearchCV
+from sklearn.multiclass import _ConstantPredictor
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Integral, Interval, Real, StrOptions
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, validate_data
 
+from sklearn_patchcert._layouts import as_batch, channels_hint, check_layout
+from sklearn_patchcert._ranges import extend, judge, remember
 from sklearn_patchcert._version import __version__
 
 __all__ = [
@@ -27,6 +32,7 @@ __all__ = [
     "Real",
     "StrOptions",
     "VersionedState",
+    "_ConstantPredictor",
     "_check_feature_names_in",
     "_fit_context",
     "all_or_nothing",
@@ -34,6 +40,8 @@ __all__ = [
     "check_device",
     "check_image_shape",
     "check_images",
+    "check_output_of_images",
+    "images_and_range",
     "isolated_seed",
     "random_seed",
     "shape_of",
@@ -44,18 +52,24 @@ _EXACT_IN_FLOAT32 = (np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.float1
 _SEED_LOCK = threading.RLock()
 
 
-def check_images(estimator, X, *, reset, image_shape=None):
+def check_images(estimator, X, *, reset, image_shape=None, outright=False, learning=False):
     """Check a batch of images and bring it into the layout (n, H, W, C).
 
     Parameters
     ----------
     estimator : BaseEstimator
-        Its `image_shape_` is compared (`reset=False`) or set (`reset=True`), like `n_features_in_`.
-    X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+        Its `image_shape_`, `input_range_` and `input_dtype_` are compared (`reset=False`) or set
+        (`reset=True`), like `n_features_in_`.
+    X : array-like (n, n_features), (n, H, W) or (n, H, W, C), or list of pictures of Pillow
     reset : bool
         Whether this is a call of fit.
     image_shape : None or tuple (H, W) or (H, W, C)
-        The shape of images that come as rows.
+        The shape of images.  Rows take it; images that look as if their axes were in another order
+        are refused without it.
+    outright : bool
+        Whether the user has said elsewhere that the axes are meant as they are.
+    learning : bool
+        Whether this is a call of partial_fit, which widens the range.
 
     Returns
     -------
@@ -66,18 +80,61 @@ def check_images(estimator, X, *, reset, image_shape=None):
     Raises
     ------
     ValueError
-        If X holds NaN, inf or values beyond 1e150, is empty or has a shape that does not fit.
+        If X holds NaN, inf, texts or values beyond 1e150, is empty or has a shape that does not
+        fit.
     TypeError
-        If X is sparse, or its dtype is wider than float64.
+        If X is sparse or no array, or its dtype is wider than float64.
+
+    Warns
+    -----
+    UserWarning
+        Once, if the values are on another scale than those that it was fitted on.
     """
-    if isinstance(X, (list, tuple)):
+    images, limits, dtype = images_and_range(
+        estimator, X, reset=reset, image_shape=image_shape, outright=outright
+    )
+    if reset:
+        remember(estimator, limits, dtype)
+        return images
+    judge(estimator, limits, len(images), images)
+    if learning:
+        extend(estimator, limits)
+    return images
+
+
+def images_and_range(
+    estimator, X, *, reset=False, image_shape=None, outright=False, channels=None
+):  # fmt: skip
+    """Images as :func:`check_images` returns them, their smallest and largest value, and the dtype.
+
+    Parameters
+    ----------
+    estimator, X, reset, image_shape, outright
+        As there.
+    channels : int or None
+        How many channels images of any size must have.
+
+    Returns
+    -------
+    images : ndarray (n, H, W, C)
+    limits : (float, float)
+    dtype : dtype
+        Of X as it was given.
+    """
+    X = as_batch(X)
+    said = None if image_shape is None else check_image_shape(image_shape)
+    fitted = None if reset else getattr(estimator, "image_shape_", None)
+    shape = check_layout(
+        tuple(X.shape), owner=type(estimator).__name__, fitted=fitted, image_shape=said,
+        outright=outright or channels is not None,
+    )  # fmt: skip
+    if shape is not None:
+        if channels not in (None, shape[2]):
+            raise ValueError(
+                f"The images have {shape[2]} channels, the tokens are made for {channels}."
+                f"{channels_hint(X.shape, channels)}"
+            )
         X = np.asarray(X)
-    shape = None
-    if getattr(X, "ndim", 2) > 2:
-        X = np.asarray(X)
-        if X.ndim > 4:
-            raise ValueError(f"Images must have 2, 3 or 4 dimensions, got {X.ndim} ({X.shape}).")
-        shape = X.shape[1:] if X.ndim == 4 else (*X.shape[1:], 1)
         X = X.reshape(len(X), math.prod(shape))
     dtypes = _dtypes(X)
     for dtype in dtypes:
@@ -86,26 +143,27 @@ def check_images(estimator, X, *, reset, image_shape=None):
     exact = dtypes and all(dtype.type in _EXACT_IN_FLOAT32 for dtype in dtypes)
     wanted = np.float32 if exact else [np.float64, np.float32]
     rows = validate_data(estimator, X, reset=reset, dtype=wanted)
-    largest = max(float(rows.max()), -float(rows.min()))
+    limits = float(rows.min()), float(rows.max())
+    largest = max(limits[1], -limits[0])
     if largest > LARGEST:
         raise ValueError(f"X has values beyond {LARGEST:g}, whose squares would overflow.")
     if largest >= 2**53 and not all(dtype.kind == "f" for dtype in dtypes):
         raise ValueError("X has integers from 2**53 on, which float64 does not hold exactly.")
-    fitted = None if reset else getattr(estimator, "image_shape_", None)
-    if fitted is not None:
-        if shape is not None and tuple(shape) != fitted:
-            raise ValueError(
-                f"X has images of shape {tuple(shape)} but {type(estimator).__name__} was fitted "
-                f"with images of shape {fitted}."
-            )
-        shape = fitted
-    elif shape is None:
-        shape = _shape_of_rows(rows.shape[1], image_shape, warn=reset)
-    elif image_shape is not None and check_image_shape(image_shape) != tuple(shape):
-        raise ValueError(f"X has images of shape {tuple(shape)} but image_shape={image_shape!r}.")
+    shape = shape or fitted or _shape_of_rows(rows.shape[1], image_shape, warn=reset)
     if reset:
         estimator.image_shape_ = tuple(map(int, shape))
-    return rows.reshape(len(rows), *shape)
+    return rows.reshape(len(rows), *shape), limits, np.result_type(*dtypes)
+
+
+def check_output_of_images(estimator, X):
+    """Refuse to put images into a frame, as `set_output` may ask for, before they are computed."""
+    kind = _get_output_config("transform", estimator)["dense"]
+    if kind != "default" and len(X.shape) > 2:
+        raise ValueError(
+            f'set_output(transform="{kind}") makes frames, which hold rows only, but X has the '
+            f"shape {tuple(X.shape)}: pass rows, X.reshape(len(X), -1), and image_shape="
+            f'{tuple(X.shape[1:])}, or call set_output(transform="default").'
+        )
 
 
 def _dtypes(X):
@@ -150,7 +208,7 @@ def _shape_of_rows(n_features, image_shape, warn):
             f"but are read as one strip of pixels; pass image_shape=({side}, {side}, 3), or "
             f"image_shape=(1, {n_features}) to keep the strip.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return 1, n_features, 1
 
@@ -222,8 +280,13 @@ def isolated_seed(seed, device="cpu"):
 class VersionedState:
     """Mixin that stamps pickles with the library's version and warns where it differs.
 
+    An option that the pickle lacks gets its default, and the warning names it.  A pickle that
+    lacks only some of what a fit makes is refused, since it would fail later, at its use.
+
     joblib hashes the state, so `memory=` forgets what another version computed.
     """
+
+    _made_by_fit: tuple[str, ...] = ()
 
     def __getstate__(self):
         state: dict = super().__getstate__()  # type: ignore[assignment]  # BaseEstimator's
@@ -232,14 +295,30 @@ class VersionedState:
     def __setstate__(self, state):
         state = dict(state)
         version = state.pop("_patchcert_version", "unknown")
-        if version != __version__:
+        missing = [name for name in self._made_by_fit if name not in state]
+        if 0 < len(missing) < len(self._made_by_fit):
+            raise old_pickle(self, version, missing)
+        options = inspect.signature(type(self).__init__).parameters.values()
+        added = {one.name: one.default for one in options if one.default is not one.empty}
+        added = {name: default for name, default in added.items() if name not in state}
+        if version != __version__ or added:
+            gets = f"it has no {', '.join(added)} and gets the defaults; " if added else ""
             warnings.warn(
                 f"This {type(self).__name__} was pickled by sklearn_patchcert {version} and is "
-                f"read by {__version__}: fit it again where results must not differ.",
+                f"read by {__version__}: {gets}fit it again where results must not differ.",
                 UserWarning,
                 stacklevel=2,
             )
-        super().__setstate__(state)  # type: ignore[misc]  # BaseEstimator's
+        super().__setstate__({**state, **added})  # type: ignore[misc]  # BaseEstimator's
+
+
+def old_pickle(estimator, version, missing):
+    """The error for a pickle that lacks attributes which its estimator needs."""
+    return ValueError(
+        f"This {type(estimator).__name__} was pickled by sklearn_patchcert {version} and has no "
+        f"{', '.join(missing)}, which {__version__} needs. Fit it again, or load it with the "
+        "version that wrote it."
+    )
 
 
 @contextlib.contextmanager

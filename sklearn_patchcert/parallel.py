@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import threading
+
 from joblib import effective_n_jobs, parallel_config
+from joblib.parallel import get_active_backend
 from sklearn.utils.parallel import Parallel, delayed
+
+_here = threading.local()  # the work of which this thread does a part
 
 
 def over_parts(function, parts, n_jobs=None):
     """Yield what a function makes of each of the parts, in their order.
 
     Threads do it unless ``joblib.parallel_config`` says otherwise, so the function, with all that
-    it is bound to, and the parts must be such that cloudpickle can send them.  What the function
-    does in parallel itself is not divided any further.
+    it is bound to, and the parts must be such that cloudpickle can send them.  A backend that
+    cannot return results one by one, like joblib's "multiprocessing", is replaced by threads.  What
+    the function does in parallel itself is not divided any further.
+
+    If the generator is closed early, by an error or Ctrl-C, threads stop at the next call of
+    :func:`stop_if_told`, and the generator waits for them.  A thread that outlives its interpreter
+    may abort the process.
 
     Parameters
     ----------
@@ -25,13 +35,42 @@ def over_parts(function, parts, n_jobs=None):
     ------
     result : object
     """
-    if effective_n_jobs(n_jobs) == 1 or (isinstance(parts, list) and len(parts) < 2):
+    jobs = effective_n_jobs(n_jobs)
+    if jobs == 1 or (isinstance(parts, list) and len(parts) < 2):
         for part in parts:
             yield function(*part)
         return
-    run = _Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
-    work = _Undivided(function)
-    yield from run(delayed(_call)(work, *part) for part in parts)
+    backend, _ = get_active_backend(prefer="threads")
+    options = {"n_jobs": n_jobs, "prefer": "threads"}
+    if not backend.supports_return_generator:
+        options = {"n_jobs": jobs, "backend": "threading"}
+    work, results = _Work(function), None
+    try:
+        results = _Parallel(return_as="generator", **options)(
+            delayed(_call)(work, *part) for part in parts
+        )
+        for result in results:  # noqa: UP028  # `yield from` would close them before they are told
+            yield result
+    except BaseException:
+        work.stopped = True
+        if results is not None:
+            results.close()
+        work.wait()
+        raise
+
+
+def stop_if_told():
+    """Leave a part of the work of :func:`over_parts` that nobody waits for any more.
+
+    Call it for each batch within a part that takes long.  Elsewhere it does nothing.
+    """
+    work = getattr(_here, "work", None)
+    if work is not None and work.stopped:
+        raise _Stopped
+
+
+class _Stopped(BaseException):
+    """Ends a part, and passes every ``except Exception`` on its way."""
 
 
 class _Parallel(Parallel):
@@ -41,19 +80,45 @@ class _Parallel(Parallel):
         pass
 
 
-class _Undivided:
-    """A function whose own parallel work is done one after the other."""
+class _Work:
+    """A function whose own parallel work is done one after the other, and that can be stopped.
+
+    What another process receives is a copy, which joblib or the cluster stops.
+    """
 
     def __init__(self, function):
-        self.function = function
+        self.function, self.stopped = function, False
+        self.running, self.changed = 0, threading.Condition()
+
+    def __reduce__(self):
+        return _Work, (self.function,)
 
     def __sizeof__(self):
         """Enough for joblib to send it to a Dask worker once, not with every part."""
         return 2**20
 
     def __call__(self, *part):
-        with parallel_config(backend="sequential"):
-            return self.function(*part)
+        before, _here.work = getattr(_here, "work", None), self
+        self._count(1)
+        try:
+            stop_if_told()
+            with parallel_config(backend="sequential"):
+                return self.function(*part)
+        except _Stopped:
+            return None
+        finally:
+            _here.work = before
+            self._count(-1)
+
+    def _count(self, step):
+        with self.changed:
+            self.running += step
+            self.changed.notify_all()
+
+    def wait(self):
+        """Until no part is running."""
+        with self.changed:
+            self.changed.wait_for(lambda: not self.running)
 
 
 def _call(function, *part):

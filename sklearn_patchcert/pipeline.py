@@ -6,7 +6,6 @@ import copy
 import functools
 from typing import Any
 
-import numpy as np
 from sklearn import get_config
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
@@ -14,12 +13,16 @@ from sklearn.utils import Bunch
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from sklearn_patchcert._validation import as_before
+from sklearn_patchcert._layouts import as_batch
+from sklearn_patchcert._ranges import judged, range_of, remember
+from sklearn_patchcert._validation import VersionedState, as_before
+from sklearn_patchcert.arrangement import check_all_tokens, check_arrangement
 from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.networks.fitting.disturbance import Source, check_options
+from sklearn_patchcert.networks.options import check_networks
 from sklearn_patchcert.prediction.image_certificates import certify_prediction
-from sklearn_patchcert.preprocessing import IDENTITY, ChannelStandardizer, then
+from sklearn_patchcert.preprocessing import ChannelStandardizer, scaled
 from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
 
 
@@ -29,20 +32,28 @@ def _on_a_copy(name):
 
     @functools.wraps(inherited.fn)
     def method(self, X, *args, **params):
-        return inherited.fn(self, self._given(X), *args, **params)
+        X = self._batch(X)
+        if name.startswith("fit"):
+            self._check()
+            found = inherited.fn(self, self._given(X), *args, **params)
+            remember(self, range_of(X), getattr(X, "dtype", "object"))
+            return found
+        with judged(self, X):
+            return inherited.fn(self, self._given(X), *args, **params)
 
     found = available_if(inherited.check)(method)
     found.inherited = inherited  # what it computes
     return found
 
 
-class _CertifiedPipeline(Pipeline):
+class _CertifiedPipeline(VersionedState, Pipeline):
     """A Pipeline that finds its vocabulary, and never changes its input."""
 
     predict, predict_proba = _on_a_copy("predict"), _on_a_copy("predict_proba")
     predict_log_proba = _on_a_copy("predict_log_proba")
     decision_function, score = _on_a_copy("decision_function"), _on_a_copy("score")
     transform = _on_a_copy("transform")
+    fit_predict, fit_transform = _on_a_copy("fit_predict"), _on_a_copy("fit_transform")
 
     def __init__(self, steps=None, *, transform_input=None, memory=None, verbose=False) -> None:
         if steps is None:
@@ -81,7 +92,16 @@ class _CertifiedPipeline(Pipeline):
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            If the last step is known to be of another kind, such as a regressor in a classifier;
+            if the only vocabulary is hidden inside a step; or if the steps after the vocabulary
+            fail on token ids that did not occur at the same place in training.
         """
+        self._check()
+        X = self._batch(X)
         name, last = self.steps[-1]
         _, vocabulary_at = self._working_steps()
         if vocabulary_at is not None and has_fit_parameter(last, "source"):
@@ -96,10 +116,13 @@ class _CertifiedPipeline(Pipeline):
         steps = list(self.steps)
         try:
             with as_before(*parts):
-                return super().fit(self._given(X), y, **params)
+                super().fit(self._given(X), y, **params)
+                check_all_tokens(self, X)
         except BaseException:
             self.steps[:] = steps
             raise
+        remember(self, range_of(X), getattr(X, "dtype", "object"))
+        return self
 
     def certify(self, X, norm="l2", *, return_witness=False) -> Any:
         """Compute the patch radii: within its radius, a patch keeps its token.
@@ -139,9 +162,19 @@ class _CertifiedPipeline(Pipeline):
         return vocabulary._radii(
             X,
             norm,
-            before=functools.partial(_scaled, steps, vocabulary) if steps else None,
+            before=functools.partial(scaled, steps, vocabulary) if steps else None,
+            owner=self,
             return_witness=return_witness,
         )
+
+    def _check(self):
+        """Refuse steps and options that could not go well, before anything is trained."""
+        check_arrangement(self, self._kind)
+        check_networks(self)
+
+    def _batch(self, X):
+        """X as something that has a shape; the first step alone may know what to do with texts."""
+        return as_batch(X, texts=not _is_ours(self._working_steps()[0][:1]))
 
     def _given(self, X):
         """X for the first step: a copy, unless that is known to leave its input as it is."""
@@ -169,31 +202,13 @@ def _thawed(step):
 
 def _leaves_its_input(steps):
     """Whether all of some steps are known neither to change their input nor to pass it on."""
+    return all(_is_ours([s]) or getattr(_thawed(s), "copy", None) is True for s in steps)
+
+
+def _is_ours(steps):
+    """Whether all of some steps are of this library."""
     known = PatchVocabulary, ChannelStandardizer, PatchNetClassifier, PatchNetRegressor
-    thawed = [_thawed(step) for step in steps]
-    return all(isinstance(step, known) or getattr(step, "copy", None) is True for step in thawed)
-
-
-def _scaled(steps, vocabulary, X):
-    """A batch as it reaches the vocabulary, and what encoding.certify has to know of the way."""
-    shape = getattr(vocabulary, "image_shape_", None)
-    if shape is None:
-        raise ValueError(
-            "A vocabulary behind a scaling step must know its image_shape to certify: pass "
-            "image_shape to from_tokens."
-        )
-    affine, Z = IDENTITY, X.copy() if hasattr(X, "copy") else np.array(X)  # some work in place
-    for step in steps:
-        Z = step.transform(Z)
-        affine = then(affine, step, shape, np.asarray(Z).dtype)
-    if not np.abs(affine.scale).min() >= np.finfo(np.float64).tiny:
-        raise ValueError("The steps before the vocabulary scale a feature to nothing.")
-    values = np.abs(np.asarray(X, dtype=np.float64)).reshape(-1, *shape)
-    return Z, {
-        "scale": affine.scale,
-        "error": affine.slope * values + affine.base,
-        "error_growth": float(np.max(affine.slope / np.abs(affine.scale))),
-    }
+    return all(isinstance(_thawed(step), known) for step in steps)
 
 
 class CertifiedPatchClassifier(_CertifiedPipeline):
@@ -213,12 +228,19 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
     named_steps : Bunch
         The steps by name.
     classes_ : ndarray (n_classes,)
+    input_range_ : tuple (low, high)
+        Smallest and largest value of the images fitted on.  Predictions and certificates warn once
+        if they are given images on another scale.
+    input_dtype_ : str
+        Name of the dtype of the images fitted on.
     n_features_in_ : int
     feature_names_in_ : ndarray of str (n_features,)
 
     Notes
     -----
-    After a search the certificate is at ``search.best_estimator_.certify``.
+    Inside other estimators, such as a search or a CalibratedClassifierCV, use :func:`certify`.  It
+    finds the fitted pipelines.  The certificate of a prediction is that of a pipeline itself, for
+    example ``search.best_estimator_.certify_prediction``.
 
     Examples
     --------
@@ -232,7 +254,7 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
     (797, 2, 2)
     """
 
-    _default_estimator = PatchNetClassifier
+    _default_estimator, _kind = PatchNetClassifier, "classifier"
 
     def as_torch_module(self, gradient="bpda", *, temperature=1.0) -> Any:
         """The fitted pipeline as a torch module, images to logits, for any attack library.
@@ -349,22 +371,24 @@ class CertifiedPatchClassifier(_CertifiedPipeline):
         """
         check_is_fitted(self)
         steps, vocabulary = self._split()
+        X = as_batch(X)
 
-        def scaled(part):
-            return _scaled(steps, vocabulary, part) if steps else (part, {})
+        def reached(part):
+            return scaled(steps, vocabulary, part) if steps else (part, {})
 
-        return certify_prediction(
-            self,
-            X,
-            scaled=scaled,
-            norm=norm,
-            max_configurations=max_configurations,
-            max_seconds=max_seconds,
-            cells=cells,
-            previous=previous,
-            method=method,
-            verbose=bool(vocabulary.verbose),
-        )
+        with judged(self, X):
+            return certify_prediction(
+                self,
+                X,
+                scaled=reached,
+                norm=norm,
+                max_configurations=max_configurations,
+                max_seconds=max_seconds,
+                cells=cells,
+                previous=previous,
+                method=method,
+                verbose=bool(vocabulary.verbose),
+            )
 
 
 class CertifiedPatchRegressor(_CertifiedPipeline):
@@ -383,6 +407,11 @@ class CertifiedPatchRegressor(_CertifiedPipeline):
     ----------
     named_steps : Bunch
         The steps by name.
+    input_range_ : tuple (low, high)
+        Smallest and largest value of the images fitted on.  Predictions and certificates warn once
+        if they are given images on another scale.
+    input_dtype_ : str
+        Name of the dtype of the images fitted on.
     n_features_in_ : int
     feature_names_in_ : ndarray of str (n_features,)
 
@@ -398,4 +427,4 @@ class CertifiedPatchRegressor(_CertifiedPipeline):
     (1797, 2, 2)
     """
 
-    _default_estimator = PatchNetRegressor
+    _default_estimator, _kind = PatchNetRegressor, "regressor"

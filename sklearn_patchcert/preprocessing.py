@@ -10,12 +10,14 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._validation import (
     VersionedState,
     _fit_context,
     all_or_nothing,
     check_images,
-    shape_of,
+    check_output_of_images,
+    images_and_range,
 )
 
 
@@ -25,13 +27,17 @@ class ChannelStandardizer(VersionedState, OneToOneFeatureMixin, TransformerMixin
     Parameters
     ----------
     image_shape : tuple (H, W) or (H, W, C), default=None
-        Shape of images that come as rows; None as in :class:`PatchVocabulary`.
+        Shape of the images; None as in :class:`PatchVocabulary`.
 
     Attributes
     ----------
     mean_, scale_ : ndarray (C,)
         Mean and standard deviation of each channel; the scale of a constant channel is 1.
     image_shape_ : tuple (H, W, C)
+    input_range_ : tuple (low, high)
+        Smallest and largest value of the images fitted on.
+    input_dtype_ : str
+        Name of their dtype.
     n_features_in_ : int
     feature_names_in_ : ndarray of str (n_features,)
 
@@ -46,6 +52,7 @@ class ChannelStandardizer(VersionedState, OneToOneFeatureMixin, TransformerMixin
     """
 
     _parameter_constraints: dict = {"image_shape": [None, tuple, list]}
+    _made_by_fit = ("mean_", "scale_", "image_shape_", "n_features_in_")
 
     def __init__(self, image_shape=None) -> None:
         self.image_shape = image_shape
@@ -83,7 +90,11 @@ class ChannelStandardizer(VersionedState, OneToOneFeatureMixin, TransformerMixin
         -------
         Z : ndarray, the shape of X
         """
-        return self._apply(X, lambda images: (images - self.mean_) / self.scale_)
+        check_is_fitted(self)
+        X = as_batch(X)
+        check_output_of_images(self, X)
+        images = check_images(self, X, reset=False, image_shape=self.image_shape)
+        return _as_given((images - self.mean_) / self.scale_, images, X)
 
     def inverse_transform(self, X) -> NDArray[Any]:
         """Undo :meth:`transform`.
@@ -96,12 +107,15 @@ class ChannelStandardizer(VersionedState, OneToOneFeatureMixin, TransformerMixin
         -------
         X_out : ndarray, the shape of X
         """
-        return self._apply(X, lambda images: images * self.scale_ + self.mean_)
-
-    def _apply(self, X, function):
         check_is_fitted(self)
-        images = check_images(self, X, reset=False, image_shape=self.image_shape)
-        return function(images).astype(images.dtype, copy=False).reshape(shape_of(X))
+        X = as_batch(X)
+        images, _, _ = images_and_range(self, X, image_shape=self.image_shape)
+        return _as_given(images * self.scale_ + self.mean_, images, X)
+
+
+def _as_given(made, images, X):
+    """What was made of images, in their dtype and the layout of X."""
+    return made.astype(images.dtype, copy=False).reshape(tuple(X.shape))
 
 
 class Affine(NamedTuple):
@@ -197,3 +211,45 @@ def _scale_shift(step, image_shape):
     scale = np.asarray(scale, dtype=np.float64)
     shift, scale = -np.asarray(centre, dtype=np.float64) / scale, 1 / scale
     return (v.reshape(image_shape) if v.ndim else v for v in (scale, shift))
+
+
+def scaled(steps, vocabulary, X):
+    """Take a batch to the vocabulary, and tell what encoding.certify has to know of the way.
+
+    Parameters
+    ----------
+    steps : sequence of fitted transformers
+        As :func:`then` takes them.
+    vocabulary : fitted PatchVocabulary
+    X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+
+    Returns
+    -------
+    Z : array-like
+        As it reaches the vocabulary.
+    description : dict
+        ``scale``, ``error`` and ``error_growth``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`then`; if the vocabulary does not know its image_shape, or a scale vanishes.
+    """
+    shape = getattr(vocabulary, "image_shape_", None)
+    if shape is None:
+        raise ValueError(
+            "A vocabulary behind a scaling step must know its image_shape to certify: pass "
+            "image_shape to from_tokens."
+        )
+    affine, Z = IDENTITY, X.copy() if hasattr(X, "copy") else np.array(X)  # some work in place
+    for step in steps:
+        Z = step.transform(Z)
+        affine = then(affine, step, shape, np.asarray(Z).dtype)
+    if not np.abs(affine.scale).min() >= np.finfo(np.float64).tiny:
+        raise ValueError("The steps before the vocabulary scale a feature to nothing.")
+    values = np.abs(np.asarray(X, dtype=np.float64)).reshape(-1, *shape)
+    return Z, {
+        "scale": affine.scale,
+        "error": affine.slope * values + affine.base,
+        "error_growth": float(np.max(affine.slope / np.abs(affine.scale))),
+    }

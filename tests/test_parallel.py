@@ -1,14 +1,22 @@
 """Work in parts: in order, asked for little by little, and never divided twice."""
 
+import re
 import threading
+from functools import partial
+from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
+from joblib.parallel import BACKENDS, ThreadingBackend
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import RidgeClassifier
 
+import sklearn_patchcert
 from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary, SmoothedClassifier
 from sklearn_patchcert.parallel import over_parts
+
+PACKAGE = Path(sklearn_patchcert.__file__).parent
 
 
 def double(number):
@@ -80,3 +88,61 @@ def test_smoothing_does_not_depend_on_jobs_or_parts(digits, monkeypatch):
         monkeypatch.setattr("sklearn_patchcert.smoothing.classifier._COPIES_AT_ONCE", copies)
         found = smoothed.set_params(n_jobs=n_jobs, batch_size=200).certify(X[:20])
         np.testing.assert_array_equal(found, expected)
+
+
+# ---------------------------------------------------------------------------- backends
+
+
+class Plain(ThreadingBackend):
+    """A backend of somebody else's, without results one by one."""
+
+    supports_return_generator = False
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "threading",
+        "multiprocessing",
+        "sequential",
+        "plain",
+        pytest.param("loky", marks=pytest.mark.slow),
+    ],
+)
+def test_any_backend_gives_the_same_bits(digits, monkeypatch, backend):
+    monkeypatch.setattr("sklearn_patchcert.vocabulary.tokenizer._VALUES_AT_ONCE", 64 * 50)
+    monkeypatch.setattr("sklearn_patchcert.smoothing.classifier._COPIES_AT_ONCE", 200)
+    monkeypatch.setitem(BACKENDS, "plain", Plain)
+    X, y = digits[0][:200], digits[1][:200]
+    vocabulary = PatchVocabulary(6, 4, strategy="kmeans", random_state=0)
+    model = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", RidgeClassifier())]).fit(X, y)
+    smoothed = SmoothedClassifier(FrozenEstimator(model), 3.0, n=100, batch_size=100).fit(X, y)
+    smoothed.set_params(random_state=0)
+    work = {
+        "certify": lambda: model.certify(X),
+        "batches": lambda: model.certify(iter([X, X])),
+        "transform": lambda: model[0].transform(X),
+        "tokenize": lambda: model[0].tokenize(X),
+        **{
+            norm: partial(certified, model, X[:6], norm) for norm in ("l2", "linf", "l0", "sticker")
+        },
+        "smoothing": lambda: np.array(smoothed.certify(X[:6])),
+    }
+    expected = {name: do() for name, do in work.items()}
+    for own, given in ((2, None), (None, 2)):
+        model.set_params(vocab__n_jobs=own)
+        smoothed.set_params(n_jobs=own)
+        with joblib.parallel_config(backend=backend, n_jobs=given):
+            for name, do in work.items():
+                np.testing.assert_array_equal(do(), expected[name], err_msg=name)
+
+
+def certified(model, X, norm):
+    return model.certify_prediction(X, norm=norm, max_configurations=40).radius
+
+
+def test_no_other_file_divides_work():
+    files = [path for path in PACKAGE.rglob("*.py") if path.name != "parallel.py"]
+    forbidden = re.compile(r"\b(Parallel|ThreadPool\w*|ProcessPool\w*|multiprocessing)\b\(?")
+    assert not [path.name for path in files if forbidden.search(path.read_text())]
+    assert forbidden.search((PACKAGE / "parallel.py").read_text())

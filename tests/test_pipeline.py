@@ -101,6 +101,7 @@ PIPELINES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:X has values from:UserWarning")  # 30 radii away
 @pytest.mark.parametrize("name", PIPELINES)
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_prediction_stays_when_every_patch_moves_inside_its_radius(few, name, norm):
@@ -161,6 +162,7 @@ def tight_cases(few, colour):
     yield [("vocab", vocabulary(per_channel=True))], X, y, np.ones(3)
 
 
+@pytest.mark.filterwarnings("ignore:X has values from:UserWarning")  # walls may be far away
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("case", range(7))
 def test_tight_all_patches_at_once_in_the_units_of_the_input(few, colour, norm, case):

@@ -133,6 +133,7 @@ SCALERS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:X has values from:UserWarning")  # data of any scale
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(
     st.integers(0, 10**9),

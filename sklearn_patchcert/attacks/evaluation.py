@@ -10,12 +10,12 @@ from __future__ import annotations
 from numbers import Integral
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
+from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._validation import random_seed
 from sklearn_patchcert.checks import check_count
 
@@ -106,6 +106,7 @@ def evaluated(estimator, X, y=None, *, labels=True, n_samples=None, random_state
     TypeError
         If X is sparse or an option is of another type.
     """
+    X = as_batch(X)
     model, total, index = unwrapped(estimator), _number(X), None
     if labels:
         y = labels_of(y, total, getattr(model, "classes_", None))
@@ -117,8 +118,6 @@ def evaluated(estimator, X, y=None, *, labels=True, n_samples=None, random_state
 
 
 def _number(X):
-    if issparse(X):
-        raise TypeError("X is sparse: images must be dense, as X.toarray() makes them.")
     try:
         total = _num_samples(X)
     except TypeError as error:

@@ -12,6 +12,7 @@ import torch
 from sklearn.utils import Bunch
 from tqdm.auto import tqdm
 
+from sklearn_patchcert._ranges import quiet
 from sklearn_patchcert.attacks import gradients
 from sklearn_patchcert.attacks.budgets import norms_of, settled
 from sklearn_patchcert.attacks.evaluation import agreed, columns_of, seed_of, unwrapped
@@ -80,6 +81,7 @@ def check_names(attack, options, known=frozenset()):
         )
 
 
+@quiet()  # the images were judged when the case was made; what an attack makes of them is not
 def attacked(
     case,
     attack,

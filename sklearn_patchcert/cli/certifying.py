@@ -26,6 +26,7 @@ pictures, in the same folder.
 Example:
   patchcert certify holiday/ --model model.patchcert --out maps/
 """
+_ENDINGS = (".radii.npy", ".radii.png", ".overlay.png")
 
 
 def add_options(add):
@@ -63,6 +64,7 @@ def run(options):
 
     from sklearn_patchcert.cli import inputs, maps
     from sklearn_patchcert.cli.journal import Journal
+    from sklearn_patchcert.files.archive import clear_leftovers
 
     left_out = inputs.LeftOut(options.quiet)
     opened = inputs.open_model(options)
@@ -70,7 +72,15 @@ def run(options):
     if options.out.resolve() in [place.resolve() for place in options.places]:
         raise Impossible(f"{options.out} is read, so it cannot be written to: give another folder")
     files = inputs.find_files(options.places, left_out, options.out)
+    written = [options.out / f"{name}{end}" for name in files for end in _ENDINGS]
+    written.append(options.out / "statistics.csv")
+    try:
+        maps.check_apart([options.model, *files.values()], written)
+    except ValueError as error:
+        raise Impossible(error) from None
     options.out.mkdir(parents=True, exist_ok=True)
+    for folder in {path.parent for path in written}:
+        clear_leftovers(folder)
     told = {
         "norm": options.norm,
         "scale": options.scale,

@@ -17,6 +17,40 @@ _SHORT_SIDE = 224  # pixels of an image in an overlay, at least
 _MARGIN = 12
 
 
+def check_apart(inputs, outputs):
+    """Refuse to write in the place of a file that is read.
+
+    Parameters
+    ----------
+    inputs, outputs : iterable of path-like
+
+    Raises
+    ------
+    ValueError
+        If an output has the name of an input, or of what it leads to.
+    """
+    read = {key: path for path in inputs for key in (_real(path), *_keys(path))}
+    for path in outputs:
+        for key in _keys(path):
+            if key in read:
+                raise ValueError(
+                    f"{read[key]} is read, and {path} would take its place: give another folder"
+                )
+
+
+def _real(path):
+    return Path(os.path.realpath(path))  # Path.resolve does not know circles of links
+
+
+def _keys(path):
+    """What a new file of this name replaces: the name, and not what it leads to."""
+    keys: list = [_real(Path(path).parent) / Path(path).name]
+    if os.path.lexists(path):  # also in another spelling, where the case of letters is ignored
+        found = os.lstat(path)
+        keys.append((found.st_dev, found.st_ino))
+    return keys
+
+
 def map_picture(radii, patch_size, size, top):
     """A map of radii as a picture of the image's size.
 

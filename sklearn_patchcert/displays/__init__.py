@@ -5,7 +5,8 @@ Radii, tokens and scores come in, and axes of matplotlib go out.
 
 from sklearn_patchcert.displays.certificates import CertificateDisplay
 from sklearn_patchcert.displays.curves import CertifiedAccuracyDisplay, ParetoDisplay
-from sklearn_patchcert.displays.vocabularies import TokenUsageDisplay, VocabularyDisplay
+from sklearn_patchcert.displays.usage import TokenUsageDisplay
+from sklearn_patchcert.displays.vocabularies import VocabularyDisplay
 
 __all__ = [
     "CertificateDisplay",

@@ -6,13 +6,12 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_patchcert._layouts import as_batch
+from sklearn_patchcert.displays.inputs import checked_radii, named, per_image, with_one
+from sklearn_patchcert.displays.maps import TITLES, axes_of_maps, draw_maps
+from sklearn_patchcert.displays.pages import fit_letters, one_axes, reach
+
 _NORM_NAMES = {"l2": "L2", "linf": "Linf", "l1": "L1"}
-_TITLES = {
-    "image": "image",
-    "discretised": "made of tokens",
-    "map": "certified radius",
-    "overlay": "radius over image",
-}
 
 
 class CertificateDisplay:
@@ -23,20 +22,29 @@ class CertificateDisplay:
     Parameters
     ----------
     images : ndarray (n, H, W) or (n, H, W, C)
+        Three channels are drawn as colors, four as colors with alpha, on white.  Of any other
+        number the mean is drawn in gray, and the titles say so.
     discretised : ndarray, the shape of images
     radii : ndarray (n, rows, cols) or (n, rows, cols, C)
-        Where channels have radii of their own, the map shows the smallest.
+        If channels have radii of their own, the map shows the smallest.
     patch_size : tuple (ph, pw)
     norm : str
     units : str
         Units of the radii, for the color bar.
+    predictions, y, names : ndarray (n,) or None
+        Predicted labels, true labels and names of the images, to be written below them.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
-    axes_ : ndarray of matplotlib Axes (n, n_columns), for a histogram (1, 1)
+    axes_ : ndarray of matplotlib Axes (n_shown, n_columns), for a histogram (1, 1)
+        A row for each image that is drawn, also if images are beside each other in the figure.
     ax_ : matplotlib Axes
         The first of them.
+    im_ : ndarray of matplotlib AxesImage (n_shown, n_columns), or None for a histogram
+        The pictures; of an overlay, the map.
+    text_ : matplotlib Text or None
+        The note below the pictures: how many of the images are shown, and what blank patches are.
     colorbar_ : matplotlib Colorbar or None
 
     Examples
@@ -51,7 +59,17 @@ class CertificateDisplay:
     """
 
     def __init__(
-        self, images, discretised, radii, *, patch_size, norm="l2", units="units of X"
+        self,
+        images,
+        discretised,
+        radii,
+        *,
+        patch_size,
+        norm="l2",
+        units="units of X",
+        predictions=None,
+        y=None,
+        names=None,
     ) -> None:
         self.images = images
         self.discretised = discretised
@@ -59,31 +77,62 @@ class CertificateDisplay:
         self.patch_size = patch_size
         self.norm = norm
         self.units = units
+        self.predictions, self.y, self.names = predictions, y, names
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, *, norm="l2", units="units of X", **plot_options
+        cls,
+        estimator,
+        X,
+        y=None,
+        *,
+        norm="l2",
+        units="units of X",
+        display_labels=None,
+        names=None,
+        **plot_options,
     ) -> CertificateDisplay:
         """Certify images and draw them.
 
         Parameters
         ----------
         estimator : fitted PatchVocabulary or pipeline with a `certify`
-        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+            What a pipeline predicts is written below the images.
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C), or one image (H, W[, C])
+        y : array-like (n,), default=None
+            True labels.  They are written below the images, and wrong predictions are marked.
         norm : {"l2", "linf", "l1"}
         units : str
+        display_labels : array-like of str (n_classes,), default=None
+            Names of the classes, in the order of `estimator.classes_`.  None: the labels.
+        names : array-like of str (n,), default=None
+            Names of the images.
         **plot_options
             Go to :meth:`plot`.
 
         Returns
         -------
         display : CertificateDisplay
+
+        Raises
+        ------
+        ValueError
+            If y, names or display_labels have another length than expected.
         """
         check_is_fitted(estimator)
-        radii = estimator.certify(X, norm=norm)
         vocabulary, before = estimator, []
         if isinstance(estimator, Pipeline):
             before, vocabulary = estimator._split()
+        X = with_one(as_batch(X), vocabulary)
+        radii = estimator.certify(X, norm=norm)
+        y, names = per_image(y, len(radii), "y"), per_image(names, len(radii), "names")
+        predictions = estimator.predict(X) if hasattr(estimator, "predict") else None
+        if predictions is not None and predictions.ndim != 1:  # several outputs have no one name
+            predictions = None
+        if display_labels is not None:
+            classes = estimator.classes_
+            predictions = named(predictions, classes, display_labels)
+            y = named(y, classes, display_labels)
         Z = X.copy() if hasattr(X, "copy") else X
         for step in before:
             Z = step.transform(Z)
@@ -105,6 +154,9 @@ class CertificateDisplay:
             patch_size=vocabulary.patch_size_,
             norm=norm,
             units=units,
+            predictions=predictions,
+            y=y,
+            names=names,
             **plot_options,
         )
 
@@ -118,29 +170,53 @@ class CertificateDisplay:
         patch_size,
         norm="l2",
         units="units of X",
+        predictions=None,
+        y=None,
+        names=None,
         **plot_options,
     ) -> CertificateDisplay:
         """Draw radii that are already computed.
 
         Parameters
         ----------
-        images : ndarray (n, H, W) or (n, H, W, C)
+        images : ndarray (n, H, W) or (n, H, W, C), or one image (H, W[, C])
         discretised : ndarray, the shape of images
-        radii : ndarray (n, rows, cols) or (n, rows, cols, C)
+        radii : ndarray (n, rows, cols) or (n, rows, cols, C), or those of one image
         patch_size : tuple (ph, pw)
         norm : {"l2", "linf", "l1"}
         units : str
+        predictions, y : array-like (n,), default=None
+            Predicted and true labels.
+        names : array-like of str (n,), default=None
+            Names of the images.
         **plot_options
             Go to :meth:`plot`.
 
         Returns
         -------
         display : CertificateDisplay
+
+        Raises
+        ------
+        ValueError
+            If the norm is unknown, or the arrays do not fit each other.
         """
         if norm not in _NORM_NAMES:
             raise ValueError(f"norm must be one of {tuple(_NORM_NAMES)}, got {norm!r}.")
         images, discretised, radii = map(np.asarray, (images, discretised, radii))
-        display = cls(images, discretised, radii, patch_size=patch_size, norm=norm, units=units)
+        images, discretised, radii = checked_radii(images, discretised, radii, patch_size)
+        n = len(images)
+        display = cls(
+            images,
+            discretised,
+            radii,
+            patch_size=patch_size,
+            norm=norm,
+            units=units,
+            predictions=per_image(predictions, n, "predictions"),
+            y=per_image(y, n, "y"),
+            names=per_image(names, n, "names"),
+        )
         return display.plot(**plot_options)
 
     def plot(
@@ -150,6 +226,8 @@ class CertificateDisplay:
         columns=("image", "discretised", "map"),
         ax=None,
         figure=None,
+        figsize=None,
+        max_images=24,
         cmap="viridis",
         vmax=None,
         alpha=0.6,
@@ -160,19 +238,24 @@ class CertificateDisplay:
         Parameters
         ----------
         kind : {"maps", "histogram"}, default="maps"
-            "maps" draws a row for each image; "histogram" the radii of all patches, and the
-            smallest radius of each image, which is that of the largest ball of the whole image
-            in which no token changes.
+            "maps" draws each image and its map, several images beside each other if there are
+            many; "histogram" the radii of all patches, and the smallest radius of each image,
+            which is that of the largest ball of the whole image in which no token changes.
         columns : sequence of {"image", "discretised", "map", "overlay"}
             What "maps" draws of each image; "overlay" is the map laid over the image.
         ax : matplotlib Axes, or array of (n, n_columns) of them, default=None
             Where to draw: for "histogram" one Axes, for "maps" one for each picture.
         figure : matplotlib Figure or SubFigure, default=None
             Where to make the axes.  None makes a new one.
+        figsize : tuple (width, height), default=None
+            Size of a new figure in inches; 3.35 is the width of one column of a paper.  None: as
+            the pictures need it, at most 7.5 x 10 inches.
+        max_images : int, default=24
+            Of more images, "maps" draws the first, and writes how many these are.
         cmap : str or matplotlib Colormap
             Of the radii.
         vmax : float, default=None
-            Radius at which the color scale ends.  None: the largest finite one.
+            Radius at which the color scale ends.  None: the largest finite one of all images.
         alpha : float, default=0.6
             Opacity of the map in "overlay".
         bins : int, default=30
@@ -185,113 +268,58 @@ class CertificateDisplay:
         Raises
         ------
         ValueError
-            If `kind` or a column is unknown, or there are more or fewer axes than pictures.
+            If `kind` or a column is unknown, there are more or fewer axes than pictures, or the
+            pictures do not fit the figure.
         """
         if kind not in ("maps", "histogram"):
             raise ValueError(f'kind must be "maps" or "histogram", got {kind!r}.')
+        if sum(given is not None for given in (ax, figure, figsize)) > 1:
+            raise ValueError("Pass one of ax, figure and figsize, not both or all of them.")
         if kind == "histogram":
-            axes = _axes(ax, figure, 1, 1, (6, 4))
-            self._draw_histogram(axes[0, 0], bins)
+            if np.size(ax) != 1:
+                raise ValueError(f"Pass one axes for a histogram, got {np.size(ax)}.")
+            ax = figure.subplots() if figure is not None else np.ravel(ax)[0]
+            ax = one_axes(ax, figsize)
+            axes = np.array([[ax]])
+            self.im_ = self.text_ = self.colorbar_ = None
+            self._draw_histogram(ax, bins)
         else:
-            unknown = set(columns) - set(_TITLES)
+            unknown = set(columns) - set(TITLES)
             if unknown or not len(columns):
-                raise ValueError(f"columns must be some of {tuple(_TITLES)}, got {columns!r}.")
-            n, (height, width) = len(self.images), self.images.shape[1:3]
-            size = 2.5 * len(columns), 0.4 + 2.2 * n * min(max(height / width, 0.25), 4.0)
-            axes = _axes(ax, figure, n, len(columns), size)
-            self._draw_maps(axes, list(columns), cmap, vmax, alpha)
+                raise ValueError(f"columns must be some of {tuple(TITLES)}, got {columns!r}.")
+            if not (isinstance(max_images, (int, np.integer)) and max_images > 0):
+                raise ValueError(f"max_images must be an integer from 1 on, got {max_images!r}.")
+            axes = axes_of_maps(self, ax, figure, figsize, list(columns), max_images)
+            style = {"cmap": cmap, "vmax": vmax, "alpha": alpha}
+            label = self._radius_of("a patch")
+            found = draw_maps(self, axes, list(columns), label, own=ax is not None, **style)
+            self.im_, self.colorbar_, self.text_ = found
         self.axes_, self.ax_, self.figure_ = axes, axes[0, 0], axes[0, 0].get_figure()
         return self
-
-    def _draw_maps(self, axes, columns, cmap, vmax, alpha):
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize
-
-        radii = self.radii.min(-1) if self.radii.ndim == 4 else self.radii
-        (height, width), (ph, pw) = self.images.shape[1:3], self.patch_size
-        extent = (-0.5, radii.shape[2] * pw - 0.5, radii.shape[1] * ph - 0.5, -0.5)
-        span = float(np.min(self.images)), float(np.max(self.images))
-        largest = _largest(radii)
-        norm = Normalize(0.0, largest if vmax is None else vmax)
-        style = {"cmap": cmap, "norm": norm, "extent": extent}
-        for row, image, made, radius in zip(
-            axes, self.images, self.discretised, radii, strict=True
-        ):
-            for ax, column in zip(row, columns, strict=True):
-                if column != "map":
-                    picture = shown(made if column == "discretised" else image, span)
-                    if column == "overlay":  # bright grays, for the colors to shine through
-                        picture = np.repeat(0.3 + 0.7 * picture.mean(-1, keepdims=True), 3, axis=2)
-                    ax.imshow(picture)
-                if column in ("map", "overlay"):
-                    ax.imshow(radius, alpha=alpha if column == "overlay" else None, **style)
-                ax.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-        for ax, column in zip(axes[0], columns, strict=True):
-            ax.set_title(_TITLES[column])
-        self.colorbar_ = None
-        coloured = [at for at, column in enumerate(columns) if column in ("map", "overlay")]
-        if coloured:
-            self.colorbar_ = axes[0, 0].figure.colorbar(
-                ScalarMappable(norm, cmap),
-                extend="max" if norm.vmax < largest else "neither",
-                ax=list(axes[:, coloured].ravel()),
-                label=self._radius_of("a patch"),
-            )
 
     def _draw_histogram(self, ax, bins):
         from matplotlib.ticker import PercentFormatter
 
         radii = self.radii.reshape(len(self.radii), -1)
-        edges = np.linspace(0.0, _largest(radii), bins + 1)
+        edges = np.linspace(0.0, reach(radii.ravel()), bins + 1)
         parts = {"patches": radii.ravel(), "smallest of an image": radii.min(1)}
         for name, values in parts.items():
             finite = values[np.isfinite(values)]
-            beyond = 1 - len(finite) / len(values)
+            infinite, beyond = 1 - len(finite) / len(values), (finite > edges[-1]).sum()
+            notes = [f"{infinite:.0%} infinite"] if infinite else []
+            notes += [f"{beyond} beyond {edges[-1]:.3g}"] if beyond else []
             ax.hist(
                 finite,
                 edges,
                 weights=np.full(len(finite), 1 / len(values)),
                 histtype="stepfilled",
                 alpha=0.5,
-                label=name + (f" ({beyond:.0%} infinite)" if beyond else ""),
+                label=name + (f" ({', '.join(notes)})" if notes else ""),
             )
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         ax.set(xlabel=self._radius_of("a patch"), ylabel="share", xlim=(0, edges[-1]))
         ax.legend()
-        self.colorbar_ = None
+        fit_letters(ax)
 
     def _radius_of(self, what):
         return f"{_NORM_NAMES[self.norm]} radius of {what} [{self.units}]"
-
-
-def _axes(ax, figure, rows, columns, size):
-    """Axes (rows, columns): the user's, or new ones in a figure."""
-    from matplotlib import pyplot
-
-    if ax is not None:
-        axes = np.array(ax, dtype=object)
-        if figure is not None or axes.size != rows * columns:
-            raise ValueError(
-                f"Pass a figure, or {rows} x {columns} axes, one for each picture, not both; got "
-                f"figure={figure!r} and {axes.size} axes."
-            )
-        return axes.reshape(rows, columns)
-    if figure is None:
-        figure = pyplot.figure(figsize=size, layout="constrained")
-    return figure.subplots(rows, columns, squeeze=False)
-
-
-def _largest(radii):
-    """The largest finite radius, or 1 where there is none."""
-    finite = radii[np.isfinite(radii)]
-    return float(finite.max()) if finite.size else 1.0
-
-
-def shown(picture, span):
-    """Colors (H, W, 3) of a picture (H, W) or (H, W, C): its span of values becomes [0, 1]."""
-    low, high = span
-    scaled = np.clip((np.asarray(picture, dtype=float) - low) / ((high - low) or 1.0), 0, 1)
-    if scaled.ndim == 3 and scaled.shape[2] == 3:
-        return scaled
-    gray = scaled.mean(axis=2) if scaled.ndim == 3 else scaled
-    return np.repeat(gray[:, :, None], 3, axis=2)

@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_patchcert._layouts import as_batch
+from sklearn_patchcert.displays.pages import NARROW, fit_letters, inches, one_axes, reach
 from sklearn_patchcert.model_selection import pareto_front
+
+_MARKERS = "osD^vP*X"  # with the colors, for those who do not see all of these
+_AXES = {
+    "l2": "L2 radius",
+    "linf": "Linf radius",
+    "l0": "L0 radius",
+    "sticker": "side of a sticker",
+}
+_UNITS = {"l0": "number of values", "sticker": "pixels"}
 
 
 class ParetoDisplay:
@@ -94,31 +105,34 @@ class ParetoDisplay:
             raise ValueError(f"x, y and groups must be equally long, got {x.shape} and {y.shape}.")
         return cls(x, y, x_name=x_name, y_name=y_name, groups=groups).plot(**plot_options)
 
-    def plot(self, *, ax=None) -> ParetoDisplay:
+    def plot(self, *, ax=None, figsize=None) -> ParetoDisplay:
         """Draw the candidates and their front.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             None makes a new figure.
+        figsize : tuple (width, height), default=None
+            Size of a new figure in inches; 3.35 is the width of one column of a paper.
 
         Returns
         -------
         self : ParetoDisplay
         """
-        from matplotlib import pyplot
-
-        if ax is None:
-            _, ax = pyplot.subplots(figsize=(6, 4), layout="constrained")
+        ax = one_axes(ax, figsize)
         front = np.flatnonzero(pareto_front(self.x, self.y))
         self.front_ = front[np.argsort(self.x[front], kind="stable")]
-        ax.step(self.x[self.front_], self.y[self.front_], "k-", where="pre", alpha=0.4, lw=1)
-        for group in [None] if self.groups is None else dict.fromkeys(self.groups):
+        line = {"color": ax.xaxis.label.get_color(), "alpha": 0.4, "lw": 1}
+        ax.step(self.x[self.front_], self.y[self.front_], where="pre", **line)
+        groups = [None] if self.groups is None else list(dict.fromkeys(self.groups))
+        for at, group in enumerate(groups):
             some = slice(None) if group is None else self.groups == group
-            ax.plot(self.x[some], self.y[some], "o", label=group)
+            marker = _MARKERS[at % len(_MARKERS)]
+            ax.plot(self.x[some], self.y[some], marker, ms=5, label=group)
         ax.set(xlabel=self.x_name, ylabel=self.y_name)
         if self.groups is not None:
             ax.legend()
+        fit_letters(ax)
         self.figure_, self.ax_ = ax.figure, ax
         return self
 
@@ -136,10 +150,15 @@ class CertifiedAccuracyDisplay:
         Norms of perturbations that change the prediction, of the same curves or of some; 0 where
         it is wrong without any.
     units : str
+    norm : {"l2", "linf", "l0", "sticker"} or None
+        Of the radii, for the label of the axis.
+    limited : dict of str to ndarray of bool (n,)
+        Whether the search in an image was stopped by its budget, of the same curves or of some.
 
     Attributes
     ----------
     lines_ : dict of str to matplotlib Line2D
+    attack_lines_ : dict of str to matplotlib Line2D
     figure_ : matplotlib Figure
     ax_ : matplotlib Axes
 
@@ -151,12 +170,23 @@ class CertifiedAccuracyDisplay:
     0.5
     """
 
-    def __init__(self, radii, uppers=None, *, units="units of X") -> None:
+    def __init__(self, radii, uppers=None, *, units="units of X", norm=None, limited=None) -> None:
         self.radii, self.uppers, self.units = radii, uppers or {}, units
+        self.norm, self.limited = norm, limited or {}
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, y, *, name=None, smoothed=None, units="units of X", ax=None, **options
+        cls,
+        estimator,
+        X,
+        y,
+        *,
+        name=None,
+        smoothed=None,
+        units="units of X",
+        ax=None,
+        figsize=None,
+        **options,
     ) -> CertifiedAccuracyDisplay:
         """Certify images and draw the curve, its upper bound and randomized smoothing.
 
@@ -171,6 +201,8 @@ class CertifiedAccuracyDisplay:
             Drawn beside it; its radii hold with probability 1 - alpha each.
         units : str
         ax : matplotlib Axes, default=None
+        figsize : tuple (width, height), default=None
+            Size of a new figure in inches.
         **options
             Go to `certify_prediction`.
 
@@ -178,6 +210,7 @@ class CertifiedAccuracyDisplay:
         -------
         display : CertifiedAccuracyDisplay
         """
+        X = as_batch(X)
         found = estimator.certify_prediction(X, **options)
         right = found.prediction == np.asarray(y)
         name = name or type(estimator).__name__
@@ -185,36 +218,67 @@ class CertifiedAccuracyDisplay:
         change = np.asarray(found.adversarial - np.asarray(X), dtype=float).reshape(len(right), -1)
         norms = np.linalg.norm(change, axis=1)
         upper = np.where(right, np.where(np.isnan(norms), np.inf, norms), 0.0)
-        uppers = {name: upper} if options.get("norm", "l2") == "l2" else {}
+        norm = options.get("norm", "l2")
+        uppers = {name: upper} if norm == "l2" else {}
+        limited = {name: found.limited} if "limited" in found else {}
         if smoothed is not None:
             classes, radius = smoothed.certify(X)
             radii["randomized smoothing"] = np.where(classes == y, radius, -1.0)
-        return cls.from_results(radii, uppers, units=units, ax=ax)
+        units = _UNITS.get(norm, units) if units == "units of X" else units
+        options = {"units": units, "norm": norm, "limited": limited}
+        return cls.from_results(radii, uppers, **options, ax=ax, figsize=figsize)
 
     @classmethod
     def from_results(
-        cls, radii, uppers=None, *, units="units of X", ax=None
+        cls,
+        radii,
+        uppers=None,
+        *,
+        units="units of X",
+        norm=None,
+        limited=None,
+        ax=None,
+        figsize=None,
     ) -> CertifiedAccuracyDisplay:
         """Draw radii that are already computed.
 
         Parameters
         ----------
-        radii, uppers, units
+        radii, uppers, units, norm, limited
             As for the class.
         ax : matplotlib Axes, default=None
+        figsize : tuple (width, height), default=None
+            Size of a new figure in inches.
 
         Returns
         -------
         display : CertifiedAccuracyDisplay
+
+        Raises
+        ------
+        ValueError
+            If radii are not rows of numbers, the norm is unknown, or uppers or limited are of
+            other curves or of another length.
         """
+        if norm is not None and norm not in _AXES:
+            raise ValueError(f"norm must be None or one of {tuple(_AXES)}, got {norm!r}.")
         radii = {name: np.asarray(values, dtype=float) for name, values in radii.items()}
         uppers = {name: np.asarray(v, dtype=float) for name, v in (uppers or {}).items()}
         for name, values in [*radii.items(), *uppers.items()]:
             if values.ndim != 1 or not len(values) or np.isnan(values).any():
                 raise ValueError(f"{name!r} must be a row of radii without NaN, got {values!r}.")
-        if set(uppers) - set(radii):
-            raise ValueError(f"uppers without radii: {sorted(set(uppers) - set(radii))}.")
-        return cls(radii, uppers, units=units).plot(ax=ax)
+        limited = {name: np.asarray(values) for name, values in (limited or {}).items()}
+        for what, given in {"uppers": uppers, "limited": limited}.items():
+            if set(given) - set(radii):
+                raise ValueError(f"{what} without radii: {sorted(set(given) - set(radii))}.")
+            for name, values in given.items():
+                if values.shape != radii[name].shape:
+                    raise ValueError(
+                        f"{what} of {name!r} must have the shape of its radii, "
+                        f"{radii[name].shape}, got {values.shape}."
+                    )
+        display = cls(radii, uppers, units=units, norm=norm, limited=limited)
+        return display.plot(ax=ax, figsize=figsize)
 
     def accuracy(self, name, radius) -> NDArray[np.float64] | float:
         """Compute the share of the images that are certified at a radius.
@@ -230,38 +294,62 @@ class CertifiedAccuracyDisplay:
         """
         return (self.radii[name][..., None] >= np.asarray(radius)).mean(0).squeeze()
 
-    def plot(self, *, ax=None) -> CertifiedAccuracyDisplay:
+    def plot(self, *, ax=None, figsize=None) -> CertifiedAccuracyDisplay:
         """Draw the curves.
+
+        An attack is dashed, and lies over the curve of its certificate: both coincide where a
+        radius is tight.  If few images are far beyond the rest, the axis ends before them, and the
+        legend tells how many they are.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             None makes a new figure.
+        figsize : tuple (width, height), default=None
+            Size of a new figure in inches; 3.35 is the width of one column of a paper.
 
         Returns
         -------
         self : CertifiedAccuracyDisplay
         """
-        from matplotlib import pyplot
-
-        if ax is None:
-            _, ax = pyplot.subplots(figsize=(6, 4), layout="constrained")
-        self.lines_ = {}
+        ax = one_axes(ax, figsize)
+        end = 1.05 * reach(*self.radii.values(), *self.uppers.values())
+        if ax.has_data():  # several displays in one picture
+            end = max(end, ax.get_xlim()[1])
+        self.lines_, self.attack_lines_ = {}, {}
         for name, radii in self.radii.items():
-            (line,) = ax.step(*_survival(radii), where="post", label=name)
+            label = "\n".join([name, *self._notes(name, end)])
+            (line,) = ax.step(*_survival(radii, end), where="post", lw=1.8, label=label)
             self.lines_[name] = line
-            if name in self.uppers:
-                x, y = _survival(self.uppers[name])
-                ax.step(x, y, where="post", color=line.get_color(), ls=":", label=f"{name}, attack")
-        ax.set(xlabel=f"radius, {self.units}", ylabel="accuracy", ylim=(0, 1), xlim=(0, None))
-        ax.legend()
+            if name in self.uppers:  # a broad band, on which the dashes can be seen
+                line.set(lw=3.5, alpha=0.5)
+                style = {"color": line.get_color(), "ls": (0, (3, 1.5)), "lw": 1.3}
+                style |= {"label": f"{name}, attack", "zorder": line.get_zorder() + 1}
+                (attack,) = ax.step(*_survival(self.uppers[name], end), where="post", **style)
+                self.attack_lines_[name] = attack
+        label = f"{_AXES.get(self.norm, 'radius')}, {self.units}"
+        ax.set(xlabel=label, ylabel="accuracy", ylim=(0, 1.02), xlim=(0, end))
+        narrow = inches(ax)[0] < NARROW and len(ax.get_lines()) > 3
+        above = {"loc": "lower left", "bbox_to_anchor": (0, 1.02), "borderaxespad": 0}
+        above |= {"frameon": False, "labelspacing": 0.2, "handlelength": 1.5}
+        ax.legend(**(above if narrow else {}))  # inside it would lie on the curves
+        fit_letters(ax)
         self.figure_, self.ax_ = ax.figure, ax
         return self
 
+    def _notes(self, name, end):
+        """What the legend tells of the images of a curve."""
+        n, beyond = len(self.radii[name]), int((self.radii[name] > end).sum())
+        notes = [f"{beyond} of {n} images beyond {end:.3g}"] if beyond else []
+        limited = int(np.sum(self.limited.get(name, 0)))
+        return notes + ([f"{limited} of {n} stopped by the budget"] if limited else [])
 
-def _survival(radii):
-    """Radii and the part of the images that have at least these."""
+
+def _survival(radii, end):
+    """Radii and the part of the images that have at least these, up to the end of the axis."""
     finite = np.sort(radii[np.isfinite(radii) & (radii >= 0)])
     x = np.concatenate([[0.0], finite])
-    right = (radii >= 0).mean()
-    return x, np.concatenate([[right], (radii[:, None] > finite).mean(0)])
+    y = np.concatenate([[(radii >= 0).mean()], (radii[:, None] > finite).mean(0)])
+    if x[-1] < end:  # images without a bound stay at all radii
+        x, y = np.append(x, end), np.append(y, y[-1])
+    return x, y

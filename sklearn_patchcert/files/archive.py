@@ -10,7 +10,9 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
+import socket
 import stat
 import struct
 import zlib
@@ -22,6 +24,8 @@ MAX_BYTES = 2**30
 _MANIFEST, _ARRAYS, _SUMS = "manifest.json", "arrays.safetensors", "SHA256SUMS"
 _MANIFEST_BYTES = 2**24
 _ZIP_BYTES = 2**32 - 2**16  # what a zip archive holds without its 64-bit extension
+_TEMPORARY = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})\.(?P<pid>[1-9][0-9]*)\.[0-9a-f]{8}\.tmp")
+_WRITING: set = set()  # names of the temporary files of this process
 _HEADER = struct.Struct("<4s5H3I2H")
 
 
@@ -236,7 +240,7 @@ def read(path, max_bytes=MAX_BYTES):
         raise ModelFileError(f"{os.fspath(path)!r} is no regular file.")
     with open(path, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
-        data = b"" if size > max_bytes else stream.read(max_bytes + 1)
+        data = b"" if size > max_bytes else stream.read(size + 1)  # one more, if it grows
     if max(size, len(data)) > max_bytes:
         raise ModelFileError(
             f"{os.fspath(path)!r} has {size} bytes, more than max_bytes={max_bytes}: pass more if "
@@ -249,7 +253,8 @@ def read(path, max_bytes=MAX_BYTES):
 def replacing(path):
     """Give a name beside `path` to write to, which takes its place once the block has ended well.
 
-    Whatever happens, even that the process is killed, `path` is either what it was or whole.
+    Whatever happens, even that the process is killed, `path` is either what it was or whole.  What
+    a killed process leaves, :func:`clear_leftovers` removes.
 
     Parameters
     ----------
@@ -261,7 +266,9 @@ def replacing(path):
         Gone after an error.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    name = f".{path.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    temporary = path.with_name(name)
+    _WRITING.add(name)
     try:
         yield temporary
         with open(temporary, "rb+") as stream:
@@ -269,3 +276,39 @@ def replacing(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        _WRITING.discard(name)
+
+
+def clear_leftovers(folder):
+    """Remove what :func:`replacing` left in a folder when its process was killed.
+
+    Files of processes that may still be writing stay, and so do those of other machines.
+
+    Parameters
+    ----------
+    folder : path-like
+        It need not be there.
+    """
+    if os.name != "posix" or not os.path.isdir(folder):  # elsewhere signal 0 ends a process
+        return
+    for entry in list(os.scandir(folder)):
+        found = _TEMPORARY.fullmatch(entry.name)
+        if found and found["host"] == _host() and not _is_written(entry.name, int(found["pid"])):
+            with contextlib.suppress(OSError):  # somebody else's
+                os.unlink(entry.path)
+
+
+def _is_written(name, pid):
+    if pid == os.getpid():  # in containers, the process before may have had the same number
+        return name in _WRITING
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _host():
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"

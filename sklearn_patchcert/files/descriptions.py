@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 import inspect
+from importlib.util import find_spec
 
 import torch
+from joblib import cpu_count
 from sklearn.base import BaseEstimator
 
-from sklearn_patchcert._validation import check_device
+from sklearn_patchcert._validation import BaseSearchCV, check_device
 from sklearn_patchcert.files.archive import ModelFileError
 from sklearn_patchcert.files.known_classes import known_classes
-from sklearn_patchcert.files.values import decode, encode
+from sklearn_patchcert.files.values import decode, encode, shown
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
-_MOST_JOBS = 4096
+# What an option may ask of memory and time where the model is used.
+_MOST = {"n_jobs": 4096, "batch_size": 2**20, "n": 10**7, "n0": 10**7}
 
 
 def describe(estimator, arrays, where, trim, dropped):
@@ -45,8 +48,7 @@ def describe(estimator, arrays, where, trim, dropped):
     if known is None or type(estimator) is not known.kind:
         raise TypeError(
             f"{where} is a {type(estimator).__qualname__}, and safe files hold only "
-            f"{', '.join(known_classes())}. Save the parts that are among these (of a search its "
-            "best_estimator_), or use joblib among those who trust each other."
+            f"{', '.join(known_classes())}. {_way_out(estimator)}"
         )
 
     def other(value, at):
@@ -94,6 +96,29 @@ def describe(estimator, arrays, where, trim, dropped):
     return description
 
 
+def _way_out(estimator):
+    """What to do with an estimator that no file can hold.
+
+    Files of skops are not put into ours: skops asks which types are trusted, but does not look at
+    values, and a tree whose children point at each other or beyond its end hangs or crashes.
+    """
+    joblib = (
+        "joblib.dump and joblib.load store anything, but loading such a file can run arbitrary "
+        "code: only load files from people you trust."
+    )
+    if hasattr(estimator, "best_estimator_"):
+        return "Save what the search has found: save(search.best_estimator_, path)."
+    if isinstance(estimator, BaseSearchCV):
+        return "Fit the search and save what it has found: save(search.best_estimator_, path)."
+    if type(estimator).__module__.startswith("sklearn."):
+        install = "" if find_spec("skops") else " (pip install skops)"
+        return (
+            f"Save the vocabulary here and this part with skops.io.dump{install}, whose files do "
+            f"not run code; load both and put them into a CertifiedPatchClassifier. {joblib}"
+        )
+    return f"Save the parts of the model that are among these. {joblib}"
+
+
 def _choice(table, value):
     """Name of a class or function, and the options where it is a partial of a function."""
     partial = isinstance(value, functools.partial) and not value.args
@@ -114,17 +139,18 @@ def _is_written(known, name, signature):
     return name.startswith(known.prefixes) if known.prefixes else False
 
 
-def rebuilt(description, arrays, used, notes):
+def rebuilt(description, supply, notes, level=1):
     """The estimator that :func:`describe` was given.
 
     Parameters
     ----------
     description : JSON
-    arrays : dict of str to ndarray
-    used : set of str
-        Names of the arrays that it needed are added.
+    supply : Supply
+        The arrays, and the budget for what is made of the file.
     notes : list of str
         Sentences are added that the user should be told.
+    level : int
+        1 for the model, one more for what is in it.
 
     Returns
     -------
@@ -135,9 +161,10 @@ def rebuilt(description, arrays, used, notes):
     ModelFileError
         If it describes nothing that one of the known classes can be.
     """
+    supply.enter(level)
     known = known_classes()[description["class"]]
     try:
-        return _estimator(known, description, arrays, used, notes)
+        return _estimator(known, description, supply, notes, level)
     except ModelFileError:
         raise
     except Exception as error:
@@ -147,39 +174,42 @@ def rebuilt(description, arrays, used, notes):
         ) from error
 
 
-def _estimator(known, description, arrays, used, notes):
+def _estimator(known, description, supply, notes, level):
     if not description.keys() <= {"class", "params", "fitted", "output", "state"}:
         raise ValueError(f"unknown entries: {sorted(description)!r:.80}")
 
-    def value(found):
-        return decode(found, arrays, used, other)
+    def value(name, found):
+        def other(kind, content):
+            if kind != "estimator":
+                raise LookupError(f"unknown kind of value: {kind!r:.40}")
+            if name not in known.parts:
+                raise ValueError(f"{name} holds an estimator, and it may hold only plain values")
+            return rebuilt(content, supply, notes, level + 1)
 
-    def other(kind, content):
-        if kind != "estimator":
-            raise LookupError(f"unknown kind of value: {kind!r:.40}")
-        return rebuilt(content, arrays, used, notes)
+        return decode(found, supply, other)
 
     params, signature = {}, inspect.signature(known.kind).parameters
     for name, found in description["params"].items():
         if name in known.choices:
-            label, options = decode(found["name"], arrays, used)
+            label, options = decode(found["name"], supply)
             thing = known.choices[name][label]
             if options is not None and isinstance(thing, type):
                 raise ValueError(f"{name} has options")
             params[name] = thing if options is None else functools.partial(thing, **options)
         elif _is_written(known, name, signature):
-            params[name] = value(found)
+            params[name] = value(name, found)
         else:
             raise ValueError(f"{name!r:.40} is no parameter that a file has")
     _check_resources(known, params, notes)
     estimator = known.kind(**params)
     if "_parameter_constraints" in dir(known.kind):
         estimator._validate_params()
-    if description.get("output") is not None:
-        if description["output"] not in ("default", "pandas", "polars"):
-            raise ValueError(f"unknown output {description['output']!r:.40}")
-        estimator.set_output(transform=description["output"])
-    fitted, state = description["fitted"], value(description.get("state"))
+    output = description.get("output")
+    if output is not None:
+        if output not in ("default", "pandas", "polars"):
+            raise ValueError(f"unknown output {shown(output)}")
+        estimator.set_output(transform=output)
+    fitted, state = description["fitted"], value("state", description.get("state"))
     if fitted is None and known.fitted:
         if state is not None:
             raise ValueError("it is not fitted, but has a state")
@@ -187,9 +217,9 @@ def _estimator(known, description, arrays, used, notes):
     if not known.fitted.keys() <= fitted.keys() <= {**known.fitted, **known.optional}.keys():
         raise ValueError(f"a fitted one has other attributes than {sorted(fitted)!r:.200}")
     for name, found in fitted.items():
-        attribute = value(found)
+        attribute = value(name, found)
         if not {**known.fitted, **known.optional}[name](attribute):
-            raise ValueError(f"{name} is {attribute!r:.80}")
+            raise ValueError(f"{name} is {shown(attribute)}, which a fit would not leave")
         setattr(estimator, name, attribute)
     known.check(estimator)
     if (known.pack is None) != (state is None):
@@ -201,14 +231,24 @@ def _estimator(known, description, arrays, used, notes):
 
 def _check_resources(known, params, notes):
     """Parameters that speak of the machine: they were made for another one."""
-    jobs, device = params.get("n_jobs"), params.get("device", "auto")
-    if jobs is not None and not (type(jobs) is int and abs(jobs) <= _MOST_JOBS):
-        raise ValueError(f"n_jobs is {jobs!r:.40}")
+    for name, most in _MOST.items():
+        value = params.get(name)
+        if type(value) is int and abs(value) > most:
+            raise ValueError(f"{name} is {value!r:.40}, and a file may have at most {most}")
+    jobs, device, cores = params.get("n_jobs"), params.get("device", "auto"), cpu_count()
+    if jobs is not None and (type(jobs) is not int or jobs == 0):
+        raise ValueError(f"n_jobs is {shown(jobs)}")
+    if jobs is not None and jobs > cores:
+        params["n_jobs"] = cores
+        notes.append(
+            f"{known.kind.__name__} was saved with n_jobs={jobs}, and this machine has {cores} "
+            f"cores: it has n_jobs={cores} now."
+        )
     if device == "auto":
         return
-    name, _, index = device.partition(":")
+    name, _, index = device.partition(":") if type(device) is str else ("", "", "")
     if name not in _DEVICES or not (device == name or (index.isdecimal() and len(index) < 4)):
-        raise ValueError(f"device is {device!r:.40}")
+        raise ValueError(f"device is {shown(device)}")
     try:
         check_device(device)
     except ValueError:

@@ -67,6 +67,16 @@ def _sorted(texts):
     return all(a < b for a, b in itertools.pairwise(texts))
 
 
+def is_range(value):
+    """(low, high), or None where the values of a pipeline's input have no range."""
+    right = type(value) is tuple and [type(limit) for limit in value] == [float, float]
+    return value is None or (right and -math.inf < value[0] <= value[1] < math.inf)
+
+
+def is_dtype(value):
+    return type(value) is str and len(value) < 80
+
+
 def are_texts(value):
     return isinstance(value, np.ndarray) and value.dtype == object and value.ndim == 1
 
@@ -161,7 +171,9 @@ def check_pipeline(pipeline):
 def _features_out(step):
     """How many features a fitted step makes; None where that is not known."""
     takes = getattr(step, "n_features_in_", None)
-    if isinstance(step, PatchVocabulary) and step.output == "ids":
+    if isinstance(step, PatchVocabulary):
+        if step.output == "images":
+            return takes
         if takes is None or not hasattr(step, "vocabulary_"):
             return None
         grid = grid_shape(step.image_shape_, step.patch_size_)

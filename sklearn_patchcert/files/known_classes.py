@@ -51,6 +51,8 @@ class Known(NamedTuple):
     droppable : tuple of str
         Parameters that predictions do not need: what is not among the choices is left out, and
         the default comes back.
+    parts : tuple of str
+        Parameters and attributes that may be estimators or hold them; no others may.
     prefixes : tuple of str
         With which names of further parameters begin.
     derived : set of str
@@ -66,6 +68,7 @@ class Known(NamedTuple):
     check: Callable = lambda estimator: None
     choices: dict[str, dict[str, Any]] = {}
     droppable: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     derived: frozenset[str] = frozenset()
     pack: Callable | None = None
@@ -75,6 +78,7 @@ class Known(NamedTuple):
 _FLOATS, _VECTOR = array_of("f", 1, 2, 3), array_of("f", 1)
 _FEATURES = {"n_features_in_": is_count}
 _NAMES = {"feature_names_in_": are_texts}
+_RANGE = {"input_range_": checks.is_range, "input_dtype_": checks.is_dtype}
 
 
 def _named(committee, state):
@@ -107,7 +111,7 @@ _NET = {
     **_FEATURES,
 }
 _NET_OPTIONS: dict[str, Any] = {
-    "optional": {"patch_size_": sizes([2]), **_NAMES},
+    "optional": {"patch_size_": sizes([2]), **_NAMES, **_RANGE},
     "check": checks.check_network,
     "choices": {
         "module": {
@@ -184,6 +188,7 @@ def known_classes():
                 "sample_shape_": sizes([1, 2, 3]),
                 **_FEATURES,
                 **_NAMES,
+                **_RANGE,
             },
             checks.check_vocabulary,
             {"denoiser": {"denoise": denoise}},
@@ -198,15 +203,26 @@ def known_classes():
         Known(
             ChannelStandardizer,
             {"mean_": _VECTOR, "scale_": _VECTOR, "image_shape_": sizes([3]), **_FEATURES},
-            _NAMES,
+            {**_NAMES, **_RANGE},
             checks.check_standardizer,
         ),
-        *[Known(kind, {}, {}, checks.check_pipeline, droppable=("memory",)) for kind in pipelines],
+        *[
+            Known(
+                kind,
+                {},
+                {} if kind is Pipeline else _RANGE,
+                checks.check_pipeline,
+                droppable=("memory",),
+                parts=("steps",),
+            )
+            for kind in pipelines
+        ],
         Known(
             CertifiedCommittee,
             {"estimators_": lambda value: isinstance(value, list), "classes_": are_classes},
             _NAMES,
             checks.check_committee,
+            parts=("estimators", "estimators_"),
             derived=frozenset(("le_", "named_estimators_")),
             unpack=_named,
         ),
@@ -217,10 +233,11 @@ def known_classes():
                 "classes_": are_classes,
                 "seed_": is_count,
             },
-            _FEATURES,
+            {**_FEATURES, **_RANGE},
             checks.check_smoothed,
+            parts=("estimator", "estimator_"),
         ),
-        Known(FrozenEstimator, {}, {}, checks.check_frozen),
+        Known(FrozenEstimator, {}, {}, checks.check_frozen, parts=("estimator",)),
         Known(
             StandardScaler,
             {**scaled, "mean_": vector, "var_": vector, "scale_": vector},

@@ -13,6 +13,7 @@ import torch
 from sklearn_patchcert._version import __version__
 from sklearn_patchcert.files import archive
 from sklearn_patchcert.files.archive import ModelFileError
+from sklearn_patchcert.files.budgets import Supply
 from sklearn_patchcert.files.descriptions import describe, rebuilt
 
 
@@ -79,9 +80,11 @@ def save(model: Any, path: str | os.PathLike[str], *, trim: bool = True) -> None
     description = describe(model, arrays, type(model).__name__, trim, dropped)
     data = archive.pack({"versions": versions, "model": description}, arrays)
     try:
-        _opened(*archive.unpack(data))
+        content, arrays = archive.unpack(data)
+        _opened(content, arrays, len(data))
     except ModelFileError as error:
         raise ValueError(f"The model could not be loaded again: {error}") from error
+    archive.clear_leftovers(os.path.dirname(path) or ".")
     with archive.replacing(path) as temporary:
         temporary.write_bytes(data)
     if dropped:
@@ -105,7 +108,8 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = archive.MAX_BYTES) ->
     ----------
     path : path-like
     max_bytes : int, default=2**30
-        A larger file is not read.  Opening takes a few times the size of the file in memory.
+        A larger file is not read, and no values of more bytes are made of a file.  They are also
+        at most 32 times the size of the file, and 64 MiB, since a file keeps equal arrays once.
 
     Returns
     -------
@@ -125,7 +129,7 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = archive.MAX_BYTES) ->
     -----
     UserWarning
         If another version of this library wrote the file; or if it asks for a device that is not
-        here, which becomes "auto".
+        here, which becomes "auto", or for more threads than there are cores, which become as many.
 
     See Also
     --------
@@ -143,8 +147,9 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = archive.MAX_BYTES) ->
     array([[0.],
            [1.]])
     """
-    content, arrays = archive.unpack(archive.read(path, max_bytes))
-    model, version, notes = _opened(content, arrays)
+    data = archive.read(path, max_bytes)
+    content, arrays = archive.unpack(data)
+    model, version, notes = _opened(content, arrays, len(data), max_bytes)
     if version != __version__:
         notes = [
             f"The file was written by sklearn_patchcert {version:.40} and is read by "
@@ -156,9 +161,9 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = archive.MAX_BYTES) ->
     return model
 
 
-def _opened(content, arrays):
+def _opened(content, arrays, size=0, max_bytes=None):
     """The model, the version of the library that wrote it, and what a user should be told."""
-    used: set = set()
+    supply = Supply(arrays, size, max_bytes)
     notes: list = []
     try:
         if set(content) != {"format", "format_version", "versions", "model"}:
@@ -166,9 +171,10 @@ def _opened(content, arrays):
         version = content["versions"]["sklearn_patchcert"]
         if type(version) is not str:
             raise TypeError("the version of the library is no text")
-        model = rebuilt(content["model"], arrays, used, notes)
-        if used != set(arrays):
-            raise ValueError(f"nothing uses the arrays {sorted(set(arrays) - used)!r:.80}")
+        model = rebuilt(content["model"], supply, notes)
+        if supply.used != set(arrays):
+            unused = sorted(set(arrays) - supply.used)
+            raise ValueError(f"nothing uses the arrays {unused!r:.80}")
     except ModelFileError:
         raise
     except Exception as error:

@@ -7,11 +7,19 @@ import inspect
 import torch
 
 from sklearn_patchcert._validation import check_device, isolated_seed
+from sklearn_patchcert.files.values import shown
 from sklearn_patchcert.networks.fitting.disturbance import check_options
 from sklearn_patchcert.networks.fitting.loops import SCHEDULES
 from sklearn_patchcert.torch_globals import plain_torch
 
 _PLAIN = (type(None), bool, int, float, tuple)
+_LEAST = {  # of the values of a buffer, by the last part of its name
+    "running_var": 0.0,
+    "num_batches_tracked": 0,
+    "std": torch.finfo(torch.float32).tiny,
+}
+# Moments of optimizers of which they take the root.
+_SQUARES = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta", "exp_inf", "sum", "step")
 
 
 def net_state(net, trim):
@@ -70,8 +78,8 @@ def restore_net(net, state):
     weights = state["weights"]
     if not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise TypeError("the weights are no tensors")
-    if not all(bool(value.isfinite().all()) for value in weights.values()):
-        raise ValueError("the weights are not finite")
+    for name, value in weights.items():
+        _check_weight(name, value)
     with isolated_seed(0, check_device(net.device)), plain_torch(training=True):
         options = net.get_params_for("module")
         if not 0 <= options.get("depth", 0) <= len(weights):
@@ -95,13 +103,13 @@ def check_net(net):
     for name, least in integers.items():
         value = getattr(net, name)
         if type(value) not in (int, bool) or value < least:
-            raise ValueError(f"{name} must be an integer from {least} on, got {value!r:.40}")
+            raise ValueError(f"{name} must be an integer from {least} on, got {shown(value)}")
     if type(net.warm_start) is not bool or not (
         type(net.autocast) is bool or net.autocast == "auto"
     ):
         raise ValueError("warm_start or autocast is unknown")
     if type(net.lr) not in (int, float) or not net.lr >= 0:
-        raise ValueError(f"lr must be a positive number, got {net.lr!r:.40}")
+        raise ValueError(f"lr must be a positive number, got {shown(net.lr)}")
     if net.predict_nonlinearity not in ("auto", None) or net.lr_schedule not in SCHEDULES:
         raise ValueError("predict_nonlinearity or lr_schedule is unknown")
     known = inspect.signature(net.module).parameters
@@ -109,6 +117,15 @@ def check_net(net):
     if strange:
         raise ValueError(f"the module has no parameters {strange!r:.80}")
     check_options(net)
+
+
+def _check_weight(name, value):
+    """Weights are finite, and buffers such as training leaves, or predictions would be NaN."""
+    if not bool(value.isfinite().all()):
+        raise ValueError(f"the weights are not finite: {name}")
+    least = _LEAST.get(name.rpartition(".")[2])
+    if least is not None and bool((value < least).any()):
+        raise ValueError(f"{name} has values below {least:.3g}, which training would not leave")
 
 
 def _sizes(state):
@@ -137,3 +154,8 @@ def _check_optimizer(optimizer, state):
             fits = isinstance(value, torch.Tensor) and value.shape in (shape, torch.Size(()))
             if not fits and not isinstance(value, _PLAIN):
                 raise ValueError("the optimizer's state does not fit the weights")
+        for name, value in moments.items():
+            if not isinstance(value, torch.Tensor):
+                continue
+            if bool(value.isnan().any()) or (name in _SQUARES and bool((value < 0).any())):
+                raise ValueError(f"the optimizer's state has {name} that is NaN or negative")

@@ -10,6 +10,8 @@ import math
 import numpy as np
 import torch
 
+from sklearn_patchcert.files.budgets import MOST_LEVELS
+
 _FLOATS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 _KINDS = "biuf"  # of arrays: booleans, integers, floating point
 _CHARACTERS = 2**24  # of an array of text, filled up to the longest
@@ -80,17 +82,18 @@ def _put(array, arrays, where):
     return where
 
 
-def decode(found, arrays, used, other=None):
+def decode(found, supply, other=None, level=0):
     """The value that :func:`encode` was given.
 
     Parameters
     ----------
     found : JSON
-    arrays : dict of str to ndarray
-    used : set of str
-        Names of arrays that it needed are added.
+    supply : Supply
+        The arrays, and the budget for what is made of the file.
     other : callable (kind, content) -> value, or None
         Asked for kinds that are not known here.
+    level : int
+        How many lists and dicts it is in.
 
     Returns
     -------
@@ -100,12 +103,15 @@ def decode(found, arrays, used, other=None):
     Raises
     ------
     ValueError, TypeError, LookupError
-        If it is not what :func:`encode` returns.
+        If it is not what :func:`encode` returns, too large or too deep.
     """
 
     def inner(part):
-        return decode(part, arrays, used, other)
+        return decode(part, supply, other, level + 1)
 
+    if level > MOST_LEVELS:
+        raise ValueError(f"values are nested deeper than {MOST_LEVELS} levels")
+    supply.spend()
     if found is None or isinstance(found, bool | int | float | str):
         return found
     if isinstance(found, list):
@@ -121,22 +127,46 @@ def decode(found, arrays, used, other=None):
             raise ValueError("a dict has the same key twice, or one that is no text or integer")
         return made
     if kind in ("array", "tensor"):
-        used.add(content)
-        array = arrays[content].copy()
+        array = supply.take(content)
         if array.dtype.kind not in _KINDS:
             raise TypeError(f"{content} is an array of {array.dtype}")
         return array if kind == "array" else torch.from_numpy(array)
     if kind == "texts":
         width, texts = content
-        if not all(type(text) is str for text in texts):
-            raise TypeError("an array of text holds something else")
-        if width is None:
-            return np.array(texts, dtype=object)
-        if type(width) is not int or not 0 < width * max(1, len(texts)) <= _CHARACTERS:
-            raise ValueError(f"an array of text is too large: {len(texts)} of {width} characters")
-        if max(map(len, texts), default=0) > width:
-            raise ValueError(f"a text has more characters than {width}")
-        return np.array(texts, dtype=f"U{width}")
+        return _texts(width, texts, supply)
     if other is None:
         raise LookupError(f"unknown kind of value: {kind!r:.40}")
     return other(kind, content)
+
+
+def _texts(width, texts, supply):
+    if not all(type(text) is str for text in texts):
+        raise TypeError("an array of text holds something else")
+    if width is None:
+        supply.spend(8 * len(texts))
+        return np.array(texts, dtype=object)
+    if type(width) is not int or not 0 < width * max(1, len(texts)) <= _CHARACTERS:
+        raise ValueError(
+            f"an array of text is too large: {len(texts)} of {shown(width)} characters"
+        )
+    if max(map(len, texts), default=0) > width:
+        raise ValueError(f"a text has more characters than {width}")
+    supply.spend(4 * width * len(texts))
+    return np.array(texts, dtype=f"U{width}")
+
+
+def shown(value):
+    """A value for an error: itself where it is plain and short, else the name of its type.
+
+    The repr of an estimator takes twice the time for each estimator that it is in.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    text : str
+    """
+    plain = value is None or type(value) in (bool, int, float, str)
+    return f"{value!r:.80}" if plain else f"of type {type(value).__name__}"

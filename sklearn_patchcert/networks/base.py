@@ -24,8 +24,15 @@ from sklearn_patchcert._validation import (
     random_seed,
 )
 from sklearn_patchcert.networks.fitting.disturbance import Disturbance, check_options
-from sklearn_patchcert.networks.fitting.loops import SCHEDULES, BatchIterator, EpochBar, Schedule
+from sklearn_patchcert.networks.fitting.health import (
+    check_loss,
+    check_outputs,
+    check_weights,
+    single_images_explained,
+)
+from sklearn_patchcert.networks.fitting.loops import BatchIterator, EpochBar, Schedule
 from sklearn_patchcert.networks.modules import PatchConvNet
+from sklearn_patchcert.networks.options import check_network
 from sklearn_patchcert.networks.parameters import GivenParameters
 from sklearn_patchcert.torch_globals import plain_torch
 
@@ -44,6 +51,9 @@ class PatchNet(GivenParameters, VersionedState, _Base):
     virtual_params_: dict = {}
 
     _interrupted = False
+    _made_by_fit: tuple[str, ...] = (
+        "image_shape_", "n_outputs_", "channel_mean_", "channel_std_", "n_features_in_",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -180,6 +190,14 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            If an option is unknown or out of range.  If the module has another number of outputs
+            than y has classes or targets.  If the training loss, a weight or an output is not
+            finite: the error names the epoch and the options to lower.  If a step changes the
+            images between the vocabulary of `source` and the network.
         """
         start = not (self.warm_start and self.initialized_)
         with plain_torch(training=True):
@@ -213,13 +231,14 @@ class PatchNet(GivenParameters, VersionedState, _Base):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        if self.lr_schedule not in SCHEDULES:
-            raise ValueError(f"lr_schedule must be one of {SCHEDULES}, got {self.lr_schedule!r}.")
+        check_network(self)
         device = check_device(self.device)
-        check_autocast(self.autocast, device)
         if start:
             self.__dict__.pop("patch_size_", None)
-        images = check_images(self, X, reset=start, image_shape=self.image_shape)
+        images = check_images(
+            self, X, reset=start, image_shape=self.image_shape, outright=source is not None,
+            learning=not start,
+        )  # fmt: skip
         check_consistent_length(images, y)
         if start:
             self.channel_mean_ = images.mean((0, 1, 2), dtype=np.float64)
@@ -231,6 +250,7 @@ class PatchNet(GivenParameters, VersionedState, _Base):
                 )
         if source is not None:
             self.patch_size_ = next(iter(source)).patch_size_
+        some = channels_first(images[:32])
         options = check_options(self)
         if options is not None:
             self._disturbance = Disturbance(options, source, images, device)
@@ -241,12 +261,14 @@ class PatchNet(GivenParameters, VersionedState, _Base):
             if initialize:
                 self.__dict__.pop("history_", None)  # a new one: the old one is kept if this fails
                 self.initialize()
+                check_outputs(self, some, fit_params)
             else:
                 undo.callback(self._restore, *self._snapshot())
                 self._catch_up()
             super().partial_fit(inputs, target, **fit_params)
             if self._interrupted:
                 raise KeyboardInterrupt
+            check_weights(self, some, fit_params)
             undo.pop_all()
         for name in ("_disturbance", "_raw"):
             self.__dict__.pop(name, None)
@@ -295,8 +317,13 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         """
         kind, batch = torch.device(self.device).type, self._prepared(batch, True)
         half = check_autocast(self.autocast, self.device)
-        with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
-            return super().train_step_single(batch, **fit_params)
+        with (
+            torch.autocast(kind, dtype=torch.bfloat16, enabled=half),
+            single_images_explained(len(batch[0])),
+        ):
+            step = super().train_step_single(batch, **fit_params)
+        check_loss(self, step["loss"])
+        return step
 
     def validation_step(self, batch, **fit_params):
         """Loss of one batch that is held out, undisturbed.
@@ -355,7 +382,15 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         check_device(self.device)
         images = check_images(self, X, reset=False, image_shape=self.image_shape)
         with plain_torch():
-            return (compute or super().predict_proba)(channels_first(images))
+            outputs = (compute or super().predict_proba)(channels_first(images))
+            first = torch.as_tensor(outputs[0] if isinstance(outputs, tuple) else outputs)
+            finite = bool(first.isfinite().all())
+        if not finite:
+            raise ValueError(
+                "The outputs of the network are not finite: its weights or the values of X are too "
+                "large for float32. Look at the range of X, or fit the network again."
+            )
+        return outputs
 
 
 def channels_first(images):

@@ -27,8 +27,9 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     Parameters
     ----------
     module : type of torch.nn.Module, default=PatchConvNet
-        Takes images (n, C, H, W) to logits (n, n_classes).  Where its constructor has arguments
-        called `image_shape`, `n_outputs`, `mean` or `std`, they are given from the data.
+        Takes images (n, C, H, W) to logits (n, n_classes), also for two classes.  Where its
+        constructor has arguments called `image_shape`, `n_outputs`, `mean` or `std`, they are given
+        from the data.
     criterion : type of torch.nn.Module or None, default=None
         None: CrossEntropyLoss.
     optimizer : type of torch.optim.Optimizer, default=AdamW
@@ -39,6 +40,9 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         straight lines, which suits large ones (Smith and Topin, arXiv:1708.07120); or not at all.
     max_epochs : int, default=20
     batch_size : int, default=128
+        Images of a training step at most; -1: all.  The default iterator makes batches of nearly
+        equal size.  It leaves no image alone, which batch normalization could not train on: with
+        2 and an odd number of images, one batch has 3.
     image_shape : tuple (H, W) or (H, W, C), default=None
         Shape of images that come as rows; None as in :class:`PatchVocabulary`.
     autocast : bool or "auto", default=False
@@ -83,6 +87,10 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     classes_ : ndarray (n_classes,)
     module_ : torch.nn.Module
     image_shape_ : tuple (H, W, C)
+    input_range_ : tuple (low, high)
+        Smallest and largest value of the images fitted on.
+    input_dtype_ : str
+        Name of their dtype.
     n_outputs_ : int
     channel_mean_, channel_std_ : ndarray (C,)
         Of the images fitted on, in their units.
@@ -100,6 +108,7 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     """
 
     _default_criterion = torch.nn.CrossEntropyLoss
+    _made_by_fit = (*PatchNet._made_by_fit, "classes_inferred_")
 
     def _encode_target(self, y, start, classes):
         y = column_or_1d(y, warn=True)
@@ -214,6 +223,10 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
     ----------
     module_ : torch.nn.Module
     image_shape_ : tuple (H, W, C)
+    input_range_ : tuple (low, high)
+        Smallest and largest value of the images fitted on.
+    input_dtype_ : str
+        Name of their dtype.
     n_outputs_ : int
     target_mean_, target_std_ : ndarray (n_outputs,)
         Of the targets fitted on.
@@ -233,6 +246,7 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
     """
 
     _default_criterion = torch.nn.MSELoss
+    _made_by_fit = (*PatchNet._made_by_fit, "target_mean_", "target_std_", "target_ndim_")
 
     @property
     def predict_proba(self):

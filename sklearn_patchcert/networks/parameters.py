@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import difflib
+from typing import TYPE_CHECKING, Any
 
+import torch
 from sklearn.base import BaseEstimator
 
-from sklearn_patchcert._validation import as_before, check_device
+from sklearn_patchcert._validation import as_before, check_device, old_pickle
 from sklearn_patchcert.torch_globals import plain_torch
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ else:
 
 
 _PARTS = ("module", "compile", "criterion", "optimizer", "lr", "callbacks")
+_OF_SKORCH = ("callbacks_", "classes_inferred_", "cuda_dependent_attributes_", "init_context_",
+              "initialized_", "prefixes_", "virtual_params_")  # fmt: skip
 
 
 class GivenParameters(_Base):
@@ -142,6 +146,10 @@ class GivenParameters(_Base):
         self
         """
         nested = {name: value for name, value in params.items() if "__" in name}
+        known = self.get_params(deep=False)
+        wrong = sorted(params.keys() - nested.keys() - known.keys())
+        if wrong:
+            refuse_names(self, wrong, known)
         with as_before(self):
             plain = {name: value for name, value in params.items() if name not in nested}
             BaseEstimator.set_params(self, **plain)
@@ -157,20 +165,73 @@ class GivenParameters(_Base):
             raise ValueError("iterator_valid__shuffle must be False: it would shuffle predictions.")
         super()._validate_params()
 
+    def __repr__(self, **options):
+        return BaseEstimator.__repr__(self, **options)
+
+    def _get_params_html(self, deep=True, *args, **options):
+        return super()._get_params_html(False, *args, **options)  # without the default callbacks
+
+    def _get_fitted_attr_html(self, *args, **options):
+        shown = super()._get_fitted_attr_html(*args, **options)
+        for name in _OF_SKORCH:
+            shown.pop(name, None)
+        return shown
+
     def __setstate__(self, state):
-        device = state["device"]
+        device, version = state["device"], state.get("_patchcert_version", "unknown")
         resolved = {**state, "device": "cpu"} if device == "auto" else dict(state)
         with plain_torch():  # or the weights could not be trained if this mode is for inference
             super().__setstate__(resolved)
+            missing = self._missing_in_module() if self.initialized_ else []
+        if missing:
+            raise old_pickle(self, version, missing)
         if device == "auto":
             self.device = device
             if self.initialized_:
                 self.module_.to(self.device)
 
+    def _missing_in_module(self):
+        """What a module of this library has when it is made anew, and that of a pickle has not."""
+        old: Any = getattr(self.module_, "_orig_mod", self.module_)  # what torch.compile wraps
+        if not _is_ours(old) or self.set_since_fit("module"):
+            return []
+        with torch.device("meta"):
+            new = type(old)(**self.get_params_for("module"))
+        parts = dict(old.named_modules())
+        missing = []
+        for place, part in new.named_modules():
+            if place in parts and _is_ours(part):
+                names = [*vars(part), *part._buffers, *part._parameters, *part._modules]
+                missing += [name for name in names if not hasattr(parts[place], name)]
+        return missing
+
+
+def _is_ours(module):
+    return type(module).__module__.startswith("sklearn_patchcert.")
+
 
 def part_of(name):
     """The part that a parameter is about: "module" for "module__width"."""
     return name.partition("__")[0]
+
+
+def refuse_names(net, wrong, names):
+    """Raise a ValueError that lists unknown options and the names nearest to them."""
+    found = []
+    for name in wrong:
+        near = _nearest(name, names)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        found.append(f"{type(net).__name__} has no option {name!r}.{hint}")
+    raise ValueError(" ".join(found))
+
+
+def _nearest(name, names):
+    """Names like one: those of the same part whose rest is alike, else any."""
+    part, separator, rest = name.rpartition("__")
+    begin = part + separator
+    ends = [one.removeprefix(begin) for one in sorted(names) if begin and one.startswith(begin)]
+    near = [begin + end for end in difflib.get_close_matches(rest, ends)]
+    return near or difflib.get_close_matches(name, sorted(names), cutoff=0.7)
 
 
 def _same(first, second):

@@ -18,8 +18,16 @@ from filelock import FileLock, Timeout
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
+from sklearn_patchcert._layouts import check_layout
 from sklearn_patchcert._version import __version__
-from sklearn_patchcert.outofcore.stores import Record, checksum, open_images, output
+from sklearn_patchcert.outofcore.stores import (
+    Record,
+    checksum,
+    files_of,
+    is_within,
+    open_images,
+    output,
+)
 from sklearn_patchcert.voronoi import certificate
 
 _VALUES_IN_CHUNK = 2**25
@@ -75,8 +83,9 @@ def certify_to(
     FileExistsError
         If there is something at `path` that has no record.
     ValueError
-        If the output comes from other settings or other images, or if some images are bad: those
-        before them stay certified.
+        If the output comes from other settings or other images, or it or its record is damaged; if
+        the images are read from the output; or if some images are bad. Those before them stay
+        certified.
     TypeError
         If the model has no patch certificate, or the images no shape.
     RuntimeError
@@ -105,6 +114,9 @@ def certify_to(
     """
     model = getattr(model, "best_estimator_", model)
     read, shape, dtype, chunk = open_images(images)
+    vocabulary = model._split()[1] if hasattr(model, "_split") else model
+    fitted = getattr(vocabulary, "image_shape_", None)
+    check_layout(shape, owner=type(vocabulary).__name__, fitted=fitted, outright=True)
     if chunk_size is None:
         chunk_size = max(chunk, _VALUES_IN_CHUNK // math.prod(shape[1:]) // chunk * chunk)
     if isinstance(chunk_size, bool) or not chunk_size >= 1:
@@ -117,8 +129,10 @@ def certify_to(
         "chunk_size": int(chunk_size),
     }
     starts = range(0, shape[0], settings["chunk_size"])
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # the lock and the record of all links to it are the same
     store, record = output(path, starts), Record(path)
+    lock = path.with_name(f"{path.name}.lock")
+    _check_apart(images, [path, record.path, record.fresh, lock])
 
     def certified(index):
         rows = store.rows(index)
@@ -129,7 +143,7 @@ def certify_to(
 
     bar = tqdm(desc=path.name, total=shape[0], unit="image", disable=not verbose)
     try:
-        with FileLock(f"{path}.lock", timeout=0), bar:
+        with FileLock(lock, timeout=0), bar:
             done = _continued(store, record, settings, certified, overwrite)
             bar.update(sum(rows.stop - rows.start for rows in map(store.rows, done)))
             for index in range(len(starts)):
@@ -147,6 +161,17 @@ def certify_to(
         raise RuntimeError(f"Another process is writing to {path}: wait for its end.") from None
 
 
+def _check_apart(images, written):
+    """Refuse to write to a file that images are read from."""
+    for name in files_of(images):
+        for path in written:
+            if is_within(name, path) or is_within(path, name):
+                raise ValueError(
+                    f"The images are read from {name}, and {path} would be written there: choose "
+                    "another path for the output."
+                )
+
+
 def _continued(store, record, settings, certified, overwrite):
     """Checksums of the finished chunks of an output; a record that names these and no others."""
     try:
@@ -155,7 +180,7 @@ def _continued(store, record, settings, certified, overwrite):
         if not overwrite:
             raise type(error)(
                 f"{store.path} cannot be continued: {error} Choose another path, or pass "
-                "overwrite=True to start anew."
+                "overwrite=True to start again."
             ) from error
         done = {}
     record.write(settings, done)
@@ -174,16 +199,29 @@ def _finished(store, record, settings, certified):
     if other:
         listed = ", ".join(f"{name} {before.get(name)!r}, now {settings[name]!r}" for name in other)
         raise ValueError(f"it was made with {listed}.")
-    if not store.path.exists():
+    if not sums or not store.path.exists():
         return {}
-    done = {index: found for index, found in sums.items() if checksum(store.read(index)) == found}
-    for index in list(done)[:1]:
-        if checksum(certified(index)) != done[index]:
-            rows = store.rows(index)
-            raise ValueError(
-                f"the radii of the images {rows.start} to {rows.stop - 1} are others now: these "
-                "are other images, or another machine."
-            )
+    if not all(0 <= index < len(store.starts) for index in sums):
+        raise ValueError(f"{record.path} names chunks that the output does not have.")
+    first = min(sums)
+    radii = certified(first)
+    if checksum(radii) != sums[first]:
+        rows = store.rows(first)
+        raise ValueError(
+            f"the radii of the images {rows.start} to {rows.stop - 1} are others now: these "
+            "are other images, or another machine."
+        )
+    try:
+        same = store.is_as_created(radii.shape[1:])
+        done = {i: found for i, found in sums.items() if same and checksum(store.read(i)) == found}
+    except PermissionError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of its reader
+        raise ValueError(f"it is damaged ({type(error).__name__}: {error}).") from error
+    if not same:
+        raise ValueError(
+            "its size, shape, dtype or layout is not what was written: something has changed it."
+        )
     return done
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import zlib
 from pathlib import Path
 
 import numpy as np
+
+from sklearn_patchcert._layouts import as_batch
 
 
 def open_images(images):
@@ -40,7 +44,7 @@ def open_images(images):
 
         array = opened()
     else:
-        array = images
+        array = images = as_batch(images)
 
         def opened():
             return images
@@ -50,7 +54,7 @@ def open_images(images):
             f"images must be a path or an array with a shape, a dtype and slices, got "
             f"{type(images).__name__}."
         )
-    shape = tuple(array.shape)
+    shape = tuple(as_batch(array).shape)
     if len(shape) < 2 or not all(size > 0 for size in shape):  # a size that Dask lacks is NaN
         raise ValueError(f"images must be (n, ...) with sizes that are known, got {shape}.")
     chunks = (getattr(array, "chunks", None) or [1])[0]
@@ -86,6 +90,46 @@ def output(path, starts):
     return kinds[path.suffix](path, starts)
 
 
+def files_of(images):
+    """Names of the files that images are read from, as far as they can be told.
+
+    Parameters
+    ----------
+    images : str, path or array
+
+    Returns
+    -------
+    names : list of str
+    """
+    if isinstance(images, str | os.PathLike):
+        return [os.fspath(images)]
+    names, array = [], images
+    while array is not None:  # an array may be a view of a mapped file
+        of_zarr = getattr(getattr(array, "store", None), "root", None)
+        of_h5py = getattr(getattr(array, "file", None), "filename", None)
+        names += [getattr(array, "filename", None), of_zarr, of_h5py]
+        array = getattr(array, "base", None)
+    return [os.fspath(name) for name in names if isinstance(name, str | os.PathLike)]
+
+
+def is_within(name, folder):
+    """Whether two names lead to the same file, or the first into the second, a folder.
+
+    Parameters
+    ----------
+    name, folder : str or path
+        Neither has to exist.
+
+    Returns
+    -------
+    within : bool
+    """
+    if os.path.exists(name) and os.path.exists(folder) and os.path.samefile(name, folder):
+        return True  # a hard link, or another spelling
+    inner, outer = Path(os.path.realpath(name)), Path(os.path.realpath(folder))
+    return outer == inner or outer in inner.parents
+
+
 class _Store:
     """Chunks of rows of float64, each on the disk when `write` returns.
 
@@ -107,6 +151,10 @@ class _Store:
         """The whole, opened for reading."""
         raise NotImplementedError
 
+    def is_as_created(self, row_shape):
+        """Whether all but the rows is what `create` would make."""
+        raise NotImplementedError
+
     def read(self, index):
         """Rows of a chunk, ndarray."""
         return np.asarray(self.view()[self.rows(index)])
@@ -117,13 +165,26 @@ class NpyStore(_Store):
 
     def create(self, row_shape):
         """Make a file of zeros, without taking up its space."""
+        header, size = self._header(row_shape)
         with open(self.path, "wb") as file:
-            shape = self.starts.stop, *row_shape
-            header = {"descr": "<f8", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            file.truncate(file.tell() + 8 * int(np.prod(shape)))
+            file.write(header)
+            file.truncate(size)
             _synchronise(file)
         _synchronise_folder(self.path.parent)
+
+    def _header(self, row_shape):
+        """The bytes before the rows, and the size of the file."""
+        shape = self.starts.stop, *row_shape
+        file = io.BytesIO()
+        header = {"descr": "<f8", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        return file.getvalue(), file.tell() + 8 * math.prod(shape)
+
+    def is_as_created(self, row_shape):
+        """Whether all but the rows is what `create` would make."""
+        header, size = self._header(row_shape)
+        with open(self.path, "rb") as file:
+            return file.read(len(header)) == header and file.seek(0, os.SEEK_END) == size
 
     def view(self):
         """The whole, mapped for reading."""
@@ -143,20 +204,32 @@ class ZarrStore(_Store):
 
     def create(self, row_shape):
         """Make an empty folder in the place of what is there."""
+        if self.path.is_file():
+            self.path.unlink()
+        self._created(str(self.path), row_shape)
+        for file in self.path.iterdir():
+            with open(file, "rb+") as opened:  # Windows flushes no file that is only read
+                _synchronise(opened)
+        _synchronise_folder(self.path)
+
+    def _created(self, store, row_shape):
         import zarr
 
-        zarr.create_array(
-            store=str(self.path),
+        return zarr.create_array(
+            store=store,
             shape=(self.starts.stop, *row_shape),
             chunks=(self.starts.step, *row_shape),
             dtype="float64",
             fill_value=np.nan,
             overwrite=True,
         )
-        for file in self.path.iterdir():
-            with open(file, "rb+") as opened:  # Windows flushes no file that is only read
-                _synchronise(opened)
-        _synchronise_folder(self.path)
+
+    def is_as_created(self, row_shape):
+        """Whether all but the rows is what `create` would make."""
+        found, expected = self.view().metadata, self._created({}, row_shape).metadata
+        return json.dumps(found.to_dict(), default=str) == json.dumps(
+            expected.to_dict(), default=str
+        )
 
     def view(self):
         """The whole, opened for reading."""
@@ -165,9 +238,13 @@ class ZarrStore(_Store):
     def write(self, index, rows):
         """Write the rows (chunk_size, ...) of a chunk."""
         array = _zarr(self.path, "r+")
-        array[self.rows(index)] = rows
         key = array.metadata.encode_chunk_key((index, *[0] * (rows.ndim - 1)))
         file = self.path / key
+        if file.exists():  # what a kill has left may be damaged, and must not be read
+            file.unlink()
+        for partial in file.parent.glob(f"{file.name}.*.partial"):  # zarr's own
+            partial.unlink()
+        array[self.rows(index)] = rows
         with open(file, "rb+") as opened:
             _synchronise(opened)
         while file != self.path:
@@ -188,24 +265,31 @@ class Record:
 
     def __init__(self, path):
         self.path = path.with_name(f"{path.name}.progress")
+        self.fresh = path.with_name(f"{path.name}.progress.new")
 
     def read(self):
         """Settings, and checksums by chunk; None where there is no record."""
         if not self.path.exists():
             return None
-        lines = [_parsed(line) for line in self.path.read_text(encoding="utf-8").split("\n")]
-        if not isinstance(lines[0], dict):
-            raise ValueError(f"{self.path} is no record of finished chunks.")
-        return lines[0], dict(line for line in lines[1:] if isinstance(line, list))
+        lines = self.path.read_bytes().decode("utf-8", "replace").split("\n")
+        first, *others = map(_parsed, lines)
+        if others and others[-1] is None:
+            others.pop()
+        whole = [
+            isinstance(line, list) and len(line) == 2 and all(type(part) is int for part in line)
+            for line in others
+        ]
+        if not isinstance(first, dict) or not all(whole):
+            raise ValueError(f"{self.path} is no record of finished chunks, or is damaged.")
+        return first, dict(others)
 
     def write(self, settings, sums):
         """Begin the record anew, in one step."""
-        fresh = self.path.with_name(f"{self.path.name}.new")
         lines = [settings, *([index, found] for index, found in sums.items())]
-        with open(fresh, "w", encoding="utf-8") as file:
+        with open(self.fresh, "w", encoding="utf-8") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
             _synchronise(file)
-        fresh.replace(self.path)
+        self.fresh.replace(self.path)
         _synchronise_folder(self.path.parent)
 
     def add(self, index, found):
@@ -223,7 +307,7 @@ def checksum(rows):
 def _parsed(line):
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -10,10 +10,13 @@ from sklearn.ensemble import VotingClassifier
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_patchcert._layouts import as_batch
+from sklearn_patchcert._ranges import judged
+from sklearn_patchcert._validation import VersionedState
 from sklearn_patchcert.prediction.voting import committee_radius, plurality
 
 
-class CertifiedCommittee(VotingClassifier):
+class CertifiedCommittee(VersionedState, VotingClassifier):
     """Certified classifiers that vote, with a certificate of the vote.
 
     A member cannot change its vote while the perturbation is smaller than that member's certified
@@ -56,6 +59,8 @@ class CertifiedCommittee(VotingClassifier):
     (10,)
     """
 
+    _made_by_fit = ("estimators_", "classes_")
+
     # Not to be set: the certificate is of the vote in which every member counts once.
     voting = property(lambda self: "hard")
     weights = property(lambda self: None)
@@ -80,7 +85,9 @@ class CertifiedCommittee(VotingClassifier):
             Indices of classes.
         """
         check_is_fitted(self)
-        return np.stack([member.predict(_copy(X)) for member in self.estimators_], axis=1)
+        X = as_batch(X)
+        with judged(self.estimators_[0], X):
+            return np.stack([member.predict(_copy(X)) for member in self.estimators_], axis=1)
 
     def predict(self, X) -> NDArray[Any]:
         """Predict the class with the most votes, the first one if there is a tie.
@@ -134,7 +141,9 @@ class CertifiedCommittee(VotingClassifier):
         for name, member in zip(names, self.estimators_, strict=True):
             if not hasattr(member, "certify_prediction"):
                 raise TypeError(f"{name!r} has no certify_prediction: {member!r}.")
-        found = [member.certify_prediction(_copy(X), **options) for member in self.estimators_]
+        X = as_batch(X)
+        with judged(self.estimators_[0], X):
+            found = [member.certify_prediction(_copy(X), **options) for member in self.estimators_]
         frame, X = X, np.asarray(X)
         votes = np.stack([one.prediction for one in found])
         winners, radius = committee_radius(

@@ -25,6 +25,9 @@ VALUE_BY_VALUE = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, Chan
                   VarianceThreshold, SelectKBest, SelectPercentile)  # fmt: skip
 """Transformers that compute each value from one value, in the same way in every batch."""
 
+ANSWERS = "predict", "predict_proba", "predict_log_proba", "decision_function", "transform"
+"""Methods of pipelines and searches that a subclass may compute in its own way."""
+
 
 def inner(estimator):
     """The fitted estimator that another one asks for every answer, with the same X.
@@ -48,7 +51,7 @@ def inner(estimator):
     """
     if type(estimator) is FrozenEstimator:
         return estimator.estimator
-    if _inherits(estimator, BaseSearchCV, "predict", "predict_proba"):
+    if _inherits(estimator, BaseSearchCV, *ANSWERS):
         return estimator.best_estimator_
     return None
 

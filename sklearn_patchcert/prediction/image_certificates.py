@@ -14,10 +14,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch, _safe_indexing
 from tqdm.auto import tqdm
 
+from sklearn_patchcert._ranges import quiet
 from sklearn_patchcert.networks import outputs
 from sklearn_patchcert.networks.additive import additive_radius
 from sklearn_patchcert.networks.fitting.disturbance import blocks_of
-from sklearn_patchcert.parallel import over_parts
+from sklearn_patchcert.parallel import over_parts, stop_if_told
 from sklearn_patchcert.prediction import configurations, stickers
 from sklearn_patchcert.prediction.answers import reader
 from sklearn_patchcert.prediction.consistency import check_one_image_at_a_time
@@ -172,6 +173,7 @@ def _holds(step, vocabulary):
     )
 
 
+@quiet()  # where it runs, in other threads and processes, nobody has judged X
 def _certified(pipeline, scaled, table, norm, limits, frame, before):
     """What becomes of the fields of the result for some images, a dict of arrays (n, ...)."""
     _, vocabulary = pipeline._split()
@@ -184,8 +186,13 @@ def _certified(pipeline, scaled, table, norm, limits, frame, before):
     answers = _answers(pipeline, vocabulary, costs, Z)
 
     def changes(rows, ids):
+        stop_if_told()
         found, sure = answers(ids)
         return (found != predicted[rows]) | ~sure
+
+    def cell(row, ids):
+        stop_if_told()
+        return costs.cell(row, ids)
 
     if norm == "sticker":
         found = _stickers(costs, changes, most)
@@ -198,7 +205,7 @@ def _certified(pipeline, scaled, table, norm, limits, frame, before):
             max_seconds=np.inf if seconds is None else seconds,
             looked=before["n_configurations"],
             known=before["upper"],
-            refine=costs.cell if cells else None,
+            refine=cell if cells else None,
         )
     radius, exact, looked, changing, upper = found
     result = {
@@ -216,6 +223,7 @@ def _certified(pipeline, scaled, table, norm, limits, frame, before):
     result["exact"][new[doubtful]] = False
     if norm == "l2":
         for row in new[~doubtful]:
+            stop_if_told()
             image = _safe_indexing(frame, [row])
             moved = costs.moved(np.asarray(image), row, changing[row])
             named = moved.copy()

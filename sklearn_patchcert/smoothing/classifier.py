@@ -14,6 +14,8 @@ from sklearn.utils import check_consistent_length, column_or_1d, gen_batches
 from sklearn.utils.validation import check_array, check_is_fitted
 from tqdm.auto import tqdm
 
+from sklearn_patchcert._layouts import as_batch, check_layout
+from sklearn_patchcert._ranges import judge, quiet, range_of, remember
 from sklearn_patchcert._validation import (
     HasMethods,
     Integral,
@@ -23,7 +25,7 @@ from sklearn_patchcert._validation import (
     _fit_context,
     random_seed,
 )
-from sklearn_patchcert.parallel import over_parts
+from sklearn_patchcert.parallel import over_parts, stop_if_told
 from sklearn_patchcert.smoothing.bounds import (
     ABSTAIN,
     certified_radius,
@@ -73,6 +75,10 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
     estimator_ : classifier
         The fitted one.
     classes_ : ndarray (n_classes,)
+    input_range_ : tuple (low, high)
+        Smallest and largest value of the images fitted on, without noise.
+    input_dtype_ : str
+        Name of their dtype.
     n_features_in_ : int
         Where the estimator has it.
 
@@ -98,6 +104,7 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
     """
 
     _depends_on_place = True  # of an image in its batch, by its noise
+    _made_by_fit = ("estimator_", "classes_", "seed_")
 
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "predict"])],
@@ -158,6 +165,7 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
             If -1, the answer that abstains, is one of the classes, or there are several outputs.
         """
         seed, X = random_seed(self.random_state), _checked(X)
+        limits, dtype = range_of(X), X.dtype
         if self.augment:
             rng = np.random.default_rng(np.random.SeedSequence((seed, 2)))
             X = X + (self.sigma * rng.standard_normal(X.shape)).astype(_float_of(X))
@@ -170,6 +178,7 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
         self.estimator_, self.classes_, self.seed_ = estimator, classes, seed
         if hasattr(estimator, "n_features_in_"):
             self.n_features_in_ = estimator.n_features_in_
+        remember(self, limits, dtype)
         return self
 
     def predict(self, X) -> NDArray[Any]:
@@ -212,7 +221,7 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
             other way round.
         """
         check_is_fitted(self)
-        truth = column_or_1d(y)
+        X, truth = as_batch(X), column_or_1d(y)
         check_consistent_length(X, truth)
         if {_kind(truth), _kind(self.classes_)} == {"text", "number"}:
             raise ValueError(
@@ -268,7 +277,12 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
 
     def _counts(self, X, n, stage):
         check_is_fitted(self)
-        images = _checked(X).astype(np.float32)
+        X = _checked(X)
+        inside = self.estimator_, *(step for _, step in getattr(self.estimator_, "steps", ()))
+        fitted = next((s.image_shape_ for s in inside if hasattr(s, "image_shape_")), None)
+        check_layout(X.shape, owner=type(self).__name__, fitted=fitted, outright=True)
+        judge(self, range_of(X), len(X), X)
+        images = X.astype(np.float32)
         largest = float(np.abs(images).max())
         if largest * np.finfo(np.float32).eps > _ROUNDED * self.sigma:
             raise ValueError(
@@ -305,7 +319,9 @@ def _counted(estimator, labels, n, sigma, seed, stage, batch_size, images, start
 
 def _indices(estimator, labels, copies):
     """Which of the labels an estimator predicts for each of some images."""
-    answers, name = np.asarray(estimator.predict(copies)), type(estimator).__name__
+    stop_if_told()
+    with quiet():  # noise has another range than the images
+        answers, name = np.asarray(estimator.predict(copies)), type(estimator).__name__
     if answers.shape == (len(copies), 1):
         answers = answers[:, 0]
     if answers.shape != (len(copies),):
@@ -360,7 +376,7 @@ def _ticked(counts, bar):
 
 
 def _checked(X):
-    return check_array(X, dtype="numeric", allow_nd=True, estimator="SmoothedClassifier")
+    return check_array(as_batch(X), dtype="numeric", allow_nd=True, estimator="SmoothedClassifier")
 
 
 def _float_of(X):

@@ -13,6 +13,7 @@ from scipy.special import entr
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._validation import (
     _fit_context,
     all_or_nothing,
@@ -23,7 +24,6 @@ from sklearn_patchcert._validation import (
     isolated_seed,
     own_or_shared,
     random_seed,
-    shape_of,
 )
 from sklearn_patchcert.patches import images_to_patches
 from sklearn_patchcert.torch_globals import plain_torch
@@ -60,8 +60,12 @@ class PatchVocabulary(PatchTokenizer):
         that is not a multiple of the patch is padded with zeros at the bottom and at the right.
         An attacker cannot change the padding, so it does not count in a radius.
     image_shape : tuple (H, W) or (H, W, C), default=None
-        Shape of images that come as rows.  None reads rows of a perfect square of values as a
-        square gray image and all others as one strip of pixels.
+        Shape of the images.  None reads rows of a perfect square of values as a square gray image
+        and all other rows as one strip of pixels.  Arrays have a shape of their own.  With None,
+        fit refuses arrays that are almost certainly in another layout: an array (n, 1, H, W),
+        (n, 3, H, W) or (n, 4, H, W) whose last axis is longer than 4 and whose third axis is longer
+        than the second has its channels first, and an array (H, W, 3) or (H, W, 4) of 16 and more
+        rows and columns is one image.  `image_shape` accepts them as they are.
     per_channel : bool or "shared", default=False
         False: a patch spans all channels.  True: each channel has its own tokens.  "shared":
         channels are cut separately and share one vocabulary.
@@ -133,9 +137,18 @@ class PatchVocabulary(PatchTokenizer):
         How many of the training patches have each token.
     perplexity_ : float or ndarray (n_channels,)
         Effective number of tokens in use: the exponential of the entropy of their use.
+    categories_ : list of ndarray of int
+        The possible token ids of each column of `output="ids"`, for example for
+        ``OneHotEncoder(categories=vocabulary.categories_)``.
     image_shape_ : tuple (H, W, C)
     patch_size_ : tuple (ph, pw)
         `patch_size`, clipped to the image.
+    input_range_ : tuple (low, high)
+        Smallest and largest value of the images fitted on.  A vocabulary that was made by
+        :meth:`from_tokens` or stored by an older version lacks it.  Predictions and certificates
+        warn once if they are given images on another scale.
+    input_dtype_ : str
+        Name of the dtype of the images fitted on.
     per_channel_ : bool or "shared"
         `per_channel` as it was when the tokens were made.
     history_ : list of float
@@ -170,6 +183,9 @@ class PatchVocabulary(PatchTokenizer):
     """
 
     _parameter_constraints: dict = CONSTRAINTS
+    _made_by_fit = (
+        "vocabulary_", "token_counts_", "patch_size_", "per_channel_", "history_", "n_iter_",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -270,13 +286,16 @@ class PatchVocabulary(PatchTokenizer):
 
     def _fit(self, X, y, start):
         device = check_device(self.device)
-        images = check_images(self, X, reset=start, image_shape=self.image_shape)
+        X = as_batch(X)
+        images = check_images(
+            self, X, reset=start, image_shape=self.image_shape, learning=not start
+        )
         random = np.random.default_rng(random_seed(self.random_state))
         check_temperature(self.soft_temperature)
         if start:
             self.per_channel_ = own_or_shared(self.per_channel)
             self.patch_size_ = clip_patch(check_patch_size(self.patch_size), self.image_shape_)
-            self.sample_shape_ = shape_of(X)[1:]
+            self.sample_shape_ = tuple(X.shape)[1:]
         labels = class_labels(X, y) if self.strategy == "supervised" else None
         prepare = self._denoised if self.strategy == "denoised" else None
         windows = self._windows(len(images), random) if start else None
@@ -355,3 +374,16 @@ class PatchVocabulary(PatchTokenizer):
             shares = counts / counts.sum(-1, keepdims=True)
         found = np.exp(entr(shares).sum(-1))
         return found if found.ndim else float(found)
+
+    @property
+    def categories_(self) -> list[NDArray[np.int64]]:
+        check_is_fitted(self, "vocabulary_")
+        if not hasattr(self, "image_shape_"):
+            raise AttributeError(
+                "Without an image_shape the number of patches is not known: pass image_shape to "
+                "from_tokens."
+            )
+        sizes = [encoding.count_own(tokens) for tokens in self._own(self.vocabulary_)]
+        rows, cols = grid_shape(self.image_shape_, self.patch_size_)
+        columns = rows * cols * count_groups(self.image_shape_, self.per_channel_)
+        return [np.arange(size) for size in np.resize(sizes, columns)]  # channels alternate

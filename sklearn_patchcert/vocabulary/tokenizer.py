@@ -9,21 +9,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Bunch, _safe_indexing, gen_batches
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
+from sklearn_patchcert._layouts import as_batch
+from sklearn_patchcert._ranges import judge, quiet, range_of
 from sklearn_patchcert._validation import (
     LARGEST,
     VersionedState,
     _check_feature_names_in,
     check_device,
     check_image_shape,
-    check_images,
+    check_output_of_images,
     check_patch_size,
     clip_patch,
+    images_and_range,
     own_or_shared,
     shape_of,
 )
@@ -123,7 +125,13 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             With `output="ids"` the token ids, int64, (n, n_patches).
         """
         if isinstance(X, Iterator):
-            raise TypeError("transform needs all images at once; tokenize and certify do not.")
+            raise TypeError(
+                "transform needs all images at once; tokenize and certify do not. Put the batches "
+                "together, np.concatenate(list(batches))."
+            )
+        X = as_batch(X)
+        if self.output == "images":
+            check_output_of_images(self, X)
 
         def compute(images, device):
             ids = encoding.encode(images, device=device, **self._code())
@@ -132,7 +140,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             return (encoding.decode(ids, image_shape=images.shape[1:], **self._code()),)
 
         (made,) = self._over_batches(X, compute)
-        return made if self.output == "ids" else made.reshape(shape_of(X))
+        return made if self.output == "ids" else made.reshape(tuple(X.shape))
 
     def tokenize(self, X) -> NDArray[np.int64]:
         """Find the index of the nearest token of every patch.
@@ -249,9 +257,15 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         return np.array(["patch_" + "_".join(map(str, at[:axes])) for at in grid], dtype=object)
 
     def _check(self, X):
-        images = check_images(self, X, reset=False, image_shape=self.image_shape)
+        return self._checked(X)[0]
+
+    def _checked(self, X):
+        """Images (n, H, W, C), and the range of their values."""
+        images, limits, _ = images_and_range(
+            self, X, image_shape=self.image_shape, channels=self._channels()
+        )
         self._check_channels(images.shape[3])
-        return images
+        return images, limits
 
     def _check_own_tokens(self):
         """Refuse to certify what a subclass computes in its own way."""
@@ -276,11 +290,12 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
                 f"The images have {channels} channels, the tokens are made for {self._channels()}."
             )
 
-    def _radii(self, X, norm, *, before=None, return_witness=False):
+    def _radii(self, X, norm, *, before=None, owner=None, return_witness=False):
         """What :meth:`certify` returns.
 
-        `before` is what a pipeline does first: from a batch of its own input it computes a batch
-        of ours, and the keyword arguments of encoding.certify that describe the way.
+        `before` is what a pipeline, the `owner`, does first: from a batch of its own input it
+        computes a batch of ours, and the keyword arguments of encoding.certify that describe the
+        way.  The range of X is judged by that of the owner.
         """
         certificate.check_norm(norm)
         self._check_own_tokens()
@@ -295,7 +310,8 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             )
             return found if return_witness else (found,)
 
-        radii, *witness = self._over_batches(X, compute, before)
+        X = X if isinstance(X, Iterator) else as_batch(X)
+        radii, *witness = self._over_batches(X, compute, before, owner)
         if not return_witness:
             return self._map(radii)
         others, steps = witness
@@ -309,19 +325,26 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             "per_channel": bool(self.per_channel_),
         }
 
-    def _over_batches(self, X, compute, before=None):
+    def _over_batches(self, X, compute, before=None, owner=None):
         """Arrays that compute(images) makes of a bounded number of images at once, put together."""
         check_is_fitted(self, "vocabulary_")
 
         def checked(batch):
-            batch, description = (batch, {}) if before is None else before(batch)
-            return compute(self._check(batch), device=check_device(self.device), **description)
+            given, description = batch, {}
+            if before is not None:
+                with quiet():
+                    given, description = before(batch)
+            images, limits = self._checked(given)
+            if before is not None:
+                limits = range_of(np.asarray(batch))
+            return limits, compute(images, device=check_device(self.device), **description)
 
+        X = X if isinstance(X, Iterator) else as_batch(X)
         batches, n = _batches(X)
         pieces = over_parts(checked, batches, self.n_jobs)
         bar = tqdm(desc=type(self).__name__, total=n, unit="image", disable=not self.verbose)
         with bar, closing(pieces):
-            return _gather(pieces, n, bar)
+            return _gather(_judged(pieces, self if owner is None else owner, X), n, bar)
 
     def _map(self, values):
         """(n, rows, cols, groups) as users see it: the last axis where channels are apart."""
@@ -352,9 +375,8 @@ def _batches(X):
     """
     if isinstance(X, Iterator):
         return (part for batch in X for part in _batches(batch)[0]), None
-    if issparse(X):
-        raise TypeError("Sparse data was passed, but images are dense: use X.toarray().")
-    shape = shape_of(X)
+    X = as_batch(X)
+    shape = tuple(X.shape)
     if len(shape) < 2 or 0 in shape:
         return [(X,)], None  # which the check will refuse
     if not hasattr(X, "__getitem__"):
@@ -363,6 +385,23 @@ def _batches(X):
     if shape[0] <= size:
         return [(X,)], shape[0]
     return ((_safe_indexing(X, part),) for part in gen_batches(shape[0], size)), shape[0]
+
+
+def _judged(pieces, owner, X):
+    """Yield the arrays of (limits, arrays), and judge the range of all images before the end.
+
+    Here and not where the pieces are made, which may be other threads or machines.
+    """
+    low, high, n_images = np.inf, -np.inf, 0
+    for limits, arrays in pieces:
+        if limits is not None:
+            low, high = min(low, limits[0]), max(high, limits[1])
+        n_images += len(arrays[0])
+        judge(owner, limits, 0)  # a range that is too wide is told at once
+        yield arrays
+    if low <= high:
+        images = None if isinstance(X, Iterator) else X
+        judge(owner, (low, high), n_images, images)
 
 
 def _gather(pieces, n, bar):

@@ -1,7 +1,9 @@
 """The command line: what it writes is what the library says, and bad files stop nothing else."""
 
 import csv
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -249,6 +251,76 @@ def test_interrupted_it_leaves_whole_files(model_file, images, tmp_path, monkeyp
         assert not path.name.startswith(".")
         if path.suffix == ".npy":
             assert np.load(path).shape == (2, 2)
+
+
+def test_no_output_takes_the_place_of_an_input(digits, model_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.npy", "a.npy.radii.npy", "more/b.npy", "more/b.npy.radii.npy", "c.npy"):
+        Path(name).parent.mkdir(exist_ok=True)
+        np.save(name, digits[0][0])
+    shutil.copy(model_file, "statistics.csv")
+    os.link("a.npy", "c.npy.radii.npy")
+    os.symlink(".", "link", target_is_directory=True)
+    cases = [
+        ["a.npy", "a.npy.radii.npy", "--out", "."],
+        ["a.npy", "a.npy.radii.npy", "--out", "link/more/.."],
+        ["link/a.npy", "link/a.npy.radii.npy", "--out", tmp_path],
+        ["a.npy", "c.npy", "--out", "."],  # by a hard link
+        ["more/b.npy", "link/more/b.npy.radii.npy", "--out", "more"],
+        ["c.npy", "--out", "link", "--model", "statistics.csv"],
+    ]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for arguments in cases:
+        assert run("--model", model_file, *arguments) == 2, arguments
+        assert "would take its place" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_links_that_lead_nowhere_are_skipped_as_bad_files_are(model_file, images, tmp_path, capsys):
+    os.symlink("circle.npy", images / "circle.npy")
+    os.symlink("nothing", images / "broken.png")
+    os.symlink("circle", images / "circle")
+    os.symlink(".", images / "here", target_is_directory=True)
+    options = ("--model", model_file, "--scale", 15)
+    for out in (tmp_path / "maps", images / "maps"):
+        assert run(images, *options, "--out", out) == 1
+        said = capsys.readouterr().err
+        assert "skipped circle.npy: " in said
+        assert "skipped broken.png: " in said
+        assert "10 images certified, 2 skipped" in said
+    for place, out in (("circle", "m"), ("more", "circle"), ("more", "circle/m")):
+        assert run(images / place, *options, "--out", images / out) in (1, 2)
+        assert "circle" in capsys.readouterr().err
+
+
+KILLED = """
+import os, signal, sys
+from sklearn_patchcert.cli import commands, image_files
+real, count = image_files.np.save, []
+def killed(stream, array, **options):
+    count.append(1)
+    if len(count) == 4:
+        stream.write(b"half")
+        stream.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(stream, array, **options)
+image_files.np.save = killed
+commands.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX")
+def test_killed_and_run_again_it_leaves_what_one_run_leaves(model_file, images, tmp_path):
+    often, once = tmp_path / "often", tmp_path / "once"
+    options = [images, "--model", model_file, "--scale", 15, "--quiet", "--out"]
+    arguments = ["certify", *map(str, options), str(often)]
+    assert subprocess.run([sys.executable, "-c", KILLED, *arguments]).returncode == -9
+    assert [path for path in often.rglob("*") if path.suffix == ".tmp"]
+    assert run(*options, often) == run(*options, once) == 0
+    files = [{path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+             for folder in (often, once)]  # fmt: skip
+    assert files[0] == files[1]
 
 
 def test_it_does_not_read_what_it_wrote(model_file, images):

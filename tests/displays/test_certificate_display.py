@@ -218,7 +218,7 @@ def test_from_radii_draws_what_it_is_given(gray):
     label = display.colorbar_.ax.get_ylabel()
     assert label.startswith("L1 ")
     assert label.endswith("[counts]")
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="do not fit each other"):
         CertificateDisplay.from_radii(images, made[:2], radii, patch_size=(4, 5))
 
 

@@ -90,9 +90,10 @@ def test_curves_of_radii_that_are_known():
     line = display.lines_["mine"]
     for radius, share in [(0, 0.8), (0.25, 0.8), (0.26, 0.6), (0.5, 0.6), (1.9, 0.4)]:
         assert display.accuracy("mine", radius) == share
-    np.testing.assert_allclose(line.get_xdata(), [0, 0.25, 0.5, 2.0])
-    # after a radius, the part of the images with a larger one
-    np.testing.assert_allclose(line.get_ydata(), [0.8, 0.6, 0.4, 0.2])
+    # after a radius, the part of the images with a larger one; without a bound, to the end
+    end = display.ax_.get_xlim()[1]
+    np.testing.assert_allclose(line.get_xdata(), [0, 0.25, 0.5, 2.0, end])
+    np.testing.assert_allclose(line.get_ydata(), [0.8, 0.6, 0.4, 0.2, 0.2])
     attack = display.ax_.get_lines()[1]
     assert attack.get_color() == line.get_color()
     assert display.ax_.get_xlabel() == "radius, px"

@@ -4,6 +4,8 @@ import io
 import os
 import random
 import stat
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sklearn_patchcert import PatchVocabulary, save
 from sklearn_patchcert.files import archive
 from sklearn_patchcert.files.archive import ModelFileError
 
@@ -125,6 +128,33 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     umask = os.umask(0)
     os.umask(umask)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask  # as any file that one writes
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere nobody tells which processes run")
+def test_what_a_killed_process_leaves_is_cleared_away_and_nothing_else(tmp_path, monkeypatch):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    path, model = tmp_path / "model", PatchVocabulary.from_tokens(np.eye(4), patch_size=2)
+
+    def left(pid):
+        with monkeypatch.context() as patch:
+            patch.setattr(archive.os, "getpid", lambda: pid)
+            with archive.replacing(path) as temporary:
+                temporary.write_bytes(b"half")
+        temporary.write_bytes(b"half")
+        return temporary
+
+    gone = [left(ended.pid), left(os.getpid())]  # in containers, numbers come again
+    spared = [left(os.getppid()), tmp_path / ".model.tmp"]
+    spared += [tmp_path / f".model.{'0' * 8}.{ended.pid}.0123abcd.tmp"]  # of another machine
+    for other in spared:
+        other.write_bytes(b"")
+    with archive.replacing(path) as temporary:
+        temporary.write_bytes(b"")
+        save(model, path)  # in another thread, say
+        assert temporary.exists()
+    assert not any(other.exists() for other in gone)
+    assert sorted(tmp_path.iterdir()) == sorted([*spared, path])
 
 
 def test_too_large_a_model_is_not_packed(monkeypatch):

@@ -183,7 +183,7 @@ HOSTILE = {  # what it is: (the bytes, what the error says)
     "estimator as a number": (
         lambda: edited(1, "params", "n_tokens", {"estimator": {"class": "PatchVocabulary",
                                                                "params": {}, "fitted": None}}),
-        "n_tokens.*must be an int",
+        "n_tokens holds an estimator",
     ),
     # Parameters out of range, and demands on the machine.
     "no tokens": (lambda: edited(1, "params", "n_tokens", 0), "n_tokens.*must be an int"),
@@ -198,7 +198,7 @@ HOSTILE = {  # what it is: (the bytes, what the error says)
     "deep network": (
         lambda: repacked(deep), "deeper than its weights",
     ),
-    "estimator in an estimator in ...": (lambda: repacked(nested), "RecursionError"),
+    "estimator in an estimator in ...": (lambda: repacked(nested), "more than 8 levels"),
     "text that grows": (
         lambda: edited(2, "fitted", "classes_inferred_",
                        {"texts": [2**24, [str(i) for i in range(10)]]}),

@@ -1,11 +1,20 @@
 """Ctrl-C, wherever it comes, is an error that leaves everything as it was; and bars on request."""
 
+import _thread
+import os
 import pickle
 import signal
+import subprocess
+import sys
+import threading
+import time
+from itertools import repeat
 
 import numpy as np
 import pytest
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
@@ -19,6 +28,7 @@ from sklearn_patchcert import (
     SmoothedClassifier,
 )
 from sklearn_patchcert.attacks.robustness import worst_case
+from sklearn_patchcert.outofcore.certification import certify_to
 from sklearn_patchcert.vocabulary import losses
 
 
@@ -211,6 +221,118 @@ def test_certificates_can_be_interrupted(data, monkeypatch, n_jobs):
             with pytest.raises(KeyboardInterrupt):
                 do()
         np.testing.assert_array_equal(do(), radii)
+
+
+LONG = {"max_configurations": 10**7}
+ENDLESS = {  # work that takes minutes
+    "certify": lambda model, smoothed, X, path: model.certify(repeat(X)),
+    "l2": lambda model, smoothed, X, path: model.certify_prediction(X, **LONG),
+    "cells": lambda model, smoothed, X, path: model.certify_prediction(X, cells=True, **LONG),
+    "linf": lambda model, smoothed, X, path: model.certify_prediction(X, norm="linf", **LONG),
+    "l0": lambda model, smoothed, X, path: model.certify_prediction(X, norm="l0", **LONG),
+    "sticker": lambda model, smoothed, X, path: model.certify_prediction(X, norm="sticker", **LONG),
+    "smoothing": lambda model, smoothed, X, path: smoothed.certify(X),
+    "file": lambda model, smoothed, X, path: certify_to(model, X.repeat(1000, 0), path),
+}
+
+
+@pytest.fixture(scope="module")
+def endless(data):
+    X, y = data
+    vocabulary = PatchVocabulary(16, 4, strategy="kmeans", random_state=0)
+    model = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", DummyClassifier())]).fit(X, y)
+    model.certify_prediction(X[:1], max_configurations=1)  # compiles
+    model.set_params(vocab__n_jobs=2)
+    smoothed = SmoothedClassifier(FrozenEstimator(model), n=10**7, n_jobs=2, random_state=0)
+    return model, smoothed.fit(X, y)
+
+
+@pytest.mark.parametrize("work", ENDLESS)
+def test_no_thread_goes_on_after_an_interrupt(endless, data, tmp_path, work):
+    timer = threading.Timer(0.15, _thread.interrupt_main)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        ENDLESS[work](*endless, data[0], tmp_path / "radii.npy")
+    timer.join()
+    begin = time.process_time()
+    time.sleep(0.15)
+    assert time.process_time() - begin < 0.05
+
+
+INTERRUPTED = """
+import os, signal, sys, time
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.frozen import FrozenEstimator
+from sklearn_patchcert import *
+from sklearn_patchcert.attacks.robustness import run_attack
+from sklearn_patchcert.cli import main
+from sklearn_patchcert.outofcore import certify_to
+
+os.chdir(sys.argv[1])
+X, y = load_digits(return_X_y=True)
+X, long = X[:200].astype(np.float32), {"max_configurations": 10**7}
+vocabulary = PatchVocabulary(16, 4, strategy="kmeans", random_state=0)
+model = CertifiedPatchClassifier(
+    [("vocab", vocabulary), ("clf", PatchNetClassifier(max_epochs=1, random_state=0))]
+).fit(X, y[:200])
+model.certify_prediction(X[:2], max_configurations=40)
+model.set_params(vocab__n_jobs=2)
+smoothed = SmoothedClassifier(FrozenEstimator(model), n=10**7, n_jobs=2, random_state=0)
+smoothed.fit(X, y[:200])
+save(model, "model")
+np.save("image.npy", X[0])
+command = "certify image.npy --model model --out maps --configurations 9999999".split()
+work = {
+    "l2": lambda: model.certify_prediction(X, **long),
+    "sticker": lambda: model.certify_prediction(X, norm="sticker", **long),
+    "smoothing": lambda: smoothed.certify(X),
+    "file": lambda: certify_to(model, X.repeat(10_000, 0), "radii.npy", chunk_size=20_000),
+    "attack": lambda: run_attack(model, X.repeat(50, 0), y[:200].repeat(50), "sspgd", eps=1.0),
+    "command": lambda: sys.exit(main(command)),
+}
+for name, do in work.items():
+    ready, tell = os.pipe()
+    child = os.fork()
+    if not child:
+        os.dup2(os.open("said", os.O_CREAT | os.O_TRUNC | os.O_WRONLY), 2)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.write(tell, b"!")
+        do()
+        sys.exit(0)
+    os.read(ready, 1)
+    time.sleep(0.7)
+    os.kill(child, signal.SIGINT)
+    begin, status = time.monotonic(), None
+    while status is None and time.monotonic() - begin < 20:
+        time.sleep(0.02)
+        ended, code = os.waitpid(child, os.WNOHANG)
+        status = os.waitstatus_to_exitcode(code) if ended else None
+    if status is None:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    print(name, status, open("said").read().strip().splitlines()[-1:], sep="|")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is POSIX")
+def test_an_interrupted_process_ends_as_such(tmp_path):
+    found = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, tmp_path],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert found.returncode == 0, found.stderr
+    lines = [line.split("|") for line in found.stdout.splitlines() if line.count("|") == 2]
+    assert len(lines) == 6
+    for name, status, said in lines:
+        if name == "command":
+            assert (status, "interrupted; what is in maps is whole" in said) == ("130", True)
+        else:  # 1: torch raises an error of its backward pass again
+            assert status in (str(-signal.SIGINT), "1"), (name, status, said)
+            assert "KeyboardInterrupt" in said
 
 
 def test_bars_are_shown_where_they_are_asked_for(data, capsys):

@@ -29,7 +29,9 @@ WINGS = {  # what each wing, and each file between the wings, may import besides
         "reporting",
     },
     "files": {"pipeline", "prediction", "networks", "vocabulary", "smoothing", "preprocessing"},
-    "pipeline": {"prediction", "networks", "attacks", "vocabulary", "preprocessing"},
+    "pipeline": {"arrangement", "prediction", "networks", "attacks", "vocabulary", "preprocessing"},
+    "composition": {"arrangement", "prediction", "vocabulary", "preprocessing"},
+    "arrangement": {"prediction", "vocabulary"},
     "prediction": {"networks", "vocabulary", "voronoi", "preprocessing"},
     "networks": {"attacks", "vocabulary", "voronoi"},
     "scorers": {"attacks", "smoothing"},
@@ -50,9 +52,11 @@ GROUND = {  # what anyone may import, and what these import of each other
     "_lazy": set(),
     "torch_globals": set(),
     "checks": set(),
-    "_validation": {"_version", "patches"},
+    "_layouts": set(),
+    "_ranges": set(),
+    "_validation": {"_version", "_layouts", "_ranges", "patches"},
 }
-MAY_USE_GROUND = {"displays": {"model_selection"}}  # a wing that may not use all of it
+MAY_USE_GROUND = {"displays": {"_layouts", "model_selection"}}  # a wing that may not use all of it
 TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn
     "checks",
     "patches",
@@ -84,6 +88,7 @@ TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn
     "prediction.voting",
     "smoothing.bounds",
     "files.archive",
+    "files.budgets",
     "files.values",
 }
 HEAVY = ("matplotlib", "torchvision", "dask", "distributed", "zarr", "numba", "safetensors", "PIL")

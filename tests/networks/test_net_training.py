@@ -153,6 +153,11 @@ def test_the_learning_rate_falls_along_half_a_cosine(few, split):
     np.testing.assert_array_equal(np.ravel(net.history_[:, "batches", :, "rate"]), 0.01)
 
 
+def test_one_batch_of_all_images_is_one_step_of_the_schedule(few):
+    net = make(batch_size=-1, lr=0.1, max_epochs=2, callbacks=[Rates()]).fit(*few)
+    np.testing.assert_allclose(np.ravel(net.history_[:, "batches", :, "rate"]), [0.1, 0.05])
+
+
 def test_a_triangle_of_learning_rates_in_all_groups_of_parameters(few):
     X, y = (part[:100] for part in few)
     options = {"max_epochs": 5, "batch_size": 5, "lr": 0.01, "callbacks": [Rates()]}
@@ -235,11 +240,12 @@ def test_a_module_is_told_what_it_asks_for(colour):
 
 def test_parameters_of_the_module_win(colour):
     X, y = colour
-    net = make(module=Told, module__mean=(7.0,), module__n_outputs=5).fit(X, y)
+    net = make(module=Told, module__mean=(7.0,)).fit(X, y)
     assert net.module_.told["mean"] == (7.0,)
-    assert net.module_.last.out_features == 5
     np.testing.assert_allclose(net.module_.told["std"], X.std((0, 1, 2)), rtol=1e-5)
     assert clone(net).get_params()["module__mean"] == (7.0,)
+    with pytest.raises(ValueError, match="5 outputs, but y has 2 classes"):
+        net.set_params(module__n_outputs=5).fit(X, y)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 7, 1), (3, 2, 5), (9, 10, 3), (40, 33, 1)])

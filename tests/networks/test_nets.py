@@ -339,6 +339,7 @@ def test_set_params_of_the_module_touches_the_global_generator(few):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.filterwarnings("ignore:X has values")  # which is told, too
 @pytest.mark.parametrize("factor", [1e-60, 1e60])
 def test_images_that_float32_does_not_hold_are_refused(few, factor):
     X, y = few

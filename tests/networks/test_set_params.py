@@ -195,11 +195,11 @@ def test_training_further_that_fails_leaves_parts_and_parameters(few):
     net.set_params(optimizer=torch.optim.SGD, criterion=L1, lr=0.5)
     before, parts = weights(net), (net.optimizer_, net.criterion_, net.callbacks_)
     with pytest.raises(TypeError):
-        net.set_params(optimizer__no_such=1).partial_fit(X, y)
+        net.set_params(optimizer__momentum="much").partial_fit(X, y)
     assert same_weights(net, before)
     now = net.optimizer_, net.criterion_, net.callbacks_
     assert all(one is other for one, other in zip(now, parts, strict=True))
-    assert net.set_since_fit("optimizer", "lr") == ["lr", "optimizer", "optimizer__no_such"]
+    assert net.set_since_fit("optimizer", "lr") == ["lr", "optimizer", "optimizer__momentum"]
 
 
 @pytest.mark.parametrize("name", ["no_such", "modul__width", "module_width"])

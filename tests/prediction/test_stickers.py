@@ -61,6 +61,7 @@ def test_no_window_touches_more(patch):
         assert touched(side, (patch, patch)) == (most, most)
 
 
+@pytest.mark.filterwarnings("ignore:X has values from:UserWarning")  # anything is stuck on
 def test_nothing_that_is_stuck_on_changes_the_class(digits):
     vocabulary = PatchVocabulary(3, 2, strategy="kmeans", random_state=0)
     model = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", RidgeClassifier())])

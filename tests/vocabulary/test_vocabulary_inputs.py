@@ -62,7 +62,7 @@ def test_a_failed_first_fit_leaves_nothing():
     [
         (np.zeros((2, 4, 16)), "fitted with images of shape"),
         (np.zeros((2, 4, 16, 1)), "fitted with images of shape"),
-        (np.zeros((2, 8, 8, 3)), "features"),
+        (np.zeros((2, 8, 8, 3)), "fitted with images of shape"),
         (np.zeros((2, 63)), "features"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import numbers
 from typing import Any
 
@@ -23,11 +22,14 @@ from sklearn_patchcert.networks.fitting.flip_training import (
     training_images,
 )
 from sklearn_patchcert.patches import grid_shape
+from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.voronoi import surrogates
 
+LARGEST = 1e18  # beyond it, float32 cannot hold squares
 _LIMITS = dict.fromkeys(
-    ("noise_std", "flip_radius", "adversarial_radius", "certified_radius"), math.inf
+    ("noise_std", "flip_radius", "adversarial_radius", "certified_radius"), LARGEST
 )
+_PART = 1024  # images that are compared at once
 
 
 def check_options(net):
@@ -40,8 +42,8 @@ def check_options(net):
     """
     for name, most in {**_LIMITS, "flip_share": 1}.items():
         value = getattr(net, name)
-        if not 0 <= value <= most or math.isinf(value):
-            raise ValueError(f"{name} must be in [0, {most}] and finite, got {value!r}.")
+        if not isinstance(value, (int, float, np.number)) or not 0 <= value <= most:
+            raise ValueError(f"{name} must be a number in [0, {most:g}], got {value!r}.")
     for name in ("adversarial_radius", "certified_radius"):
         if getattr(net, name) and not is_classifier(net):
             raise ValueError(f"{name} is for classifiers; {type(net).__name__} must have 0.")
@@ -121,6 +123,7 @@ class Disturbance:
                 f"The images of source have the shape {self.images.shape}, those made of tokens "
                 f"{like.shape}: nothing may come between the vocabulary and the network."
             )
+        _refuse_steps_between(source, vocabulary, self.images, like)
         self.vocabulary = vocabulary
         self.code = {
             "tokens": torch.as_tensor(vocabulary.vocabulary_, dtype=torch.float32, device=device),
@@ -169,6 +172,26 @@ class Disturbance:
         return -dual_leads(network.terms(self.every), prices, target.to(self.device), self.radius)
 
 
+def _refuse_steps_between(source, vocabulary, images, like):
+    """Refuse images that are not those that the vocabulary makes, since training makes its own."""
+    code, changed = vocabulary._code(), 0
+    for start in range(0, len(images), _PART):
+        part = images[start : start + _PART]
+        ids = vocabulary.tokenize(part)
+        made = encoding.decode(ids.reshape(*ids.shape[:3], -1), image_shape=part.shape[1:], **code)
+        seen = like[start : start + _PART]
+        changed += int((made.astype(np.float32) != seen.astype(np.float32)).any((1, 2, 3)).sum())
+    if changed:
+        names = ", ".join(map(repr, getattr(source, "between", ())))
+        raise ValueError(
+            f"The network receives other images than the vocabulary makes, {changed} of "
+            f"{len(images)}{names and f', after the step {names}'}. augment, noise_std, "
+            "flip_radius, adversarial_radius and certified_radius disturb images before they "
+            "become tokens, so nothing may come between the vocabulary and the network: move the "
+            "step before the vocabulary or into the module, or leave these options out."
+        )
+
+
 def blocks_of(network, vocabulary):
     """The blocks of an additive network on the patches of a vocabulary.
 
@@ -206,6 +229,15 @@ class Source:
 
     def __init__(self, pipeline, X):
         self.pipeline, self.X = pipeline, X
+
+    @property
+    def between(self):
+        """Names of the steps between the vocabulary and the last step."""
+        vocabulary = self.pipeline._split()[1]
+        steps = [getattr(step, "estimator", step) for _, step in self.pipeline.steps[:-1]]
+        at = next(i for i, step in enumerate(steps) if step is vocabulary)
+        names = [name for name, _ in self.pipeline.steps[at + 1 : -1]]
+        return [name for name in names if self.pipeline[name] not in (None, "passthrough")]
 
     def __iter__(self):
         before, vocabulary = self.pipeline._split()

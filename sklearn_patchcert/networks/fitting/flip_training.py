@@ -204,6 +204,8 @@ def disturbed_images(images, augment=None, noise_std=0.0):
     """
     if augment is not None:
         images = augment(images)
+        if not images.isfinite().all():
+            raise ValueError("augment returned images with NaN or infinite values.")
     if noise_std > 0:
         strength = noise_std * torch.rand(len(images), 1, 1, 1, device=images.device)
         images = images + strength * torch.randn_like(images)

@@ -11,15 +11,17 @@ from skorch.callbacks import Callback, ProgressBar
 class BatchIterator:
     """Batches of nearly equal size, each indexed at once.
 
-    A network step never meets a last batch of one image, and no time goes into collating images
-    one by one as a DataLoader does.
+    No batch has a single image, of which batch normalization could not be trained: where one would
+    be left over, batches are joined, so that one has 3 images though `batch_size` is 2.  Only
+    with `batch_size=1` or a single image do batches have one.  No time goes into collating images
+    one by one, as a DataLoader does.
 
     Parameters
     ----------
     dataset : torch Dataset
         Indexed with an integer array: skorch's Dataset of arrays, or a Subset of one.
     batch_size : int
-        Upper bound on the images of a batch.
+        Upper bound on the images of a batch, but for that.
     shuffle : bool
         Whether to draw a new order, from torch's global generator, in every pass.
     """
@@ -30,7 +32,8 @@ class BatchIterator:
         self.shuffle = shuffle
 
     def __len__(self):
-        return -(-len(self.dataset) // self.batch_size)
+        n = len(self.dataset)
+        return min(-(-n // self.batch_size), max(1, n // min(2, self.batch_size)))
 
     def __iter__(self):
         n = len(self.dataset)
@@ -58,7 +61,7 @@ class Schedule(Callback):
     def on_epoch_begin(self, net, dataset_train=None, **kwargs):
         self.epoch_ += 1
         self.step_ = 0
-        self.steps_ = math.ceil(len(dataset_train) / net.batch_size)
+        self.steps_ = steps(net, dataset_train)
 
     def on_batch_begin(self, net, training=False, **kwargs):
         if not training or net.lr_schedule is None:
@@ -67,6 +70,12 @@ class Schedule(Callback):
         for group in net.optimizer_.param_groups:
             group["lr"] = group["initial_lr"] * _height(net.lr_schedule, done)
         self.step_ += 1
+
+
+def steps(net, dataset):
+    """How many batches a pass over the training images has."""
+    size = net.get_params_for("iterator_train").get("batch_size", net.batch_size)
+    return 1 if size == -1 else math.ceil(len(dataset) / size)
 
 
 def _height(schedule, done):

@@ -1,0 +1,153 @@
+"""What a network must keep to while it is trained: its outputs, its loss and its weights."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+
+import torch
+from sklearn.base import is_classifier
+
+from sklearn_patchcert._validation import isolated_seed
+
+_FEW = 32  # images whose outputs are looked at
+
+
+def check_outputs(net, images, fit_params):
+    """Refuse a network that does not give one row of outputs for each image.
+
+    Parameters
+    ----------
+    net : network with its parts made
+    images : ndarray of float32 (n, C, H, W)
+    fit_params : dict
+        Goes to the module's forward.
+
+    Raises
+    ------
+    ValueError
+        If the number of outputs is not that of the classes or targets.
+    """
+    shape, n = _outputs_of(net, images[:2], fit_params).shape, len(images[:2])
+    wanted = net.n_outputs_
+    what = "target" if not is_classifier(net) else "class"
+    if what == "class" and len(net.classes_) == 1:
+        wanted = 1 if shape == (n, 1) else wanted  # the second output would be nobody's
+        count = "a single class"
+    else:
+        plural = {"class": "classes", "target": "targets"}[what]
+        count = f"{wanted} {plural if wanted > 1 else what}"
+    if tuple(shape) == (n, wanted):
+        return
+    if len(shape) == 2 and shape[0] == n:
+        raise ValueError(
+            f"The module has {shape[1]} outputs, but y has {count}: make a module with {wanted} "
+            "outputs, for example by an argument `n_outputs`, which is given from the data."
+        )
+    raise ValueError(
+        f"The module must take n images to outputs of shape (n, {wanted}), since y has {count}; "
+        f"it took {n} images to the shape {tuple(shape)}."
+    )
+
+
+def check_loss(net, loss):
+    """Refuse to go on with a training loss that is not finite.
+
+    Raises
+    ------
+    ValueError
+        If the loss is NaN or infinite.
+    """
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise ValueError(f"The training loss is {value} in {_place(net)}. {_advice(net)}")
+
+
+def check_weights(net, images, fit_params):
+    """Refuse a network that training has left with weights or outputs that are not finite.
+
+    Parameters
+    ----------
+    net : network
+    images : ndarray of float32 (n, C, H, W)
+        Of the training.
+    fit_params : dict
+        Goes to the module's forward.
+
+    Raises
+    ------
+    ValueError
+        If a weight is not finite, or an output, or a probability.
+    """
+    for name, value in _trained(net.module_):
+        if not value.isfinite().all():
+            raise ValueError(
+                f"{name} of the module is not finite after {_place(net)}. {_advice(net)}"
+            )
+    outputs = _outputs_of(net, images[:_FEW], fit_params)
+    seen = outputs.softmax(1) if is_classifier(net) else outputs  # -inf may rule out a class
+    if not seen.isfinite().all():
+        raise ValueError(
+            f"The outputs of the module are not finite after {_place(net)}. {_advice(net)}"
+        )
+
+
+@contextlib.contextmanager
+def single_images_explained(n):
+    """Say what to do if batch normalization meets a batch of a single image."""
+    try:
+        yield
+    except ValueError as error:
+        if n != 1 or "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            "The module normalizes over the images of a batch (BatchNorm), but a training batch "
+            "has only one image: set batch_size to 2 or more, fit on 2 images or more, and keep "
+            "the default iterator_train, or drop the last batch of another one."
+        ) from error
+
+
+def _outputs_of(net, images, fit_params):
+    """Outputs of a few images, in evaluation mode; modes and generators stay as they are."""
+    module = getattr(net.module_, "_orig_mod", net.module_)  # compiled for other sizes
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad(), isolated_seed(0, net.device):
+            outputs = module(torch.as_tensor(images.copy()).to(net.device), **fit_params)
+    finally:
+        for part, mode in modes:
+            part.training = mode
+    return (outputs[0] if isinstance(outputs, tuple) else outputs).detach().float()
+
+
+def _trained(module):
+    """What training changes in a module, by name."""
+    yield from module.named_parameters()
+    for at, part in module.named_modules():
+        if isinstance(part, torch.nn.modules.batchnorm._NormBase):
+            yield from (
+                (f"{at}.{name}", value) for name, value in part.named_buffers(recurse=False)
+            )
+
+
+def _place(net):
+    if not net.history:
+        return "epoch 0"
+    last = net.history[-1]
+    return f"epoch {last['epoch']}, batch {len(last['batches'])}"
+
+
+def _advice(net):
+    """The options that most likely made training diverge, with their values."""
+    height, width, _ = net.image_shape_
+    size = math.sqrt(height * width * float((net.channel_std_**2).sum()))  # of an image's contrast
+    disturbing = ("adversarial_radius", "noise_std", "flip_radius", "certified_radius")
+    large = [f"{name}={getattr(net, name)!r}" for name in disturbing if getattr(net, name) > size]
+    if large:
+        return (
+            f"Lower {' and '.join(large)}: the images of the training data differ from their mean "
+            f"by an L2 norm of about {size:.3g}."
+        )
+    set_ = [f"{name}={getattr(net, name)!r}" for name in disturbing if getattr(net, name)]
+    return " ".join(["Lower", ", or ".join([f"lr={net.lr!r}", *set_]) + "."])

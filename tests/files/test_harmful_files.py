@@ -1,0 +1,379 @@
+"""Files with right checksums that would take time, memory, threads or sense: refused or bounded."""
+
+import contextlib
+import copy
+import random
+import threading
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from hostile_makers import additive, array_changed, bayes, edited, packed, repacked, step, whole
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import estimator_html_repr
+
+from sklearn_patchcert import (
+    CertifiedCommittee,
+    CertifiedPatchClassifier,
+    ModelFileError,
+    PatchNetClassifier,
+    PatchVocabulary,
+    SmoothedClassifier,
+    load,
+    save,
+)
+from sklearn_patchcert.files import archive, descriptions
+from sklearn_patchcert.files.budgets import MOST_ESTIMATORS
+from sklearn_patchcert.networks.modules import ImageResNet
+
+
+def opened(data, folder, **options):
+    path = folder / "model.patchcert"
+    path.write_bytes(data)
+    return load(path, **options)
+
+
+def chain(levels, inner=None):
+    """Frozen estimators in frozen estimators, as the JSON of the outermost."""
+    inner = inner or {"class": "PatchVocabulary", "params": {}, "fitted": None}
+    for _ in range(levels):
+        inner = {"class": "FrozenEstimator", "params": {"estimator": {"estimator": inner}},
+                 "fitted": {}}  # fmt: skip
+    return inner
+
+
+def model_is(description):
+    def change(content, arrays):
+        content["model"] = description
+        arrays.clear()
+
+    return repacked(change)
+
+
+def committee_of(levels, width):
+    """Committees in committees, as JSON."""
+    inner = {"class": "PatchVocabulary", "params": {}, "fitted": None}
+    for _ in range(levels):
+        members = [{"tuple": [f"m{i}", {"estimator": inner}]} for i in range(width)]
+        inner = {"class": "CertifiedCommittee", "params": {"estimators": members}, "fitted": None}
+    return inner
+
+
+def deep_list(levels):
+    inner = 1
+    for _ in range(levels):
+        inner = [inner]
+    return inner
+
+
+def deep_dict(levels):
+    inner = 1
+    for _ in range(levels):
+        inner = {"dict": [["a", inner]]}
+    return inner
+
+
+CHAIN = {"estimator": chain(14)}
+NESTED = {  # a chain, or lists in lists, in a place where they may be, or in one where nothing is
+    "estimators in estimators": lambda: model_is(chain(14)),
+    "committees in committees": lambda: model_is(committee_of(14, 1)),
+    "very many": lambda: model_is(committee_of(4, 6)),
+    "an option": lambda: edited(1, "params", "n_tokens", CHAIN),
+    "an option in a list": lambda: edited(1, "params", "patch_size", {"tuple": [4, CHAIN]}),
+    "an option of a network": lambda: edited(2, "params", "adversarial_steps", CHAIN),
+    "an option of a module": lambda: edited(2, "params", "module__width", CHAIN),
+    "the name of a module": lambda: edited(2, "params", "module", CHAIN),
+    "an attribute": lambda: edited(1, "fitted", "per_channel_", CHAIN),
+    "classes": lambda: edited(2, "fitted", "classes_inferred_", CHAIN),
+    "a state": lambda: repacked(lambda c, a: step(c, 2).update(state=CHAIN)),
+    "threads": lambda: edited(1, "params", "n_jobs", CHAIN),
+    "device": lambda: edited(1, "params", "device", CHAIN),
+    "output": lambda: repacked(lambda c, a: step(c, 1).update(output=CHAIN)),
+    "lists": lambda: edited(1, "params", "image_shape", deep_list(90)),
+    "dicts": lambda: edited(1, "params", "image_shape", deep_dict(40)),
+    "lists of an attribute": lambda: edited(1, "fitted", "history_", deep_list(90)),
+    "lists of a state": lambda: repacked(lambda c, a: step(c, 2).update(state=deep_list(90))),
+    "class that is a list": lambda: model_is({"class": deep_list(50), "params": {}, "fitted": {}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_what_is_nested_too_deep_is_refused_at_once(name, tmp_path):
+    data = NESTED[name]()
+    start = time.process_time()
+    with pytest.raises(ModelFileError) as caught:
+        opened(data, tmp_path)
+    assert time.process_time() - start < 1
+    assert "FrozenEstimator(" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "description",
+    [chain(7), committee_of(7, 1), committee_of(1, 100)],
+    ids=["chain", "committees", "members"],
+)
+def test_what_is_nested_as_deep_as_allowed_is_quick_to_show_and_clone(description, tmp_path):
+    model = opened(model_is(description), tmp_path)
+    start = time.process_time()
+    repr(model), estimator_html_repr(model), clone(model), model.get_params()
+    assert time.process_time() - start < 2
+
+
+def test_models_are_nested_less_deep_than_files_may_be(tmp_path):
+    X, y = load_digits(return_X_y=True)
+    vocabulary = FrozenEstimator(PatchVocabulary.from_tokens(np.eye(16), patch_size=4).fit(X[:9]))
+    net = PatchNetClassifier(max_epochs=1, random_state=0, module__width=2, module__hidden=2)
+    member = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", net)])
+    members = [(f"m{i}", FrozenEstimator(member.fit(X[:50], y[:50]))) for i in range(3)]
+    committee = CertifiedCommittee(members).fit(X[:50], y[:50])
+    model = SmoothedClassifier(FrozenEstimator(committee), n=5, n0=2, random_state=0)
+    again = opened(packed(model.fit(X[:50], y[:50])), tmp_path)
+    np.testing.assert_array_equal(again.predict(X[:3]), model.predict(X[:3]))
+    assert MOST_ESTIMATORS > 4
+
+
+def references(times):
+    """An array that many parameters refer to, each of which would get a copy of its own."""
+
+    def change(content, arrays):
+        arrays["big"] = np.zeros(2**20)
+        step(content, 1)["params"]["image_shape"] = [{"array": "big"}] * times
+
+    return repacked(change)
+
+
+def hollow(content, arrays):
+    arrays["hollow"] = np.zeros((2**40, 0), dtype=np.uint8)
+    step(content, 1)["params"]["image_shape"] = {"array": "hollow"}
+
+
+BOMBS = {
+    "texts": lambda: edited(
+        2, "fitted", "classes_inferred_", [{"texts": [2**24, ["a"]]}] * 25
+    ),
+    "one text": lambda: edited(2, "fitted", "classes_inferred_", {"texts": [2**24, ["a"]]}),
+    "references": lambda: references(60),
+    "an array of nothing": lambda: repacked(hollow),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_small_file_takes_little_memory(name, tmp_path):
+    data = BOMBS[name]()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError, match=r"bytes|n_outputs_"):
+            opened(data, tmp_path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 40 * len(data) + 2**26 + 2**24
+
+
+def test_max_bytes_bounds_what_is_made_of_a_file(tmp_path):
+    data = references(3)
+    opened(data, tmp_path)
+    with pytest.raises(ModelFileError, match=r"pass a larger max_bytes"):
+        opened(data, tmp_path, max_bytes=len(data) + 1)
+
+
+def test_large_models_load(tmp_path):
+    tokens = np.random.default_rng(0).random((30_000, 4), dtype=np.float32)
+    vocabulary = PatchVocabulary.from_tokens(tokens, patch_size=2, image_shape=(8, 8, 1))
+    net = PatchNetClassifier(ImageResNet, max_epochs=1, random_state=0, batch_size=8)
+    X, y = np.random.default_rng(1).random((8, 64), dtype=np.float32), np.arange(8) % 2
+    model = CertifiedPatchClassifier([("vocab", FrozenEstimator(vocabulary)), ("clf", net)])
+    model.fit(X, y)
+    members = [(f"m{i}", FrozenEstimator(model)) for i in range(3)]
+    save(CertifiedCommittee(members).fit(X, y), tmp_path / "model")
+    again = load(tmp_path / "model").estimators_[2].estimator
+    np.testing.assert_array_equal(again.predict(X[:2]), model.predict(X[:2]))
+
+
+# --- what a model would take when it is used
+
+
+@pytest.mark.parametrize(("jobs", "cores", "becomes"), [(4096, 4, 4), (-4096, 4, -4096), (3, 4, 3)])
+def test_a_file_gets_no_more_threads_than_there_are_cores(
+    jobs, cores, becomes, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(descriptions, "cpu_count", lambda: cores)
+    data = edited(1, "params", "n_jobs", jobs)
+    if becomes == jobs:
+        model = opened(data, tmp_path)
+    else:
+        with pytest.warns(UserWarning, match=f"n_jobs={jobs}, .* {cores} cores"):
+            model = opened(data, tmp_path)
+    assert model["vocab"].n_jobs == becomes
+    before = threading.active_count()
+    model.certify(np.repeat(load_digits().data, 2, axis=0))
+    assert threading.active_count() - before <= 2 * cores
+
+
+def smoothed(name, value):
+    X, y = load_digits(return_X_y=True)
+    net = PatchNetClassifier(max_epochs=0, module__width=2, module__hidden=2)
+    steps = [("vocab", PatchVocabulary(4, strategy="kmeans", random_state=0)), ("clf", net)]
+    data = packed(SmoothedClassifier(CertifiedPatchClassifier(steps), n=5).fit(X[:40], y[:40]))
+    content, arrays = archive.unpack(data)
+    content["model"]["params"][name] = value
+    return archive.pack(content, arrays)
+
+
+DEMANDS = {
+    "no threads": (lambda: edited(1, "params", "n_jobs", 0), "n_jobs is 0"),
+    "batches without end": (lambda: edited(2, "params", "batch_size", 10**12), "batch_size"),
+    "copies without end": (lambda: smoothed("n", 10**12), "n is 10{12}"),
+    "first copies without end": (lambda: smoothed("n0", 10**12), "n0 is 10{12}"),
+    "copies at once": (lambda: smoothed("batch_size", 10**12), "batch_size is 10{12}"),
+}
+
+
+@pytest.mark.parametrize("name", DEMANDS)
+def test_what_no_machine_has_is_refused(name, tmp_path):
+    make, says = DEMANDS[name]
+    with pytest.raises(ModelFileError, match=says):
+        opened(make(), tmp_path)
+
+
+def first_is(value):
+    def change(array):
+        array.reshape(-1)[0] = value
+        return array
+
+    return change
+
+
+def whitened():
+    X, y = load_digits(return_X_y=True)
+    net = PatchNetClassifier(ImageResNet, max_epochs=1, random_state=0, module__width=1)
+    steps = [("vocab", PatchVocabulary(4, strategy="kmeans", random_state=0)), ("clf", net)]
+    return packed(CertifiedPatchClassifier(steps).fit(X[:20], y[:20]))
+
+
+BUFFERS = {
+    "running_var": ("features.1.running_var", -1.0),
+    "running_var by a little": ("features.1.running_var", -1e-4),
+    "running_var of a block": ("features.7.inner.4.running_var", -3.0),
+    "num_batches_tracked": ("features.1.num_batches_tracked", -1),
+    "std 0": (".weights.std", 0.0),
+    "std below 0": (".weights.std", -1.0),
+    "std too small": (".weights.std", 1e-44),
+}
+
+
+@pytest.mark.parametrize("name", BUFFERS)
+def test_buffers_that_make_predictions_nan_are_named(name, tmp_path):
+    ending, value = BUFFERS[name]
+
+    def change(content, arrays):  # an array that is kept once may be several buffers'
+        net = content["model"]["params"]["steps"][1]["tuple"][1]["estimator"]
+        (place,) = (pair[1] for pair in net["state"]["dict"][0][1]["dict"]
+                    if f".weights.{pair[0]}".endswith(ending))  # fmt: skip
+        place["tensor"], before = "another", arrays[place["tensor"]]
+        arrays["another"] = first_is(value)(before.copy())
+
+    buffer = ending.removeprefix(".weights.")
+    with pytest.raises(ModelFileError, match=buffer.replace(".", r"\.")):
+        opened(repacked(change, whitened), tmp_path)
+
+
+@pytest.mark.parametrize(("ending", "value"), [("exp_avg", np.nan), ("exp_avg_sq", -1.0)])
+def test_the_memory_of_an_optimizer_makes_no_nan(ending, value, tmp_path):
+    data = array_changed(f"[2][1].optimizer.state.0.{ending}", first_is(value))
+    with pytest.raises(ModelFileError, match=ending):
+        opened(data, tmp_path)
+
+
+def test_a_network_whose_outputs_overflow_predicts_nothing(tmp_path):
+    def change(content, arrays):
+        for name in arrays:
+            if name.endswith("weight"):
+                arrays[name] = np.full_like(arrays[name], 1e38)
+
+    model = opened(repacked(change), tmp_path)
+    X = load_digits().data[:3]
+    for method in (model.predict, model.predict_proba):
+        with pytest.raises(ValueError, match="outputs of the network are not finite"):
+            method(X)
+
+
+# --- fuzz
+
+
+VALUES = [None, True, False, 0, -1, 1, 7, 10**6, 10**12, 2**63, -(10**30), 0.5, 1e-300, 1e300, "",
+          "auto", "cuda:7", [], [1], {"tuple": []}, {"tuple": [8, 8, 1]}, {"float": "nan"},
+          {"float": "-inf"}, {"texts": [2**24, ["a"]]}, {"texts": [None, ["b", "a"]]}, CHAIN,
+          {"estimator": chain(5)}, {"dict": []}, deep_list(60)]  # fmt: skip
+FACTORS = [0, -1, 1e30, 1e-30, 3]
+
+
+def places(found, at=()):
+    """Paths of all values in JSON."""
+    yield at
+    if isinstance(found, dict | list):
+        for key in found if isinstance(found, dict) else range(len(found)):
+            yield from places(found[key], (*at, key))
+
+
+def mutated(content, arrays, rng):
+    """The content and the arrays with one to three things changed."""
+    for _ in range(rng.randint(1, 3)):
+        if rng.random() < 0.25:
+            name = rng.choice(list(arrays))
+            with np.errstate(all="ignore"):
+                changed = np.asarray(arrays[name] * rng.choice(FACTORS))
+                arrays[name] = changed.astype(arrays[name].dtype)
+            continue
+        *way, last = rng.choice([at for at in places(content["model"], ("model",)) if at[1:]])
+        place = content
+        for key in way:
+            place = place[key]
+        kind = rng.random()
+        if kind < 0.15:
+            del place[last]
+        elif kind < 0.35:
+            name = rng.choice(list(arrays))
+            place[last] = {rng.choice(["array", "tensor"]): name}
+        elif kind < 0.5 and type(place[last]) in (int, float):
+            place[last] = place[last] * rng.choice([-1, 0, 2, 10**6, 0.5])
+        else:
+            place[last] = copy.deepcopy(rng.choice(VALUES))
+
+
+def harmless(data, path, X):
+    """Whether a file was loaded; fails where that, or what comes of it, does harm."""
+    path.write_bytes(data)
+    start, before = time.process_time(), threading.active_count()
+    model = None
+    with contextlib.suppress(ModelFileError):
+        model = load(path)
+    assert time.process_time() - start < 1
+    if model is None:
+        return False
+    assert len(repr(model)) < 10**5
+    clone(model)
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        assert np.isfinite(model.predict_proba(X)).all()
+    assert time.process_time() - start < 4
+    assert threading.active_count() - before < 20
+    return True
+
+
+def fuzz(rounds, seed, path, makers=(whole, additive, bayes)):
+    rng, X = random.Random(seed), load_digits().data[:3]
+    loaded = 0
+    for _ in range(rounds):
+        content, arrays = archive.unpack(rng.choice(makers)())
+        content = copy.deepcopy(content)
+        mutated(content, arrays, rng)
+        loaded += harmless(archive.pack(content, arrays), path, X)
+    return loaded
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_files_with_changed_values_do_no_harm(tmp_path):
+    assert 0 < fuzz(60, 0, tmp_path / "model.patchcert") < 60
