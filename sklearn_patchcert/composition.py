@@ -26,7 +26,7 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert._validation import BaseSearchCV, _ConstantPredictor
-from sklearn_patchcert.arrangement import holds_vocabulary
+from sklearn_patchcert.prediction.arrangement import holds_vocabulary
 from sklearn_patchcert.prediction.committee import CertifiedCommittee
 from sklearn_patchcert.prediction.estimator_tree import (
     ANSWERS,

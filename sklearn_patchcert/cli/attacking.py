@@ -7,9 +7,10 @@ from pathlib import Path
 from sklearn_patchcert.cli.options import Impossible, add_model, add_scale, add_talk, positive
 
 EPILOG = """
-Attacks give upper bounds: no model is more robust than the strongest attack leaves it.  --eps is the
-norm of the change of a whole image, in the units of the images that the model sees: 0..1 behind a
-reader, so that an L2 norm of 1 is one value changed from black to white.
+Attacks give upper bounds: no model is more robust than the strongest attack leaves it.
+--eps is the norm of the change of a whole image, in the units of the images that the
+model sees: 0..1 behind a reader, so that an L2 norm of 1 is one value changed from black
+to white.
 
 Example:
   patchcert attack photos/ --model model.patchcert --eps 0.5 --images 50

@@ -9,19 +9,20 @@ from sklearn_patchcert.cli.options import Impossible, add_model, add_pictures, a
 
 EPILOG = """
 For every picture three files are written: NAME.radii.npy, the radius of every patch;
-NAME.radii.png, a picture of them in the size of the image, whose colors go from 0 (dark) to the
-largest radius of the whole run (bright); and NAME.overlay.png, the image beside the same colors laid
-over it, with a color bar.  statistics.csv has a line for each image: the smallest of its radii, which
-is also the radius of the largest ball, in that norm over the whole image, in which no patch changes;
-their mean; and their sum, which is a slack statistic and no radius of anything.  --prediction adds
-the radius of the prediction of the whole image.
+NAME.radii.png, a picture of them in the size of the image, whose colors go from 0 (dark)
+to the largest radius of the whole run (bright); and NAME.overlay.png, the image beside
+the same colors laid over it, with a color bar. statistics.csv has a line for each image:
+the smallest of its radii, which is also the radius of the largest ball, in that norm over
+the whole image, in which no patch changes; their mean; and their sum, which is a slack
+statistic and no radius of anything. --prediction adds the radius of the prediction of the
+whole image.
 
-Radii are in the units of the images that the model sees: 0..1 behind a reader, which resizes before
-the certificate; otherwise those of its training, to which pictures are brought.  Arrays (.npy) of
-floats must be in 0..1.
+Radii are in the units of the images that the model sees: 0..1 behind a reader, which
+resizes before the certificate; otherwise those of its training, to which pictures are
+brought. Arrays (.npy) of floats must be in 0..1.
 
-A command that was interrupted goes on where it is started again, with the same model, options and
-pictures, in the same folder.
+A command that was interrupted goes on where it is started again, with the same model,
+options and pictures, in the same folder.
 
 Example:
   patchcert certify holiday/ --model model.patchcert --out maps/
@@ -59,8 +60,6 @@ def add_options(add):
 
 def run(options):
     import functools
-
-    import numpy as np
 
     from sklearn_patchcert.cli import inputs, maps
     from sklearn_patchcert.cli.journal import Journal
@@ -189,7 +188,7 @@ def _draw(options, opened, files, rows, top, left_out):
 def _write_statistics(path, rows):
     from sklearn_patchcert.files.archive import replacing
 
-    first = next(iter(rows.values()), {})
+    first: dict = next(iter(rows.values()), {})
     with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, ["image", *first])
         writer.writeheader()

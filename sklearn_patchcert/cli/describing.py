@@ -22,7 +22,8 @@ def add_options(add):
 def run(options):
     from sklearn_patchcert.cli import inputs
     from sklearn_patchcert.files.archive import MAX_BYTES, ModelFileError
-    from sklearn_patchcert.files.model_files import load, read_card
+    from sklearn_patchcert.files.cards import read_card
+    from sklearn_patchcert.files.model_files import load
 
     try:
         with inputs.spoken_warnings():

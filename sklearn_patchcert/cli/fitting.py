@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sklearn_patchcert.cli.options import Impossible, add_talk, positive, share
 
 EPILOG = """
-Pictures of any size and format are read, turned upright and brought to one size; files that cannot be
-read are left out, and listed.  A share of the pictures is held out: the accuracy on it, with its 95 %
-confidence interval, and the patch radii are printed and stored in the model.  The model holds its
-own reader: the other commands prepare pictures as this one did.
+Pictures of any size and format are read, turned upright and brought to one size; files
+that cannot be read are left out, and listed. A share of the pictures is held out: the
+accuracy on it, with its 95 % confidence interval, and the patch radii are printed and
+stored in the model. The model holds its own reader: the other commands prepare pictures
+as this one did.
 
 --config names a file of YAML with any other parameters, by their names in Python:
   vocab__margin_weight: 1.0
@@ -75,7 +77,8 @@ def run(options):
         clock.append(time.perf_counter())
         found = _measured(model, data, held_out) if len(held_out) else {}
     clock.append(time.perf_counter())
-    network = sum(getattr(model.steps[-1][1], "history", [{}])[:, "dur"])
+    history: Any = getattr(model.steps[-1][1], "history", None)
+    network = 0.0 if history is None else sum(history[:, "dur"])
     seconds = {
         "reading": clock[1] - clock[0],
         "vocabulary": clock[2] - clock[1] - network,

@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -34,7 +35,7 @@ class LeftOut:
     def __init__(self, quiet):
         self.reasons: dict = {}
         self.quiet = quiet
-        self.bar: tqdm | None = None
+        self.bar: Any = None
 
     @contextlib.contextmanager
     def progress(self, total, description):
@@ -229,7 +230,7 @@ class Opened:
         return np.broadcast_to(pixels.round().astype(np.uint8), (*shape[:2], 3))
 
     def laid_out(self, X):
-        """Images in the layout of the model's training, if it was another than that of the reader."""
+        """Images in the layout of the model's training, if that is another than the reader's."""
         sample = getattr(self.vocabulary, "sample_shape_", X.shape[1:])
         whole = int(np.prod(X.shape[1:])) == int(np.prod(sample))
         return X.reshape(len(X), *sample) if whole and not self.has_reader else X

@@ -9,8 +9,9 @@ from pathlib import Path
 from sklearn_patchcert.cli.options import Impossible, add_model, add_pictures, add_talk
 
 EPILOG = """
-A table of CSV is printed, or written with --out: file, class, probability, and the smallest and the
-mean patch radius (L2, in the units of the images that the model sees: 0..1 behind a reader).
+A table of CSV is printed, or written with --out: file, class, probability, and the
+smallest and the mean patch radius (L2, in the units of the images that the model sees:
+0..1 behind a reader).
 
 Example:
   patchcert predict holiday/ --model model.patchcert --out holiday.csv
@@ -25,7 +26,6 @@ def add_options(add):
 
 
 def run(options):
-    import numpy as np
 
     from sklearn_patchcert.cli import inputs
     from sklearn_patchcert.files.archive import replacing

@@ -7,9 +7,9 @@ from pathlib import Path
 from sklearn_patchcert.cli.options import Impossible, add_model, add_scale, add_talk, positive
 
 EPILOG = """
-The page holds all that it shows and loads nothing: accuracy, certified accuracy, the vocabulary, the
-radii, the weakest and the strongest images with their maps, the model's card, and a table of all
-images.
+The page holds all that it shows and loads nothing: accuracy, certified accuracy, the
+vocabulary, the radii, the weakest and the strongest images with their maps, the model's
+card, and a table of all images.
 
 Example:
   patchcert report photos/ --model model.patchcert --out report.html

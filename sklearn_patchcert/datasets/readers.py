@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
 from numbers import Integral
 from typing import Any
 
@@ -16,6 +17,7 @@ from sklearn_patchcert.datasets.pictures import INTERPOLATIONS, MODES, RESIZES, 
 from sklearn_patchcert.parallel import over_parts
 
 _AT_ONCE = 8  # files that a thread reads before it takes more
+_OF_A_BATCH = 64
 
 
 class ImageReader(VersionedState, TransformerMixin, BaseEstimator):
@@ -112,7 +114,8 @@ class ImageReader(VersionedState, TransformerMixin, BaseEstimator):
         self : ImageReader
         """
         self._options()
-        paths_of(X)
+        if not is_images(X):
+            paths_of(X)
         return self
 
     def fit_transform(self, X, y=None) -> NDArray[Any]:
@@ -190,6 +193,36 @@ class ImageReader(VersionedState, TransformerMixin, BaseEstimator):
             raise ValueError(f"None of the files can be read.  {_told(failed)}")
         return images, failed
 
+    def batches(self, X) -> Iterator[NDArray[Any]]:
+        """Read the files, and hand on some images at a time.
+
+        Parameters
+        ----------
+        X : array-like of paths (n,)
+
+        Yields
+        ------
+        images : ndarray of float32 (m, H, W, 3), or (m, H, W) with mode "L"
+            All of one size.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`transform` does.
+        """
+        self._validate_params()
+        paths, like, told = paths_of(X), None, {}
+        for start in range(0, len(paths), _OF_A_BATCH):
+            images, failed = self._read(paths[start : start + _OF_A_BATCH], like)
+            told.update({start + at: why for at, why in failed.items()})
+            if len(images):
+                like = images.shape[1:]
+                yield images
+        if like is None:
+            raise ValueError(f"None of the files can be read.  {_told(told)}")
+        if told:
+            warnings.warn(_told(told), UserWarning, stacklevel=2)
+
     def _each(self, paths):
         """The place of each path, and its image or the ValueError that says what is wrong."""
         options = self._options()
@@ -253,6 +286,20 @@ class ImageReader(VersionedState, TransformerMixin, BaseEstimator):
 def is_images(X):
     """Whether X is an array of images already, and not of paths."""
     return isinstance(X, np.ndarray) and X.dtype.kind in "biuf" and X.ndim in (3, 4)
+
+
+def holds_paths(X):
+    """Whether X, or its first entry, is a path."""
+    if isinstance(X, (str, os.PathLike)):
+        return True
+    if isinstance(X, (list, tuple)):
+        return bool(X) and isinstance(X[0], (str, os.PathLike))
+    if not hasattr(X, "shape") or not hasattr(X, "__array__"):
+        return False
+    if isinstance(X, np.ndarray) and X.dtype.kind in "biufc":
+        return False
+    first = np.asarray(X[:1]).ravel()[:1].tolist()
+    return bool(first) and isinstance(first[0], (str, os.PathLike))
 
 
 def paths_of(X):

@@ -6,8 +6,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_patchcert._layouts import as_batch
-from sklearn_patchcert.displays.inputs import checked_radii, named, per_image, with_one
+from sklearn_patchcert.displays.inputs import checked_radii, images_of, named, per_image, with_one
 from sklearn_patchcert.displays.maps import TITLES, axes_of_maps, draw_maps
 from sklearn_patchcert.displays.pages import fit_letters, one_axes, reach
 
@@ -123,7 +122,7 @@ class CertificateDisplay:
         vocabulary, before = estimator, []
         if isinstance(estimator, Pipeline):
             before, vocabulary = estimator._split()
-        X = with_one(as_batch(X), vocabulary)
+        X = with_one(images_of(estimator, X), vocabulary)
         radii = estimator.certify(X, norm=norm)
         y, names = per_image(y, len(radii), "y"), per_image(names, len(radii), "names")
         predictions = estimator.predict(X) if hasattr(estimator, "predict") else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_patchcert._layouts import as_batch
+from sklearn_patchcert.displays.inputs import images_of
 from sklearn_patchcert.displays.pages import NARROW, fit_letters, inches, one_axes, reach
 from sklearn_patchcert.model_selection import pareto_front
 
@@ -210,7 +210,7 @@ class CertifiedAccuracyDisplay:
         -------
         display : CertifiedAccuracyDisplay
         """
-        X = as_batch(X)
+        X = images_of(estimator, X)
         found = estimator.certify_prediction(X, **options)
         right = found.prediction == np.asarray(y)
         name = name or type(estimator).__name__

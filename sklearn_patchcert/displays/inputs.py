@@ -5,6 +5,13 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_patchcert._layouts import as_batch
+
+
+def images_of(estimator, X):
+    """X as something that has a shape; a pipeline may read files."""
+    return estimator._batch(X) if hasattr(estimator, "_batch") else as_batch(X)
+
 
 def with_one(X, vocabulary):
     """X, or for one image (H, W) or (H, W, C) an array that holds it alone."""

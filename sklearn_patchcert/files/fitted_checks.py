@@ -113,6 +113,11 @@ def check_vocabulary(vocabulary):
     check_features(vocabulary)
 
 
+def check_reader(reader):
+    reader._validate_params()
+    reader._options()
+
+
 def check_standardizer(scaler):
     shape = scaler.image_shape_
     require(scaler.mean_.shape == scaler.scale_.shape == shape[2:], "mean_, scale_ do not fit")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.utils import Bunch
 
+from sklearn_patchcert.datasets.readers import ImageReader
 from sklearn_patchcert.files import fitted_checks as checks
 from sklearn_patchcert.files.fitted_checks import (
     are_classes,
@@ -173,6 +174,7 @@ def known_classes():
     scaled = {"n_samples_seen_": is_number, **_FEATURES}
     vector = maybe(_VECTOR)
     table = [
+        Known(ImageReader, {}, {}, checks.check_reader),
         Known(
             PatchVocabulary,
             {

@@ -14,10 +14,17 @@ from sklearn_patchcert._version import __version__
 from sklearn_patchcert.files import archive
 from sklearn_patchcert.files.archive import ModelFileError
 from sklearn_patchcert.files.budgets import Supply
+from sklearn_patchcert.files.cards import checked_card
 from sklearn_patchcert.files.descriptions import describe, rebuilt
 
 
-def save(model: Any, path: str | os.PathLike[str], *, trim: bool = True) -> None:
+def save(
+    model: Any,
+    path: str | os.PathLike[str],
+    *,
+    trim: bool = True,
+    card: dict[str, Any] | None = None,
+) -> None:
     """Write a fitted estimator to a file that is safe to open.
 
     The file is a zip archive of a JSON manifest, the arrays as safetensors, and their checksums.
@@ -36,11 +43,13 @@ def save(model: Any, path: str | os.PathLike[str], *, trim: bool = True) -> None
     trim : bool, default=True
         Whether to leave out what only `partial_fit` and `warm_start` of a network need, the state
         of the optimizer, about two thirds of its size, and the single batches of its history.
+    card : dict or None, default=None
+        Plain values, such as what the model was trained on, for :func:`files.read_card`.
 
     Raises
     ------
     TypeError
-        If a class, a parameter or an attribute is none that a file can hold.
+        If a class, a parameter, an attribute or a value of `card` is none that a file can hold.
     ValueError
         If the model is in a state that :func:`load` would refuse, such as weights that are NaN.
 
@@ -78,7 +87,10 @@ def save(model: Any, path: str | os.PathLike[str], *, trim: bool = True) -> None
         "numpy": np.__version__,
     }
     description = describe(model, arrays, type(model).__name__, trim, dropped)
-    data = archive.pack({"versions": versions, "model": description}, arrays)
+    content = {"versions": versions, "model": description}
+    if card is not None:
+        content["card"] = checked_card(card)
+    data = archive.pack(content, arrays)
     try:
         content, arrays = archive.unpack(data)
         _opened(content, arrays, len(data))
@@ -166,7 +178,8 @@ def _opened(content, arrays, size=0, max_bytes=None):
     supply = Supply(arrays, size, max_bytes)
     notes: list = []
     try:
-        if set(content) != {"format", "format_version", "versions", "model"}:
+        checked_card(content.get("card", {}))
+        if {*content, "card"} != {"format", "format_version", "versions", "model", "card"}:
             raise ValueError(f"unknown entries: {sorted(content)!r:.80}")
         version = content["versions"]["sklearn_patchcert"]
         if type(version) is not str:

@@ -25,7 +25,7 @@ from sklearn_patchcert._validation import (
     own_or_shared,
     random_seed,
 )
-from sklearn_patchcert.patches import images_to_patches
+from sklearn_patchcert.patches import grid_shape, images_to_patches
 from sklearn_patchcert.torch_globals import plain_torch
 from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.vocabulary.denoising import denoise

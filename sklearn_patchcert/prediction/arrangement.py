@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 from sklearn.utils import _safe_indexing, gen_batches, get_tags
 
+from sklearn_patchcert.datasets.readers import ImageReader
 from sklearn_patchcert.prediction.estimator_tree import nested, real_steps
 from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
@@ -46,6 +47,9 @@ def check_arrangement(pipeline, kind):
             f"The last step of a {own} must be a {kind}, but {name!r} ({type(last).__name__}) is "
             f"a {found.replace('_', ' ')}: pass a {kind}{remedy}."
         )
+    for name, step in real_steps(pipeline)[1:]:
+        if isinstance(step, ImageReader):
+            raise ValueError(f"{name!r} reads files, so it must be the first step of a {own}.")
     if pipeline._working_steps()[1] is not None:
         return
     for name, step in real_steps(pipeline):
