@@ -11,6 +11,7 @@ from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRe
 from sklearn_patchcert.pipeline import CertifiedPatchClassifier, CertifiedPatchRegressor
 from sklearn_patchcert.prediction.committee import CertifiedCommittee
 from sklearn_patchcert.preprocessing import ChannelStandardizer
+from sklearn_patchcert.reporting import write_report
 from sklearn_patchcert.smoothing.classifier import SmoothedClassifier
 from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
 
@@ -33,4 +34,5 @@ __all__ = [
     "__version__",
     "load",
     "save",
+    "write_report",
 ]

@@ -29,6 +29,7 @@ def report_page(report):
 
     environment = _environment()
     script, _, _ = environment.loader.get_source(environment, "report.js")
+    script = script.replace("\r\n", "\n")  # as a browser hashes it
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     template = environment.get_template("report.html")
     # Only the files beside the template are markup.

@@ -15,7 +15,7 @@ _ANCHORS = [  # nine colors along matplotlib's viridis, which is in the public d
     (40, 174, 128), (94, 201, 98), (173, 220, 48), (253, 231, 37),
 ]  # fmt: skip
 _LOSSLESS = 96  # pixels along the longer side up to which a picture is a PNG
-_TOKEN_SIDE = 12  # least pixels along the longer side of a token
+_TOKEN_SIDE = 28  # least pixels along the longer side of a token
 _GAP = 2
 
 
