@@ -39,7 +39,7 @@ def write_report(
     units: str = "units of X",
     title: str | None = None,
     max_images: int = 12,
-    max_thumbnails: int = 300,
+    max_thumbnails: int = 1000,
     skipped: Mapping[str, str] | None = None,
     verbose: bool = False,
 ) -> Bunch:
@@ -77,8 +77,8 @@ def write_report(
         Heading of the page.
     max_images : int, default=12
         Largest number of weakest images, and of strongest images, that are drawn with their maps.
-    max_thumbnails : int, default=300
-        Largest number of images that the table shows as small pictures.
+    max_thumbnails : int, default=1000
+        Largest number of images that the table shows as small pictures, the weakest first.
     skipped : dict of str to str or None, default=None
         Why files were left out, by name, as :func:`datasets.load_image_folder` returns it.
     verbose : bool, default=False

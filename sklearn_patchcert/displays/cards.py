@@ -73,7 +73,8 @@ def _text(value):
         text = f"array of {value.dtype}, shape {value.shape}"
     elif isinstance(value, tuple | list):
         inner = ", ".join(_text(one) for one in value)
-        text = f"[{inner}]" if isinstance(value, list) else f"({inner})"
+        comma = "," * (len(value) == 1)
+        text = f"[{inner}]" if isinstance(value, list) else f"({inner}{comma})"
     elif isinstance(value, dict):
         text = "{" + ", ".join(f"{key!r}: {_text(one)}" for key, one in value.items()) + "}"
     elif callable(value) and hasattr(value, "__qualname__"):

@@ -77,7 +77,7 @@ def radius_text(value):
     exact = decimal.Decimal(float(value))
     unit = decimal.Decimal((0, (1,), exact.adjusted() - _DIGITS + 1))
     rounded = exact.quantize(unit, decimal.ROUND_FLOOR).normalize()
-    return f"{rounded:f}" if 1e-5 < value < 1e9 else str(rounded)
+    return f"{rounded:f}" if 1e-3 <= value < 1e9 else f"{rounded:e}"
 
 
 def exact_text(value):

@@ -138,8 +138,7 @@ class Words:
         by = "whole-image radius" if self.has_whole else "smallest patch radius"
         channels = " Channels have radii of their own, and a map shows the smallest." * bool(several)
         return (
-            f"The {weak} image{_s(weak)} with the smallest and the {strong} with the largest "
-            f"{by}; equal ones are ordered by their patch radii. Dark patches are easy to change, "
+            f"The {weak} weakest and the {strong} strongest images by {by}. Dark patches are easy to change, "
             "bright patches are hard to change. All maps have the same colors. Move the slider, or "
             f"point at an image, to see more of its map.{channels}"
         )
