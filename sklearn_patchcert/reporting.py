@@ -140,7 +140,7 @@ def write_report(
 
     card_of = model
     model, X, y, names = _images(model, X, y, names, skipped)
-    names, y = _checked_rows(model, X, y, names)
+    names, labels = _checked_rows(model, X, y, names)
     name_of = _labels(model, target_names)
     tell(f"{len(X)} images: patch radii and predictions")
     radii = np.asarray(model.certify(X, norm=norm))
@@ -162,12 +162,12 @@ def write_report(
         radii=radii.reshape(len(radii), -1),
         names=names,
         prediction=[name_of(one) for one in prediction.tolist()],
-        labels=None if y is None else [name_of(one) for one in y.tolist()],
-        right=None if y is None else prediction == y,
+        labels=None if labels is None else [name_of(one) for one in labels.tolist()],
+        right=None if labels is None else prediction == labels,
         whole=whole,
         tokens=(vocabulary.vocabulary_, vocabulary.token_counts_, vocabulary.patch_size_),
         classes=[name_of(one) for one in model.classes_.tolist()],
-        unknown=0 if y is None else int((~np.isin(y, model.classes_)).sum()),
+        unknown=0 if labels is None else int((~np.isin(labels, model.classes_)).sum()),
         norm=norm,
         units=units,
         title="Certified patches: report" if title is None else str(title),

@@ -116,7 +116,7 @@ def test_the_page_loads_nothing_and_believes_no_name(page):
 def test_the_check_sees_what_is_believed(page, data, model, tmp_path, monkeypatch):
     environment = pages._environment().overlay(autoescape=False)
     monkeypatch.setattr(pages, "_environment", lambda: environment)
-    write_report(model, *data[2:], tmp_path / "page.html", names=[*HOSTILE, *HOSTILE, *HOSTILE][:30])
+    write_report(model, *data[2:], tmp_path / "page.html", names=(3 * HOSTILE)[:30])
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
     found = faults(html)
     assert {"img has onerror", "img loads x", "svg has onload"} <= set(found)
@@ -309,8 +309,9 @@ def in_browser(html, folder):
     Path(folder, "probed.html").write_text(html, encoding="utf-8")
     path = Path(folder, "outside.html")  # no window is as narrow
     path.write_text(OUTSIDE, encoding="utf-8")
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000",
-               f"--user-data-dir={folder}/profile", "--enable-logging=stderr", "--dump-dom",
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu",
+               "--virtual-time-budget=3000", f"--user-data-dir={folder}/profile",
+               "--enable-logging=stderr", "--dump-dom",
                path.as_uri()]  # fmt: skip
     found = subprocess.run(command, capture_output=True, timeout=60)
     console = [line for line in found.stderr.decode(errors="replace").splitlines()

@@ -69,7 +69,7 @@ def radius_text(value):
     text : str
     """
     if math.isnan(value):
-        return "–"
+        return "-"
     if math.isinf(value):
         return "∞"
     if value <= 0:
@@ -108,8 +108,9 @@ def percent_text(share, way="near"):
     -------
     text : str
     """
-    tenths = {"near": round, "down": math.floor, "up": math.ceil}[way](round(1000 * share, 6))
-    return f"{tenths / 10:.1f} %"
+    tenths = round(1000 * share, 6)  # 0.29 is 290 tenths of a per cent, not a little less
+    whole = {"near": round(tenths), "down": math.floor(tenths), "up": math.ceil(tenths)}[way]
+    return f"{whole / 10:.1f} %"
 
 
 def visible(text):

@@ -105,7 +105,7 @@ def content_of(
     words = sentences.Words(norm, units, right is not None, whole is not None)
     curve = curve_chart(series, words.axis, "share")
     (height, width), (ph, pw) = images.shape[1:3], tokens[2]
-    vocabulary = _vocabulary(*tokens, given["scaled"])
+    vocabulary = _vocabulary(tokens, given["scaled"])
     reasons = collections.Counter(given["skipped"].values()).most_common()
     content = {
         "title": title, "units": units, "summary": words.summary(len(rows), len(classes)),
@@ -154,7 +154,7 @@ def _span(images):
     low, high = float(images.min()), float(images.max())
     if images.dtype == np.uint8:
         return 0.0, 255.0
-    return (0.0, 1.0) if 0 <= low and high <= 1 else (low, high)
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
 def _top(maps):
@@ -222,8 +222,9 @@ def _histograms(radii, smallest, whole, words):
     return found
 
 
-def _vocabulary(tokens, counts, patch_size, scaled):
+def _vocabulary(given, scaled):
     """The picture of the vocabulary and its sentences."""
+    tokens, counts, patch_size = given
     tokens = tokens if tokens.ndim == 3 else tokens[None]
     counts = np.asarray(counts).reshape(tokens.shape[:2])
     used = bool(counts.any())
@@ -241,7 +242,8 @@ def _vocabulary(tokens, counts, patch_size, scaled):
 def _facts(images, tokens, classes, words, versions):
     height, width, channels = images.shape[1:]
     vocabulary, _, (ph, pw) = tokens
-    listed = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+    listed = ", ".join(classes[:20])
+    listed += f" and {len(classes) - 20} more" if len(classes) > 20 else ""
     return [
         ("Images in this report", f"{len(images)}"),
         ("Image size", f"{height} x {width} pixels (height x width), {channels} "

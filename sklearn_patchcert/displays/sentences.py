@@ -136,12 +136,14 @@ class Words:
     def maps_text(self, several, weak, strong):
         """The sentences above the pictures."""
         by = "whole-image radius" if self.has_whole else "smallest patch radius"
-        channels = " Channels have radii of their own, and a map shows the smallest." * bool(several)
-        return (
-            f"The {weak} weakest and the {strong} strongest images by {by}. Dark patches are easy to change, "
-            "bright patches are hard to change. All maps have the same colors. Move the slider, or "
-            f"point at an image, to see more of its map.{channels}"
+        text = (
+            f"The {weak} weakest and the {strong} strongest images by {by}. Dark patches are easy "
+            "to change, bright patches are hard to change. All maps have the same colors. Move the "
+            "slider, or point at an image, to see more of its map."
         )
+        if several:
+            text += " Channels have radii of their own, and a map shows the smallest."
+        return text
 
     def thumbnails_text(self, n, most):
         """Which images the table draws."""
@@ -157,7 +159,7 @@ class Words:
 
     def footer(self, versions):
         """The last line."""
-        return f"Made by sklearn_patchcert {versions['sklearn_patchcert']}. This page loads nothing."
+        return f"Made by sklearn_patchcert {versions['sklearn_patchcert']}. It loads nothing."
 
 
 def vocabulary_text(shape, patch_size, drawn, used, scaled):

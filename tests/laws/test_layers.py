@@ -75,7 +75,8 @@ TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn
     "files.archive",
     "files.values",
 }
-HEAVY = ("matplotlib", "torchvision", "dask", "distributed", "zarr", "numba", "safetensors", "PIL", "jinja2")
+HEAVY = ("matplotlib", "torchvision", "dask", "distributed", "zarr", "numba", "safetensors", "PIL",
+         "jinja2")  # fmt: skip
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")
 )

@@ -1,4 +1,4 @@
-"""The wheel holds the whole package: every module, the templates of a page, and the mark that it is typed."""
+"""The wheel holds the whole package: modules, templates, and the mark that it is typed."""
 
 import subprocess
 import sys
