@@ -230,7 +230,9 @@ def _images(model, X, y, names, skipped):
     for at, why in failed.items():
         skipped[str(names[at])] = why.removeprefix(f"{os.fspath(paths[at])}: ")
     y = y if y is None else np.asarray(y)[kept]
-    return CertifiedPatchClassifier(model.steps[1:]), images, y, [names[at] for at in kept]
+    if type(model) is CertifiedPatchClassifier:  # others may predict in their own way
+        model = CertifiedPatchClassifier(model.steps[1:])
+    return model, images, y, [names[at] for at in kept]
 
 
 def _short(paths):

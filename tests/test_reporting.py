@@ -82,6 +82,13 @@ def test_it_returns_what_the_model_computes(model, data, page):
     assert report.skipped == REASONS
 
 
+def test_what_is_already_certified_is_taken_over(model, data, page, tmp_path):
+    found = model.certify_prediction(data[2], **WHOLE)
+    report = write_report(model, *data[2:], tmp_path / "page.html",
+                          whole_image={**WHOLE, "previous": found})  # fmt: skip
+    np.testing.assert_array_equal(report.whole, page[0].whole)
+
+
 def test_the_page_shows_it(page, data):
     report, html = page
     found = Page(html)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import math
+import re
 
 import numpy as np
 from scipy.stats import binomtest
@@ -91,6 +92,7 @@ def content_of(
         return [
             {
                 **rows[at],
+                "short": re.split(r"[/\\]", names[at].rstrip("/\\"))[-1] or names[at],
                 "picture": image_uri(images[at], span, _LARGE),
                 "map": map_uri(maps[at], top),
             }
