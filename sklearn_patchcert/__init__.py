@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sklearn_patchcert.pipeline import CertifiedPatchClassifier, CertifiedPatchRegressor
     from sklearn_patchcert.prediction.committee import CertifiedCommittee
     from sklearn_patchcert.preprocessing import ChannelStandardizer
+    from sklearn_patchcert.reporting import write_report
     from sklearn_patchcert.smoothing.classifier import SmoothedClassifier
     from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
 
@@ -43,6 +44,7 @@ __getattr__, __dir__ = attach(
         "certify": "composition",
         "load": "files.model_files",
         "save": "files.model_files",
+        "write_report": "reporting",
     },
 )
 
@@ -66,4 +68,5 @@ __all__ = [
     "certify",
     "load",
     "save",
+    "write_report",
 ]

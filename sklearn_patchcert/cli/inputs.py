@@ -171,12 +171,12 @@ class Opened:
             *size, channels = self.shape
         if channels not in (1, 3, None):
             raise Impossible(f"the model takes images of {channels} channels, pictures have 1 or 3")
-        low, high = getattr(self.model, "input_range_", None) or (None, None)
+        low, high = getattr(self.model, "input_range_", None) or (-1.0, 0.0)
         if scale is not None:
             factor = 255 / scale
-        elif low is not None and low >= 0 and high <= 1:
+        elif low >= 0 and high <= 1:
             factor = 1.0
-        elif low is not None and low >= 0 and 1 < high <= 255:
+        elif low >= 0 and 1 < high <= 255:
             factor = 255.0
         else:
             raise Impossible(
@@ -202,7 +202,7 @@ class Opened:
         X : ndarray (m, H, W[, C])
             Of one shape.
         """
-        names, waiting = list(files), []
+        names, waiting = list(files), []  # type: list[str], list
         for at, found in self.reader._each(list(files.values())):
             if isinstance(found, ValueError):
                 left_out.add(names[at], _without(files[names[at]], found))

@@ -7,12 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sklearn_patchcert.displays.pixels import colors
 from sklearn_patchcert.files.archive import replacing
 
-_PALETTE = [  # nine colors along matplotlib's viridis, which is in the public domain
-    (68, 1, 84), (71, 45, 123), (59, 82, 139), (44, 114, 142), (33, 145, 140),
-    (40, 174, 128), (94, 201, 98), (173, 220, 48), (253, 231, 37),
-]  # fmt: skip
 _SHORT_SIDE = 224  # pixels of an image in an overlay, at least
 _MARGIN = 12
 
@@ -69,14 +66,7 @@ def map_picture(radii, patch_size, size, top):
     """
     radii = radii.min(-1) if radii.ndim == 3 else radii
     shares = np.clip(radii / top, 0, 1) if top > 0 else np.zeros(radii.shape)
-    return colored(shares).repeat(patch_size[0], 0).repeat(patch_size[1], 1)[: size[0], : size[1]]
-
-
-def colored(shares):
-    """Colors of numbers from 0 to 1, an array of uint8 (..., 3)."""
-    anchors = np.linspace(0, 1, len(_PALETTE))
-    bands = [np.interp(shares, anchors, band) for band in np.transpose(_PALETTE)]
-    return np.stack(bands, axis=-1).round().astype(np.uint8)
+    return colors(shares).repeat(patch_size[0], 0).repeat(patch_size[1], 1)[: size[0], : size[1]]
 
 
 def overlay_picture(image, picture, top, norm, caption):
@@ -113,7 +103,7 @@ def overlay_picture(image, picture, top, norm, caption):
     for at, panel in enumerate(panels):
         drawing.paste(Image.fromarray(panel), (_MARGIN + at * (width + _MARGIN), y))
     x = 2 * width + 3 * _MARGIN
-    shades = colored(np.linspace(1, 0, height)[:, None].repeat(bar, 1))
+    shades = colors(np.linspace(1, 0, height)[:, None].repeat(bar, 1))
     drawing.paste(Image.fromarray(shades), (x, y))
     for part in (0, 0.5, 1):
         at = y + (1 - part) * (height - 1)

@@ -28,6 +28,7 @@ WINGS = {  # what each wing, and each file between the wings, may import besides
         "vocabulary",
         "reporting",
     },
+    "reporting": {"files", "pipeline", "displays", "datasets"},
     "files": {
         "pipeline",
         "prediction",
@@ -100,7 +101,8 @@ TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn
     "files.budgets",
     "files.values",
 }
-HEAVY = ("matplotlib", "torchvision", "dask", "distributed", "zarr", "numba", "safetensors", "PIL")
+HEAVY = ("matplotlib", "torchvision", "dask", "distributed", "zarr", "numba", "safetensors", "PIL",
+         "jinja2")  # fmt: skip
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")
 )

@@ -1,4 +1,4 @@
-"""The wheel holds the whole package: every module, and the mark that it is typed."""
+"""The wheel holds the whole package: modules, templates, and the mark that it is typed."""
 
 import subprocess
 import sys
@@ -12,6 +12,10 @@ import sklearn_patchcert
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(sklearn_patchcert.__file__).parent
 SOURCES = {path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py")}
+DATA = {
+    path.relative_to(PACKAGE.parent).as_posix()
+    for path in [PACKAGE / "py.typed", *PACKAGE.glob("displays/templates/*")]
+}
 IMPORT = """
 import importlib, pathlib, sys
 root = pathlib.Path(sys.path[0])
@@ -27,7 +31,7 @@ print("imported")
 def wheel(tmp_path_factory):
     """A wheel of the sources, built without a network from a copy that holds nothing else."""
     folder = tmp_path_factory.mktemp("wheel")
-    names = ["pyproject.toml", "README.md", "LICENSE", *SOURCES, "sklearn_patchcert/py.typed"]
+    names = ["pyproject.toml", "README.md", "LICENSE", *SOURCES, *DATA]
     for name in names:
         (folder / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "copy" / name).write_bytes((ROOT / name).read_bytes())
@@ -42,7 +46,8 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_every_module_and_no_tests(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     held = {name for name in names if ".dist-info/" not in name}
-    assert held == SOURCES | {"sklearn_patchcert/py.typed"}
+    assert held == SOURCES | DATA
+    assert len(DATA) == 4
 
 
 @pytest.mark.slow
