@@ -19,8 +19,8 @@ from sklearn_patchcert.datasets.readers import ImageReader, is_images, paths_of
 from sklearn_patchcert.displays.cards import steps_card
 from sklearn_patchcert.displays.rendering import report_page
 from sklearn_patchcert.displays.reports import content_of
-from sklearn_patchcert.files.archive import replacing
 from sklearn_patchcert.pipeline import CertifiedPatchClassifier
+from sklearn_patchcert.whole_files import replacing
 
 _NORMS = ("l2", "linf", "l1")
 _WHOLE_NORMS = ("l2", "linf")

@@ -63,7 +63,7 @@ def run(options):
 
     from sklearn_patchcert.cli import inputs, maps
     from sklearn_patchcert.cli.journal import Journal
-    from sklearn_patchcert.files.archive import clear_leftovers
+    from sklearn_patchcert.whole_files import clear_leftovers
 
     left_out = inputs.LeftOut(options.quiet)
     opened = inputs.open_model(options)
@@ -186,7 +186,7 @@ def _draw(options, opened, files, rows, top, left_out):
 
 
 def _write_statistics(path, rows):
-    from sklearn_patchcert.files.archive import replacing
+    from sklearn_patchcert.whole_files import replacing
 
     first: dict = next(iter(rows.values()), {})
     with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as stream:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sklearn_patchcert.displays.pixels import colors
-from sklearn_patchcert.files.archive import replacing
+from sklearn_patchcert.whole_files import replacing
 
 _SHORT_SIDE = 224  # pixels of an image in an overlay, at least
 _MARGIN = 12

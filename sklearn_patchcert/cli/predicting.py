@@ -28,7 +28,7 @@ def add_options(add):
 def run(options):
 
     from sklearn_patchcert.cli import inputs
-    from sklearn_patchcert.files.archive import replacing
+    from sklearn_patchcert.whole_files import replacing
 
     left_out = inputs.LeftOut(options.quiet)
     opened = inputs.open_model(options)

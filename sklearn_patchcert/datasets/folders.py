@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 from sklearn_patchcert._version import __version__
 from sklearn_patchcert.datasets.pictures import picture_suffixes
 from sklearn_patchcert.datasets.readers import ImageReader
+from sklearn_patchcert.whole_files import replacing
 
 _AT_ONCE = 256  # pictures between two writes to the cache
 
@@ -238,9 +238,9 @@ def _images(reader, root, files, cache, bar):
     if failed is None or not cache.exists():
         failed = _write(reader, files, cache, bar)
         told = json.dumps({"key": key, "failed": failed})
-        with _replacing(notes) as partial:
+        with replacing(notes) as partial:
             partial.write_text(told, encoding="utf-8")
-    if len(failed) == len(files) or (failed and reader.on_error == "raise"):
+    if failed and reader.on_error == "raise":
         raise ValueError(next(iter(failed.values())))
     return np.load(cache, mmap_mode="r")[: len(files) - len(failed)], failed
 
@@ -269,7 +269,7 @@ def _write(reader, files, cache, bar):
     images: Any = None
     kept = 0
     cache.with_suffix(".json").unlink(missing_ok=True)
-    with _replacing(cache) as partial:
+    with replacing(cache) as partial:
         for start in range(0, len(files), _AT_ONCE):
             like = None if images is None else images.shape[1:]
             found, bad = reader._read(files[start : start + _AT_ONCE], like, bar)
@@ -281,22 +281,11 @@ def _write(reader, files, cache, bar):
             if len(found):
                 images[kept : kept + len(found)] = found
                 kept += len(found)
-        if images is not None:
-            images.flush()
-            del images
+        if images is None:
+            raise ValueError(f"None of the files can be read: {next(iter(failed.values()))}, ...")
+        images.flush()
+        del images
     return failed
-
-
-@contextlib.contextmanager
-def _replacing(path):
-    """A name to write to, whose file takes the place of another once it is whole."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        yield partial
-        if partial.exists():
-            os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _key(reader, root, files):

@@ -16,6 +16,7 @@ from sklearn_patchcert.files.archive import ModelFileError
 from sklearn_patchcert.files.budgets import Supply
 from sklearn_patchcert.files.cards import checked_card
 from sklearn_patchcert.files.descriptions import describe, rebuilt
+from sklearn_patchcert.whole_files import clear_leftovers, replacing
 
 
 def save(
@@ -96,8 +97,8 @@ def save(
         _opened(content, arrays, len(data))
     except ModelFileError as error:
         raise ValueError(f"The model could not be loaded again: {error}") from error
-    archive.clear_leftovers(os.path.dirname(path) or ".")
-    with archive.replacing(path) as temporary:
+    clear_leftovers(os.path.dirname(path) or ".")
+    with replacing(path) as temporary:
         temporary.write_bytes(data)
     if dropped:
         warnings.warn(

@@ -60,7 +60,7 @@ def bayes():
 def packed(model, **options):
     written = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model_files.archive, "replacing", lambda path: Catch(written))
+        patch.setattr(model_files, "replacing", lambda path: Catch(written))
         save(model, "nowhere", **options)
     return written[0]
 

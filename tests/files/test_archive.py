@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_patchcert import PatchVocabulary, save
+from sklearn_patchcert import PatchVocabulary, save, whole_files
 from sklearn_patchcert.files import archive
 from sklearn_patchcert.files.archive import ModelFileError
 
@@ -113,14 +113,14 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path.write_bytes(b"before")
 
     def interrupted():
-        with archive.replacing(path) as temporary:
+        with whole_files.replacing(path) as temporary:
             temporary.write_bytes(b"half")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert path.read_bytes() == b"before"
-    with archive.replacing(path) as temporary:
+    with whole_files.replacing(path) as temporary:
         temporary.write_bytes(b"after")
         assert path.read_bytes() == b"before"
     assert path.read_bytes() == b"after"
@@ -138,8 +138,8 @@ def test_what_a_killed_process_leaves_is_cleared_away_and_nothing_else(tmp_path,
 
     def left(pid):
         with monkeypatch.context() as patch:
-            patch.setattr(archive.os, "getpid", lambda: pid)
-            with archive.replacing(path) as temporary:
+            patch.setattr(whole_files.os, "getpid", lambda: pid)
+            with whole_files.replacing(path) as temporary:
                 temporary.write_bytes(b"half")
         temporary.write_bytes(b"half")
         return temporary
@@ -149,7 +149,7 @@ def test_what_a_killed_process_leaves_is_cleared_away_and_nothing_else(tmp_path,
     spared += [tmp_path / f".model.{'0' * 8}.{ended.pid}.0123abcd.tmp"]  # of another machine
     for other in spared:
         other.write_bytes(b"")
-    with archive.replacing(path) as temporary:
+    with whole_files.replacing(path) as temporary:
         temporary.write_bytes(b"")
         save(model, path)  # in another thread, say
         assert temporary.exists()

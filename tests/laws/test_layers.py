@@ -28,7 +28,7 @@ WINGS = {  # what each wing, and each file between the wings, may import besides
         "vocabulary",
         "reporting",
     },
-    "reporting": {"files", "pipeline", "displays", "datasets"},
+    "reporting": {"pipeline", "displays", "datasets"},
     "files": {
         "pipeline",
         "prediction",
@@ -59,6 +59,7 @@ GROUND = {  # what anyone may import, and what these import of each other
     "parallel": set(),
     "_version": set(),
     "_lazy": set(),
+    "whole_files": set(),
     "torch_globals": set(),
     "checks": set(),
     "_layouts": set(),
@@ -69,6 +70,7 @@ MAY_USE_GROUND = {"displays": {"_layouts", "model_selection"}}  # a wing that ma
 TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn
     "checks",
     "patches",
+    "whole_files",
     "torch_globals",
     "voronoi",
     "vocabulary.denoising",
