@@ -16,9 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert.checks import check_count
 from sklearn_patchcert.datasets.readers import ImageReader, is_images, paths_of
-from sklearn_patchcert.displays.cards import steps_card
-from sklearn_patchcert.displays.rendering import report_page
-from sklearn_patchcert.displays.reports import content_of
+from sklearn_patchcert.displays.report.cards import steps_card
+from sklearn_patchcert.displays.report.rendering import report_page
+from sklearn_patchcert.displays.report.reports import content_of
 from sklearn_patchcert.pipeline import CertifiedPatchClassifier
 from sklearn_patchcert.whole_files import replacing
 

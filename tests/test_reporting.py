@@ -29,7 +29,7 @@ from sklearn_patchcert import (
     reporting,
     write_report,
 )
-from sklearn_patchcert.displays import rendering as pages
+from sklearn_patchcert.displays.report import rendering as pages
 
 WHOLE = {"max_configurations": 40}
 REASONS = {"broken <b>.jpg": "truncated & odd", "notes.txt": "not the name of a picture (.txt)"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sklearn_patchcert.displays.pixels import colors
+from sklearn_patchcert.displays.report.pixels import colors
 from sklearn_patchcert.whole_files import replacing
 
 _SHORT_SIDE = 224  # pixels of an image in an overlay, at least

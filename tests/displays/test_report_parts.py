@@ -17,11 +17,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
 
 from sklearn_patchcert import PatchNetClassifier, PatchVocabulary
-from sklearn_patchcert.displays import charts, pixels
-from sklearn_patchcert.displays.cards import steps_card
-from sklearn_patchcert.displays.rendering import exact_text, percent_text, radius_text, visible
-from sklearn_patchcert.displays.reports import interval
-from sklearn_patchcert.displays.sentences import median
+from sklearn_patchcert.displays.report import charts, pixels
+from sklearn_patchcert.displays.report.cards import steps_card
+from sklearn_patchcert.displays.report.rendering import (
+    exact_text,
+    percent_text,
+    radius_text,
+    visible,
+)
+from sklearn_patchcert.displays.report.reports import interval
+from sklearn_patchcert.displays.report.sentences import median
 
 
 def decoded(uri):

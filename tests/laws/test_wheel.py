@@ -14,7 +14,7 @@ PACKAGE = Path(sklearn_patchcert.__file__).parent
 SOURCES = {path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py")}
 DATA = {
     path.relative_to(PACKAGE.parent).as_posix()
-    for path in [PACKAGE / "py.typed", *PACKAGE.glob("displays/templates/*")]
+    for path in [PACKAGE / "py.typed", *PACKAGE.glob("displays/report/templates/*")]
 }
 IMPORT = """
 import importlib, pathlib, sys

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_patchcert.displays.rendering import percent_text, radius_text
+from sklearn_patchcert.displays.report.rendering import percent_text, radius_text
 
 _NORMS = {"l2": "L2", "linf": "Linf", "l1": "L1"}
 _OF_A_PATCH = {

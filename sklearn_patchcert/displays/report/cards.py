@@ -30,7 +30,7 @@ def steps_card(estimator):
     --------
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import MinMaxScaler
-    >>> from sklearn_patchcert.displays.cards import steps_card
+    >>> from sklearn_patchcert.displays.report.cards import steps_card
     >>> steps_card(make_pipeline(MinMaxScaler(clip=True)))
     [{'name': 'minmaxscaler', 'kind': 'MinMaxScaler', 'options': {'clip': 'True'}}]
     """

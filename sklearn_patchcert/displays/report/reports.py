@@ -9,10 +9,10 @@ import re
 import numpy as np
 from scipy.stats import binomtest
 
-from sklearn_patchcert.displays import sentences
-from sklearn_patchcert.displays.charts import curve_chart, histogram_chart, ticks
-from sklearn_patchcert.displays.pixels import image_uri, map_uri, tokens_uri
-from sklearn_patchcert.displays.rendering import percent_text
+from sklearn_patchcert.displays.report import sentences
+from sklearn_patchcert.displays.report.charts import curve_chart, histogram_chart, ticks
+from sklearn_patchcert.displays.report.pixels import image_uri, map_uri, tokens_uri
+from sklearn_patchcert.displays.report.rendering import percent_text
 
 _LARGE, _THUMBNAIL = 384, 48  # pixels along the longer side
 _SMALL = 96  # images up to this are drawn with square pixels
@@ -64,7 +64,7 @@ def content_of(
     Returns
     -------
     content : dict
-        For :func:`displays.rendering.report_page`.
+        For :func:`displays.report.rendering.report_page`.
     drawn : dict
         The numbers among it, for Python.
     """

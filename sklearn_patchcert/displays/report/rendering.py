@@ -8,7 +8,7 @@ import functools
 import hashlib
 import math
 
-from sklearn_patchcert.displays.pixels import palette_css
+from sklearn_patchcert.displays.report.pixels import palette_css
 
 _DIGITS = 4
 
@@ -43,7 +43,7 @@ def _environment():
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sklearn_patchcert.displays", "templates"),
+        loader=jinja2.PackageLoader("sklearn_patchcert.displays.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
