@@ -33,6 +33,7 @@ _DRAWN = 256  # images on which an additive network must be the sum of its terms
 _PROBES = 16  # images, and as many assignments at random, on which the steps are asked twice
 _AT_ONCE, _PARTS = 64, 16  # images at once, at most; parts of few images, for several jobs
 _CLAIM = 2  # one more whenever certificates of before are not to be trusted any longer
+_NO_MATTER = ("steps", "memory", "verbose", "input_range_", "input_dtype_")  # for predictions
 _KEPT = ("prediction", "radius", "n_configurations", "upper", "adversarial")
 
 
@@ -161,7 +162,7 @@ def _key(pipeline, X, norm, cells):
     """Fingerprint of all that a certificate depends on."""
     _, vocabulary = pipeline._split()
     code = [vocabulary._code(), vocabulary.output, getattr(vocabulary, "image_shape_", None)]
-    rest = {k: v for k, v in vars(pipeline).items() if k not in ("steps", "memory", "verbose")}
+    rest = {name: value for name, value in vars(pipeline).items() if name not in _NO_MATTER}
     steps = [type(vocabulary) if _holds(step, vocabulary) else step for _, step in pipeline.steps]
     told = fingerprint((type(pipeline), rest, steps))
     return joblib.hash((_CLAIM, X, norm, bool(cells), code, told))

@@ -278,6 +278,8 @@ def test_streams_are_for_methods_that_read_them_piece_by_piece():
 def test_images_of_another_layout_are_told_as_such(kind):
     make, messages = OTHER_LAYOUTS[kind]
     for name, call in ASKS.items():
+        if kind == "one image" and name == "CertificateDisplay":
+            continue  # which draws it
         said = refusal(call, make(), ValueError)
         if not (len(make()) != N and re.search("inconsistent numbers|labels, but", said)):
             assert all(re.search(message, said) for message in messages), (name, said)
