@@ -42,7 +42,6 @@ def run(options):
     left_out = inputs.LeftOut(options.quiet)
     opened = inputs.open_model(options)
     data = labeled(options.folder, opened, left_out, n_images=options.images, seed=options.seed)
-    bounds = (0.0, float(opened.factor))
     with inputs.spoken_warnings():
         try:
             report = robustness_report(
@@ -51,7 +50,6 @@ def run(options):
                 data.y,
                 eps=options.eps,
                 norm=options.norm,
-                bounds=bounds,
                 random_state=options.seed,
                 verbose=not options.quiet,
             )

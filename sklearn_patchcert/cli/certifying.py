@@ -190,6 +190,6 @@ def _write_statistics(path, rows):
 
     first: dict = next(iter(rows.values()), {})
     with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, ["image", *first])
+        writer = csv.DictWriter(stream, ["image", *first], lineterminator="\n")
         writer.writeheader()
         writer.writerows({"image": name, **row} for name, row in rows.items())

@@ -88,9 +88,9 @@ def _lines(facts, indent=""):
             yield f"{indent}{label}:"
             yield from _lines(value, indent + "  ")
         else:
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            shown = f"{shown:.4g}" if isinstance(shown, float) else shown
-            yield f"{indent}{label + ':':{width + 1}} {shown}"
+            parts = value if isinstance(value, list) else [value]
+            shown = [f"{one:.4g}" if isinstance(one, float) else str(one) for one in parts]
+            yield f"{indent}{label + ':':{width + 1}} {', '.join(shown)}"
 
 
 def draw(vocabulary, path):

@@ -96,6 +96,7 @@ def run(options):
         **found,
         "options": _given(options),
     }
+    inputs.hush(model)
     _save(model, options.out, card)
     result = {"out": str(options.out), **card, "seconds": seconds, "left_out": left_out.reasons}
     inputs.told(result, options.json, "\n".join(_lines(card, seconds, options.out)))
@@ -135,7 +136,9 @@ def _model(options):
             ),
             (
                 "clf",
-                PatchNetClassifier(max_epochs=options.epochs, random_state=options.seed),
+                PatchNetClassifier(
+                    max_epochs=options.epochs, random_state=options.seed, verbose=talks
+                ),
             ),
         ]
     )
@@ -240,11 +243,10 @@ def _measured(model, data, held_out):
 def _given(options):
     """The options of the command, as plain values."""
     names = ("image_size", "resize", "mode", "patch_size", "tokens", "strategy", "epochs", "seed")
-    return {name: getattr(options, name) for name in names} | {"config": _config_text(options)}
-
-
-def _config_text(options):
-    return None if options.config is None else options.config.read_text(encoding="utf-8")
+    given = {name: getattr(options, name) for name in names}
+    if options.config is not None:
+        given["config"] = options.config.read_text(encoding="utf-8")
+    return given
 
 
 def _save(model, path, card):

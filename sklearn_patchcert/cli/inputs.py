@@ -150,6 +150,7 @@ class Opened:
             self.model = load(path, max_bytes=max_bytes or MAX_BYTES)
         except ModelFileError as error:
             raise Impossible(error) from None
+        hush(self.model)
         self.vocabulary = vocabulary_of(self.model)
         self.shape = getattr(self.vocabulary, "image_shape_", None)
         own = getattr(self.model, "steps", [(None, None)])[0][1]
@@ -234,6 +235,14 @@ class Opened:
         sample = getattr(self.vocabulary, "sample_shape_", X.shape[1:])
         whole = int(np.prod(X.shape[1:])) == int(np.prod(sample))
         return X.reshape(len(X), *sample) if whole and not self.has_reader else X
+
+
+def hush(model):
+    """Let a model show no bars of its own."""
+    for step in [model, *(step for _, step in getattr(model, "steps", []))]:
+        step = getattr(step, "estimator", step)
+        if hasattr(step, "verbose"):
+            step.verbose = 0
 
 
 def _without(path, error):

@@ -44,7 +44,7 @@ def run(options):
     columns = ["file", "class", "probability", "smallest_radius", "mean_radius"]
 
     def write(stream):
-        writer = csv.DictWriter(stream, columns, restval="")
+        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
