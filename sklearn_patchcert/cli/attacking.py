@@ -10,7 +10,7 @@ EPILOG = """
 Attacks give upper bounds: no model is more robust than the strongest attack leaves it.
 --eps is the norm of the change of a whole image, in the units of the images that the
 model sees: 0..1 behind a reader, so that an L2 norm of 1 is one value changed from black
-to white.
+to white.  Attacked images may leave that range, which makes attacks stronger.
 
 Example:
   patchcert attack photos/ --model model.patchcert --eps 0.5 --images 50

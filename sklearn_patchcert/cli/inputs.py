@@ -242,7 +242,7 @@ def hush(model):
     for step in [model, *(step for _, step in getattr(model, "steps", []))]:
         step = getattr(step, "estimator", step)
         if hasattr(step, "verbose"):
-            step.verbose = 0
+            step.verbose = type(step.verbose)()
 
 
 def _without(path, error):
