@@ -55,6 +55,8 @@ def add_options(add):
 
 
 def run(options):
+    import contextlib
+    import sys
     import time
 
     from sklearn_patchcert.cli import inputs
@@ -69,7 +71,7 @@ def run(options):
     data = _read(options, left_out)
     clock.append(time.perf_counter())
     train, held_out = _split(data.target, options)
-    with inputs.spoken_warnings():
+    with inputs.spoken_warnings(), contextlib.redirect_stdout(sys.stderr):  # tables of skorch
         try:
             model.fit(data.data[train], data.labels[train])
         except (TypeError, ValueError) as error:
