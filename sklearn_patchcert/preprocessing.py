@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
@@ -143,7 +144,7 @@ def then(first, step, image_shape, dtype):
         From the user's input to the input of the step.
     step : fitted transformer
         StandardScaler, MinMaxScaler or MaxAbsScaler (without clip), RobustScaler or
-        ChannelStandardizer.
+        ChannelStandardizer, or one of these in a FrozenEstimator.
     image_shape : tuple (H, W, C)
     dtype : dtype
         In which the step returned its result, at least as coarse as what it computed in.
@@ -185,6 +186,8 @@ def then(first, step, image_shape, dtype):
 def _scale_shift(step, image_shape):
     """The fitted map of a known step, z = scale x + shift, as arrays that broadcast to an image."""
     kind = type(step)  # not isinstance: a subclass may transform otherwise
+    if kind is FrozenEstimator:
+        return _scale_shift(step.estimator, image_shape)
     if kind is ChannelStandardizer:
         return 1 / step.scale_, -step.mean_ / step.scale_
     if kind in (MinMaxScaler, MaxAbsScaler) and getattr(step, "clip", False):
