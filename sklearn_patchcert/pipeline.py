@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._ranges import judged, range_of, remember
 from sklearn_patchcert._validation import VersionedState, as_before
-from sklearn_patchcert.arrangement import check_all_tokens, check_arrangement
+from sklearn_patchcert.arrangement import check_all_tokens, check_arrangement, explained
 from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.networks.fitting.disturbance import Source, check_options
@@ -116,7 +116,8 @@ class _CertifiedPipeline(VersionedState, Pipeline):
         steps = list(self.steps)
         try:
             with as_before(*parts):
-                super().fit(self._given(X), y, **params)
+                with explained(self):
+                    super().fit(self._given(X), y, **params)
                 check_all_tokens(self, X)
         except BaseException:
             self.steps[:] = steps
