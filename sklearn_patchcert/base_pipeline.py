@@ -19,7 +19,11 @@ from sklearn_patchcert.datasets.readers import ImageReader, holds_paths
 from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.networks.fitting.disturbance import Source, check_options
 from sklearn_patchcert.networks.options import check_networks
-from sklearn_patchcert.prediction.arrangement import check_all_tokens, check_arrangement
+from sklearn_patchcert.prediction.arrangement import (
+    check_all_tokens,
+    check_arrangement,
+    explained,
+)
 from sklearn_patchcert.preprocessing import ChannelStandardizer, scaled
 from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
 
@@ -115,7 +119,8 @@ class CertifiedPipeline(VersionedState, Pipeline):
         steps = list(self.steps)
         try:
             with as_before(*parts):
-                super().fit(self._given(X), y, **params)
+                with explained(self):
+                    super().fit(self._given(X), y, **params)
                 check_all_tokens(self, X)
         except BaseException:
             self.steps[:] = steps

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
@@ -144,7 +145,7 @@ def then(first, step, image_shape, dtype):
         From the user's input to the input of the step.
     step : fitted transformer
         StandardScaler, MinMaxScaler or MaxAbsScaler (without clip), RobustScaler or
-        ChannelStandardizer.
+        ChannelStandardizer, or one of these in a FrozenEstimator.
     image_shape : tuple (H, W, C)
     dtype : dtype
         In which the step returned its result, at least as coarse as what it computed in.
@@ -188,6 +189,8 @@ def _scale_shift(step, image_shape):
     kind = type(step)  # not isinstance: a subclass may transform otherwise
     if kind is ImageReader:  # which hands images on as they are
         return np.float64(1), np.float64(0)
+    if kind is FrozenEstimator:
+        return _scale_shift(step.estimator, image_shape)
     if kind is ChannelStandardizer:
         return 1 / step.scale_, -step.mean_ / step.scale_
     if kind in (MinMaxScaler, MaxAbsScaler) and getattr(step, "clip", False):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import (
     MaxAbsScaler,
     MinMaxScaler,
@@ -16,7 +17,12 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from sklearn_patchcert import CertifiedPatchClassifier, ChannelStandardizer, PatchVocabulary
+from sklearn_patchcert import (
+    CertifiedPatchClassifier,
+    ChannelStandardizer,
+    PatchVocabulary,
+    certify,
+)
 from sklearn_patchcert.patches import images_to_patches, patches_to_images
 from sklearn_patchcert.preprocessing import IDENTITY, then
 from sklearn_patchcert.voronoi.certificate import NORMS
@@ -258,6 +264,23 @@ def test_every_channel_has_its_own_scale(per_channel):
         unit *= (radii / np.sqrt(np.square(unit).sum((2, 4))))[:, :, None, :, None]
         moved = X + unit.transpose(0, 1, 2, 3, 4, 5).reshape(X.shape) * (1 - 1e-9)
         np.testing.assert_array_equal(model[-1].tokenize(scaler.transform(moved)), ids)
+
+
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
+@pytest.mark.parametrize("scaler", [StandardScaler(), ChannelStandardizer()], ids=repr)
+def test_a_frozen_step_counts_as_the_step_in_it(digits, scaler):
+    X, y = (part[:200] for part in digits)
+    frozen = FrozenEstimator(FrozenEstimator(clone(scaler).fit(X)))
+    one, other = fitted([("s", scaler)], X, y), fitted([("s", frozen)], X, y)
+    np.testing.assert_array_equal(one.certify(X), other.certify(X))
+    np.testing.assert_array_equal(certify(one, X), certify(other, X))
+
+
+def test_a_frozen_step_that_is_not_known_raises(digits):
+    X, y = (part[:200] for part in digits)
+    model = fitted([("s", FrozenEstimator(Normalizer().fit(X)))], X, y)
+    with pytest.raises(TypeError, match="Normalizer"):
+        model.certify(X)
 
 
 def test_parameters_that_lose_precision_are_refused(digits):

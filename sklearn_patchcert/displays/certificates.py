@@ -6,7 +6,14 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_patchcert.displays.inputs import checked_radii, images_of, named, per_image, with_one
+from sklearn_patchcert.displays.inputs import (
+    check_has_maps,
+    checked_radii,
+    images_of,
+    named,
+    per_image,
+    with_one,
+)
 from sklearn_patchcert.displays.maps import TITLES, axes_of_maps, draw_maps
 from sklearn_patchcert.displays.pages import fit_letters, one_axes, reach
 
@@ -115,10 +122,13 @@ class CertificateDisplay:
 
         Raises
         ------
+        TypeError
+            If the estimator is none of these, such as a search over a pipeline.
         ValueError
             If y, names or display_labels have another length than expected.
         """
         check_is_fitted(estimator)
+        check_has_maps(estimator)
         vocabulary, before = estimator, []
         if isinstance(estimator, Pipeline):
             before, vocabulary = estimator._split()

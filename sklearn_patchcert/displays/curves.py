@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -256,12 +258,20 @@ class CertifiedAccuracyDisplay:
 
         Raises
         ------
+        TypeError
+            If radii, uppers or limited are no dicts.
         ValueError
             If radii are not rows of numbers, the norm is unknown, or uppers or limited are of
             other curves or of another length.
         """
         if norm is not None and norm not in _AXES:
             raise ValueError(f"norm must be None or one of {tuple(_AXES)}, got {norm!r}.")
+        for what, given in {"radii": radii, "uppers": uppers, "limited": limited}.items():
+            if given is not None and not isinstance(given, Mapping):
+                raise TypeError(
+                    f'{what} must be a dict with a row for each curve, {{"mine": {what}}}, got '
+                    f"{type(given).__name__}."
+                )
         radii = {name: np.asarray(values, dtype=float) for name, values in radii.items()}
         uppers = {name: np.asarray(v, dtype=float) for name, v in (uppers or {}).items()}
         for name, values in [*radii.items(), *uppers.items()]:

@@ -13,6 +13,17 @@ def images_of(estimator, X):
     return estimator._batch(X) if hasattr(estimator, "_batch") else as_batch(X)
 
 
+def check_has_maps(estimator):
+    """TypeError if an estimator is neither a vocabulary nor a certified pipeline."""
+    if any(hasattr(type(estimator), name) for name in ("_split", "_radii")):
+        return
+    raise TypeError(
+        f"A {type(estimator).__name__} has no tokens of its own to draw: pass the vocabulary or "
+        "the certified pipeline inside it, for example search.best_estimator_, or draw "
+        "sklearn_patchcert.certify(model, X) with CertificateDisplay.from_radii."
+    )
+
+
 def with_one(X, vocabulary):
     """X, or for one image (H, W) or (H, W, C) an array that holds it alone."""
     found = np.shape(X)

@@ -84,7 +84,7 @@ def certify_to(
         If there is something at `path` that has no record.
     ValueError
         If the output comes from other settings or other images, or it or its record is damaged; if
-        the images are read from the output; or if some images are bad. Those before them stay
+        the output is the file of the images; or if some images are bad. Those before them stay
         certified.
     TypeError
         If the model has no patch certificate, or the images no shape.
@@ -134,6 +134,9 @@ def certify_to(
     lock = path.with_name(f"{path.name}.lock")
     _check_apart(images, [path, record.path, record.fresh, lock])
 
+    def holds_images():
+        return store.holds(read, shape)
+
     def certified(index):
         rows = store.rows(index)
         try:
@@ -144,7 +147,7 @@ def certify_to(
     bar = tqdm(desc=path.name, total=shape[0], unit="image", disable=not verbose)
     try:
         with FileLock(lock, timeout=0), bar:
-            done = _continued(store, record, settings, certified, overwrite)
+            done = _continued(store, record, settings, certified, overwrite, holds_images)
             bar.update(sum(rows.stop - rows.start for rows in map(store.rows, done)))
             for index in range(len(starts)):
                 if index in done:
@@ -172,7 +175,7 @@ def _check_apart(images, written):
                 )
 
 
-def _continued(store, record, settings, certified, overwrite):
+def _continued(store, record, settings, certified, overwrite, holds_images):
     """Checksums of the finished chunks of an output; a record that names these and no others."""
     try:
         done = _finished(store, record, settings, certified)
@@ -181,6 +184,10 @@ def _continued(store, record, settings, certified, overwrite):
             raise type(error)(
                 f"{store.path} cannot be continued: {error} Choose another path, or pass "
                 "overwrite=True to start again."
+            ) from error
+        if holds_images():  # an array need not tell from which file it comes
+            raise ValueError(
+                f"{store.path} holds these images: choose another path for the output."
             ) from error
         done = {}
     record.write(settings, done)
@@ -231,7 +238,8 @@ def _fingerprint(model):
     if not hasattr(vocabulary, "_code"):
         raise TypeError(
             f"{type(model).__name__} has no patch certificate: pass a PatchVocabulary, a "
-            "CertifiedPatchClassifier or a CertifiedPatchRegressor."
+            "CertifiedPatchClassifier or a CertifiedPatchRegressor. What holds several of them is "
+            "certified in memory, by sklearn_patchcert.certify(model, X)."
         )
     check_is_fitted(vocabulary, "vocabulary_")
     return joblib.hash([before, vocabulary._code(), getattr(vocabulary, "image_shape_", None)])

@@ -34,7 +34,7 @@ def open_images(images):
     TypeError
         If the images have no shape, dtype or slices.
     ValueError
-        If there are none, or if their number is not known.
+        If there are none, if their number is not known, or if the file is none of arrays.
     """
     if isinstance(images, str | os.PathLike):
         path = Path(images)
@@ -42,7 +42,10 @@ def open_images(images):
         def opened():
             return _zarr(path, "r") if path.suffix == ".zarr" else _npy(path)
 
-        array = opened()
+        try:
+            array = opened()
+        except (EOFError, ValueError) as error:
+            raise ValueError(f"{path} holds no images that can be read: {error}") from error
     else:
         array = images = as_batch(images)
 
@@ -154,6 +157,33 @@ class _Store:
     def is_as_created(self, row_shape):
         """Whether all but the rows is what `create` would make."""
         raise NotImplementedError
+
+    def holds(self, read, shape):
+        """Whether what is there begins with the images, or the images with what is there.
+
+        Parameters
+        ----------
+        read, shape
+            As :func:`open_images` returns them.
+
+        Returns
+        -------
+        same : bool
+        """
+        try:
+            found = self.view()
+        except Exception:  # whatever a damaged file makes of its reader
+            return False
+        n = min(found.shape[0], shape[0]) if found.ndim > 1 else 0
+        if n == 0 or math.prod(found.shape[1:]) != math.prod(shape[1:]):
+            return False
+
+        def same(start, stop):
+            rows = np.asarray(found[start:stop])
+            return bool((rows == np.reshape(read(start, stop), rows.shape)).all())
+
+        step = self.starts.step
+        return same(0, 1) and all(same(i, min(i + step, n)) for i in range(0, n, step))
 
     def read(self, index):
         """Rows of a chunk, ndarray."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import numpy as np
@@ -85,7 +86,7 @@ def check_all_tokens(pipeline, X):
         If a step fails.
     """
     working, at = pipeline._working_steps()
-    if at is None or not any(isinstance(p, _OF_CATEGORIES) for p in nested(working[at + 1 :])):
+    if at is None or not _of_categories(working[at + 1 :]):
         return
     before, vocabulary = pipeline._split()
     if vocabulary.output != "ids":
@@ -103,10 +104,41 @@ def check_all_tokens(pipeline, X):
         try:
             (after.predict if hasattr(after, "predict") else after.transform)(ids)
         except Exception as error:
-            raise ValueError(
-                f"The steps after the vocabulary fail on tokens that training images do not have "
-                f"at the same place, as later images may ({type(error).__name__}: {error}). Make "
-                f'them accept all tokens: OneHotEncoder(handle_unknown="ignore"), CategoricalNB('
-                f"min_categories={max(own)}), OrdinalEncoder(categories=...) with the "
-                "`categories_` of the fitted vocabulary."
-            ) from error
+            raise _of_unseen_tokens(error, max(own)) from error
+
+
+@contextlib.contextmanager
+def explained(pipeline):
+    """Say what an error of a fit means that has met tokens which its own folds had not.
+
+    Parameters
+    ----------
+    pipeline : CertifiedPatchClassifier or CertifiedPatchRegressor
+
+    Raises
+    ------
+    ValueError
+        If scikit-learn's estimators of categories fail on categories that they do not know.
+    """
+    try:
+        yield
+    except (IndexError, ValueError) as error:
+        steps, at = pipeline._working_steps()
+        unseen = isinstance(error, IndexError) or "Found unknown categories" in str(error)
+        if not unseen or at is None or not _of_categories(steps[at + 1 :]):
+            raise
+        raise _of_unseen_tokens(error, np.max(pipeline._split()[1].n_tokens)) from error
+
+
+def _of_categories(steps):
+    return any(isinstance(part, _OF_CATEGORIES) for part in nested(steps))
+
+
+def _of_unseen_tokens(error, n_tokens):
+    return ValueError(
+        f"The steps after the vocabulary fail on tokens that training images do not have at the "
+        f"same place, as later images may ({type(error).__name__}: {error}). Make them accept all "
+        f'tokens: OneHotEncoder(handle_unknown="ignore"), CategoricalNB(min_categories='
+        f"{n_tokens}), OrdinalEncoder(categories=...) with the `categories_` of the fitted "
+        "vocabulary."
+    )

@@ -9,6 +9,9 @@ from matplotlib.figure import Figure
 from pictures_for_tests import render, vocabulary
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
 
 from sklearn_patchcert import (
@@ -16,6 +19,7 @@ from sklearn_patchcert import (
     CertifiedPatchClassifier,
     ChannelStandardizer,
     PatchVocabulary,
+    SmoothedClassifier,
 )
 from sklearn_patchcert.voronoi.certificate import NORMS
 
@@ -304,3 +308,21 @@ def test_from_radii_unknown_norm(digits):
     with pytest.raises(ValueError, match="norm"):
         CertificateDisplay.from_radii(im, im, np.ones((1, 2, 2)), patch_size=(4, 4), norm="l3")
     assert pyplot.get_fignums() == []
+
+
+OTHERS = {
+    "search": lambda model, X, y: GridSearchCV(model, {}, cv=2).fit(X, y),
+    "pipeline": lambda model, X, y: make_pipeline(MinMaxScaler(), *model).fit(X, y),
+    "dummy": lambda model, X, y: DummyClassifier().fit(X, y),
+    "smoothed": lambda model, X, y: SmoothedClassifier(DummyClassifier()).fit(X, y),
+    "frozen": lambda model, X, y: FrozenEstimator(model.fit(X, y)),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_has_no_map_of_its_own_is_refused_with_a_way_out(digits, name):
+    X, y = (part[:100] for part in digits)
+    model = CertifiedPatchClassifier([("vocab", vocabulary()), ("clf", DummyClassifier())])
+    other = OTHERS[name](model, X, y)
+    with pytest.raises(TypeError, match=r"certify\(model, X\).*from_radii"):
+        CertificateDisplay.from_estimator(other, X[:3])

@@ -135,3 +135,13 @@ def test_radii_that_are_none(bad):
 def test_upper_bounds_of_no_curve():
     with pytest.raises(ValueError, match="without radii"):
         CertifiedAccuracyDisplay.from_results({"mine": [1.0]}, {"other": [1.0]})
+
+
+@pytest.mark.parametrize(
+    "given", [{"radii": [1.0]}, {"radii": {"a": [1.0]}, "uppers": [2.0]},
+              {"radii": {"a": [1.0]}, "limited": np.array([True])}]
+)  # fmt: skip
+def test_rows_without_names_are_refused_with_the_form_that_has_them(given):
+    name = list(given)[-1]
+    with pytest.raises(TypeError, match=rf'{name} must be a dict .* \{{"mine": {name}\}}'):
+        CertifiedAccuracyDisplay.from_results(**given)

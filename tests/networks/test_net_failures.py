@@ -193,6 +193,24 @@ def test_training_to_nan_stops_and_names_the_option(few, case, method):
         assert not net.initialized_
 
 
+class NoLoss(nn.Module):
+    """A loss that is not finite for any outputs."""
+
+    def forward(self, outputs, target):
+        return outputs.sum() * np.inf
+
+
+@pytest.mark.parametrize("criterion", [NoLoss, nn.NLLLoss])  # which takes probabilities
+def test_before_the_first_step_the_criterion_is_to_blame(few, criterion):
+    net = make(criterion=criterion, batch_size=50)
+    with pytest.raises(
+        ValueError, match=rf"epoch 1, batch 1(.|\n)*={criterion.__name__}"
+    ) as caught:
+        net.fit(*few)
+    assert "lr=" not in str(caught.value)
+    assert not net.initialized_
+
+
 class Augment:
     """Returns values that are not finite from its third call on."""
 

@@ -9,6 +9,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from filelock import FileLock
 from sklearn.linear_model import RidgeClassifier
 from sklearn.preprocessing import StandardScaler
@@ -424,6 +425,43 @@ def test_images_are_never_overwritten(images, vocabulary, tmp_path, monkeypatch)
                 certify_to(vocabulary, source, path, overwrite=overwrite)
     assert sorted(tmp_path.rglob("*")) == names
     assert everything(tmp_path) == before
+
+
+def hidden(folder, images):
+    """Arrays that do not tell from which file they come, or are in memory."""
+    mapped = np.load(folder / "a.npy", mmap_mode="r")
+    cases = {
+        "in memory": images,
+        "list": list(mapped),
+        "sliceable": Sliceable(mapped),
+        "torch": torch.from_numpy(np.load(folder / "a.npy", mmap_mode="c")),
+        "rows": Sliceable(mapped.reshape(N, -1)),
+        "the first": images[:11],
+    }
+    if importlib.util.find_spec("dask"):
+        import dask.array
+
+        cases["dask"] = dask.array.from_array(mapped, chunks=(20, 8, 8))
+    return cases
+
+
+def test_images_are_known_by_what_they_are(images, vocabulary, tmp_path):
+    np.save(tmp_path / "a.npy", images)
+    before = everything(tmp_path)
+    for name, source in hidden(tmp_path, images).items():
+        with pytest.raises(ValueError, match="holds these images"):
+            certify_to(vocabulary, source, tmp_path / "a.npy", overwrite=True)
+        assert everything(tmp_path) == before, name
+    np.save(tmp_path / "a.npy", images + 1)  # those of somebody else
+    radii = certify_to(vocabulary, images, tmp_path / "a.npy", overwrite=True)
+    np.testing.assert_array_equal(radii, vocabulary.certify(images))
+
+
+@pytest.mark.parametrize("content", [b"", b"words", b"\x93NUMPY\x01"])
+def test_a_file_that_holds_no_images_is_named(vocabulary, tmp_path, content):
+    (tmp_path / "im.npy").write_bytes(content)
+    with pytest.raises(ValueError, match=r"im\.npy holds no images"):
+        certify_to(vocabulary, tmp_path / "im.npy", tmp_path / "out.npy")
 
 
 def rewritten(change):

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from pipelines_for_tests import vocabulary
 from sklearn.base import BaseEstimator, clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import IsolationForest
+from sklearn.ensemble import IsolationForest, StackingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -132,6 +133,11 @@ CLOSED = {  # know the tokens of the training images only
     "columns": [("hot", ColumnTransformer([("h", OneHotEncoder(), [0, 1])])), ("clf", linear())],
     "inside": [("clf", make_pipeline(OneHotEncoder(), linear()))],
     "search": [("clf", GridSearchCV(CategoricalNB(), {"alpha": [1.0]}, cv=2))],
+    # These meet other tokens in their own folds.
+    "calibrated": [("clf", CalibratedClassifierCV(CategoricalNB(), cv=2))],
+    "stacked": [
+        ("clf", StackingClassifier([("hot", make_pipeline(OneHotEncoder(), linear()))], TREE, cv=2))
+    ],
 }
 OPEN = {
     "hot": [("hot", OneHotEncoder(handle_unknown="ignore")), ("clf", linear())],
@@ -164,6 +170,15 @@ def test_what_fails_on_tokens_unseen_in_training_is_refused_with_the_remedy(few,
         model.predict(few[0])
     with pytest.raises(NotFittedError):
         model["vocab"].transform(few[0])
+
+
+def test_errors_of_other_kinds_stay_as_they_are(few):
+    X, y = few
+    hot = OneHotEncoder(categories=[np.arange(32)] * 9), linear().set_params(C="much")
+    for steps in (hot, (CategoricalNB(alpha="much"),)):
+        model = CertifiedPatchClassifier([("vocab", ids()), ("clf", make_pipeline(*steps))])
+        with pytest.raises(ValueError, match="much"):
+            model.fit(X, y)
 
 
 def clone_step(step):

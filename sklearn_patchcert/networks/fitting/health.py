@@ -60,7 +60,8 @@ def check_loss(net, loss):
     """
     value = float(loss.detach())
     if not math.isfinite(value):
-        raise ValueError(f"The training loss is {value} in {_place(net)}. {_advice(net)}")
+        stepped = len(net.history) > 1 or len(net.history[-1]["batches"]) > 1
+        raise ValueError(f"The training loss is {value} in {_place(net)}. {_advice(net, stepped)}")
 
 
 def check_weights(net, images, fit_params):
@@ -138,8 +139,11 @@ def _place(net):
     return f"epoch {last['epoch']}, batch {len(last['batches'])}"
 
 
-def _advice(net):
-    """The options that most likely made training diverge, with their values."""
+def _advice(net, stepped=True):
+    """The options that most likely made training diverge, with their values.
+
+    `stepped` says whether an optimizer has changed the weights before.
+    """
     height, width, _ = net.image_shape_
     size = math.sqrt(height * width * float((net.channel_std_**2).sum()))  # of an image's contrast
     disturbing = ("adversarial_radius", "noise_std", "flip_radius", "certified_radius")
@@ -150,4 +154,11 @@ def _advice(net):
             f"by an L2 norm of about {size:.3g}."
         )
     set_ = [f"{name}={getattr(net, name)!r}" for name in disturbing if getattr(net, name)]
+    if not stepped:
+        criterion = getattr(net.criterion, "__name__", repr(net.criterion))
+        lower = f", or lower {', or '.join(set_)}" if set_ else ""
+        return (
+            f"No step has been taken yet: look whether criterion={criterion} fits what the module "
+            f"returns{lower}."
+        )
     return " ".join(["Lower", ", or ".join([f"lr={net.lr!r}", *set_]) + "."])
