@@ -11,6 +11,11 @@ class Impossible(Exception):
     """Why nothing can be done, for the user to read."""
 
 
+def shown(name):
+    """A text for a terminal, which no control character can take over."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(name))
+
+
 def positive(kind):
     """A type for argparse: a finite number above 0."""
 
@@ -33,12 +38,33 @@ def share(text):
 
 
 def add_model(add):
-    add("--model", required=True, type=Path, help="a file that fit or sklearn_patchcert.save wrote")
+    add(
+        "--model",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="a file that `patchcert fit` or sklearn_patchcert.save wrote",
+    )
+    add_max_bytes(add)
+
+
+def add_max_bytes(add):
     add("--max-bytes", type=positive(int), metavar="N", help="refuse a larger model file")
 
 
-def add_pictures(add, what="pictures, .npy arrays, or folders of them"):
-    add("places", nargs="+", type=Path, metavar="PATH", help=what)
+def add_pictures(add):
+    add(
+        "places",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="pictures, .npy arrays, or folders, which are searched with all that is below them",
+    )
+    add_scale(add)
+
+
+def add_labeled(add):
+    add("folder", type=Path, metavar="FOLDER", help="has a subfolder of pictures for each class")
     add_scale(add)
 
 
@@ -46,13 +72,50 @@ def add_scale(add):
     add(
         "--scale",
         type=positive(float),
-        help="for a model that was fitted on arrays and does not say their range: what the values "
-        "0..255 are divided by, 1 for a model of 0..255, 255 for one of 0..1",
+        metavar="S",
+        help="for a model that was fitted on arrays and does not say what white is: the number "
+        "that divides values of 0..255; 1 for a model of 0..255, 255 for a model of 0..1",
     )
 
 
-def add_talk(add, json=True):
-    add("--jobs", type=positive(int), metavar="N", help="threads that read files (default: 1)")
-    add("--quiet", action="store_true", help="no progress bar and no summary")
-    if json:
-        add("--json", action="store_true", help="print the result as one JSON object")
+def add_norm(add):
+    add("--norm", choices=("l2", "linf", "l1"), default="l2", help="inside a patch (default: l2)")
+
+
+def add_prediction(add, seconds):
+    add(
+        "--prediction",
+        action="store_true",
+        help="also certify the prediction of each image as a whole, which takes longer; "
+        "for classifiers, in the norms l2 and linf",
+    )
+    add(
+        "--configurations",
+        type=positive(int),
+        default=10_000,
+        metavar="N",
+        help="token assignments that --prediction classifies at most for an image (default: 10000)",
+    )
+    add(
+        "--max-seconds",
+        type=positive(float),
+        default=seconds,
+        metavar="S",
+        help="time that --prediction takes at most for an image; results then depend on the "
+        f"machine (default: {f'{seconds:g}' if seconds else 'no limit'})",
+    )
+
+
+def check_prediction(options, model):
+    """Refuse --prediction where there can be none."""
+    if options.prediction and not hasattr(model, "certify_prediction"):
+        raise Impossible(f"--prediction is for classifiers, not for a {type(model).__name__}")
+    if options.prediction and options.norm == "l1":
+        raise Impossible("--prediction knows the norms l2 and linf only")
+
+
+def add_talk(add, jobs=True):
+    if jobs:
+        add("--jobs", type=positive(int), metavar="N", help="threads that read (default: 1)")
+    add("--quiet", action="store_true", help="no bar and no summary; what is left out is listed")
+    add("--json", action="store_true", help="print the result as one JSON object")
