@@ -15,6 +15,7 @@ def configured(model, path):
     Parameters
     ----------
     model : Pipeline
+        Of a reader, a vocabulary and a network that is called clf.
     path : Path or None
         A file of YAML, with a line ``name: value`` for each parameter.  Names of networks, losses
         and optimizers become the classes.
@@ -26,27 +27,49 @@ def configured(model, path):
     Raises
     ------
     Impossible
-        If the file is no such, a parameter is unknown, or a value is out of range.
+        If it is no such file, a parameter is unknown, or a value is out of range.
     """
     found = {} if path is None else _read(path)
     known = set(model.get_params())
-    for name, step in model.steps:  # also those that a network hands on, as clf__module__width
-        known |= {f"{name}__{own}" for own in inspect.signature(type(step)).parameters}
     for name in found:
-        handed_on = any(name.startswith(f"{one}__") for one in known - set(dict(model.steps)))
-        if name not in known and not handed_on:
-            near = difflib.get_close_matches(name, sorted(known), 3, 0.7)
-            meant = f": is it {' or '.join(near)}?" if near else ""
-            raise Impossible(f"{path} has an unknown parameter {name}{meant}")
+        if _part_of(name) not in known:
+            _check_known(path, name, known)
     try:
+        model.set_params(**{name: value for name, value in found.items() if name in known})
+        handed_on = _handed_on(model)
+        for name in set(found) - known:
+            _check_known(path, name, handed_on)
         model.set_params(**found)
         for _, step in model.steps:
-            step._validate_params()
+            if hasattr(step, "_parameter_constraints"):  # of skorch's it is another method
+                step._validate_params()
         model.steps[0][1]._options()
         model._check()
     except (TypeError, ValueError) as error:
         raise Impossible(f"{path}: {error}" if path else error) from None
     return model
+
+
+def _check_known(path, name, known):
+    """Refuse a name that is not among those that are known."""
+    if name not in known:
+        near = difflib.get_close_matches(name, sorted(known), 3, 0.7)
+        meant = f": is it {' or '.join(near)}?" if near else ""
+        raise Impossible(f"{path} has an unknown parameter {name}{meant}")
+
+
+def _part_of(name):
+    """The part of the network that takes a parameter: clf__optimizer of clf__optimizer__lr."""
+    return name.rpartition("__")[0] if name.startswith("clf__") and name.count("__") == 2 else None
+
+
+def _handed_on(model):
+    """Parameters of the network's parts, as clf__optimizer__lr."""
+    found = set()
+    for name, value in model.get_params().items():
+        if name.startswith("clf__") and inspect.isclass(value):
+            found |= {f"{name}__{own}" for own in inspect.signature(value).parameters}
+    return found
 
 
 def _read(path):
@@ -60,12 +83,14 @@ def _read(path):
         raise Impossible(f"{path} must have a line `name: value` for each parameter")
     choices = known_classes()["PatchNetClassifier"].choices
     classes = {f"clf__{name}": ones for name, ones in choices.items()}
-    for name, value in found.items():
-        if name in classes and isinstance(value, str):
-            if value not in classes[name]:
-                raise Impossible(
-                    f"{path}: {name} must be one of {', '.join(sorted(classes[name]))}, "
-                    f"got {value!r}"
-                )
-            found[name] = classes[name][value]
-    return found
+    return {name: _named(path, name, value, classes.get(name)) for name, value in found.items()}
+
+
+def _named(path, name, value, classes):
+    """A class by its name, where a parameter is one."""
+    if not classes or not isinstance(value, str):
+        return value
+    if value not in classes:
+        listed = ", ".join(sorted(classes))
+        raise Impossible(f"{path}: {name} must be one of {listed}, got {value!r}")
+    return classes[value]

@@ -37,15 +37,18 @@ def find_files(places, left_out, apart_from=None):
     """
     parents = [os.path.abspath(p if p.is_dir() else p.parent) for p in places]
     root = os.path.commonpath(parents)
-    written = set() if apart_from is None else {Path(os.path.realpath(apart_from))}
+    out = None if apart_from is None else Path(os.path.realpath(apart_from))
     found: dict = {}
     for place in places:
+        written: set = set()
         if not place.is_dir():
             pictures, others = [], {str(place): "not the name of a picture"}
             if place.suffix.lower() in picture_suffixes() or not place.exists():
                 pictures, others = [str(place)], {}
         else:
             pictures, others = find_pictures(place)
+            if out is not None and Path(os.path.realpath(place)) in out.parents:
+                written.add(out)
             maps = {parent for path in pictures for parent in Path(path).parents}
             for folder in sorted(maps - {place, *place.parents}):
                 real = Path(os.path.realpath(folder))
@@ -53,14 +56,14 @@ def find_files(places, left_out, apart_from=None):
                     left_out.note(f"passed over the maps in {shown(below(folder, root))}")
                     written.add(real)
         for path in pictures:
-            if place.is_dir() and _is_below(path, written):
+            if _is_below(path, written):
                 continue
             if why := _special(path):
                 left_out.add(below(path, root), why)
             else:
                 found[below(path, root)] = Path(path)
         for path, why in others.items():
-            if not (place.is_dir() and _is_below(path, written)):
+            if not _is_below(path, written):
                 left_out.add(below(path, root), why)
     if not found:
         raise Impossible("there are no pictures: " + ", ".join(map(shown, places)))
