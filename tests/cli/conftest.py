@@ -1,5 +1,9 @@
+import functools
+
 import pytest
 from pictures_for_cli import make_odd, make_photos, run
+
+from sklearn_patchcert.scorers import reports
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +26,10 @@ def odd(tmp_path):
     """A folder with oddities, and why some of its files cannot be read."""
     folder = make_photos(tmp_path / "odd", 3)
     return folder, make_odd(folder)
+
+
+@pytest.fixture
+def quick_attacks(monkeypatch):
+    """Attacks of one step, which are no good attacks."""
+    quick = functools.partial(reports.robustness_report, steps=1)
+    monkeypatch.setattr(reports, "robustness_report", quick)

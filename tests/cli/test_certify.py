@@ -44,9 +44,7 @@ def test_predictions_are_certified(photos, model_file, tmp_path, capsys):
     assert run("certify", picture, "--model", model_file, "--out", out, *options) == 0
     found, err = capsys.readouterr()
     model = load(model_file)
-    whole = model.certify_prediction(
-        model["reader"].transform([picture]), max_configurations=30
-    )
+    whole = model.certify_prediction(model["reader"].transform([picture]), max_configurations=30)
     row = parsed(found)["images"][0]
     assert row["prediction_radius"] == whole.radius[0]
     assert row["prediction_radius_is_exact"] == whole.exact[0]
