@@ -13,7 +13,7 @@ from sklearn_patchcert.cli.options import (
     add_pictures,
     add_prediction,
     add_talk,
-    check_prediction,
+    prediction_options,
     shown,
 )
 
@@ -67,7 +67,7 @@ def run(options):
 
     left_out = talking.LeftOut(options.quiet)
     own = opened.open_model(options)
-    check_prediction(options, own.model)
+    whole = prediction_options(options, own.model, None)
     if maps.real(options.out) in map(maps.real, options.places):
         raise Impossible(f"{options.out} is read, so it cannot be written to: give another folder")
     files = find_files(options.places, left_out, options.out)
@@ -78,9 +78,8 @@ def run(options):
     options.out.mkdir(parents=True, exist_ok=True)
     for folder in {path.parent for path in written}:
         clear_leftovers(folder)
-    told = {"norm": options.norm, "scale": options.scale}
-    if options.prediction:
-        told |= {"configurations": options.configurations, "max_seconds": options.max_seconds}
+    told = {"norm": options.norm, "scale": options.scale, "prediction": options.prediction}
+    told |= whole or {}
     journal = Journal(options.out / JOURNAL, options.model, told)
     rows = {name: journal.row(name, path) for name, path in files.items()}
     rows = {
@@ -89,7 +88,7 @@ def run(options):
         if row is not None and (options.out / f"{name}.radii.npy").is_file()
     }
     left = {name: path for name, path in files.items() if name not in rows}
-    answer = functools.partial(_answer, options=options)
+    answer = functools.partial(_answer, norm=options.norm, whole=whole)
     with (
         talking.spoken_warnings(),
         left_out.progress(len(files), "certifying", len(rows)) as bar,
@@ -145,30 +144,25 @@ class _fitting_names:
         return False
 
 
-def _answer(model, X, options):
+def _answer(model, X, norm, whole):
     """The radii of an image, and its line of the statistics."""
     import numpy as np
 
-    radii = model.certify(X, norm=options.norm)[0]
+    radii = model.certify(X, norm=norm)[0]
     predicted = np.ravel(model.predict(X)[0]).tolist() if hasattr(model, "predict") else []
     row = {
         "prediction": " ".join(map(str, predicted)),
-        "norm": options.norm,
+        "norm": norm,
         "patches": radii.size,
         "smallest_radius": float(radii.min()),
         "mean_radius": float(radii.mean()),
         "largest_radius": float(radii.max(initial=0.0, where=np.isfinite(radii))),
         "sum_slack_statistic": float(radii.sum()),
     }
-    if options.prediction:
-        whole = model.certify_prediction(
-            X,
-            norm=options.norm,
-            max_configurations=options.configurations,
-            max_seconds=options.max_seconds,
-        )
-        row["prediction_radius"] = float(whole.radius[0])
-        row["prediction_radius_is_exact"] = bool(whole.exact[0])
+    if whole is not None:
+        found = model.certify_prediction(X, norm=norm, **whole)
+        row["prediction_radius"] = float(found.radius[0])
+        row["prediction_radius_is_exact"] = bool(found.exact[0])
     return radii, row
 
 

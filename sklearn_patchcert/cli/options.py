@@ -6,6 +6,8 @@ import argparse
 import math
 from pathlib import Path
 
+CONFIGURATIONS = 10_000
+
 
 class Impossible(Exception):
     """Why nothing can be done, for the user to read."""
@@ -92,26 +94,34 @@ def add_prediction(add, seconds):
     add(
         "--configurations",
         type=positive(int),
-        default=10_000,
         metavar="N",
-        help="token assignments that --prediction classifies at most for an image (default: 10000)",
+        help="token assignments that --prediction classifies at most for an image "
+        f"(default: {CONFIGURATIONS})",
     )
     add(
         "--max-seconds",
         type=positive(float),
-        default=seconds,
         metavar="S",
         help="time that --prediction takes at most for an image; results then depend on the "
         f"machine (default: {f'{seconds:g}' if seconds else 'no limit'})",
     )
 
 
-def check_prediction(options, model):
-    """Refuse --prediction where there can be none."""
-    if options.prediction and not hasattr(model, "certify_prediction"):
+def prediction_options(options, model, seconds):
+    """Options of certify_prediction, or None; --prediction is refused where there can be none."""
+    given = options.configurations, options.max_seconds
+    if not options.prediction:
+        if given != (None, None):
+            raise Impossible("--configurations and --max-seconds belong to --prediction: pass it")
+        return None
+    if not hasattr(model, "certify_prediction"):
         raise Impossible(f"--prediction is for classifiers, not for a {type(model).__name__}")
-    if options.prediction and options.norm == "l1":
+    if options.norm == "l1":
         raise Impossible("--prediction knows the norms l2 and linf only")
+    return {
+        "max_configurations": options.configurations or CONFIGURATIONS,
+        "max_seconds": options.max_seconds or seconds,
+    }
 
 
 def add_talk(add, jobs=True):

@@ -11,7 +11,7 @@ from sklearn_patchcert.cli.options import (
     add_norm,
     add_prediction,
     add_talk,
-    check_prediction,
+    prediction_options,
     shown,
 )
 
@@ -26,6 +26,7 @@ is kept beside the page until that is written.
 Example:
   patchcert report photos/ --model model.patchcert --out report.html
 """
+_SECONDS = 5.0  # of --prediction for an image
 
 
 def add_options(add):
@@ -33,7 +34,7 @@ def add_options(add):
     add_model(add)
     add("--out", required=True, type=Path, metavar="FILE", help="the page to write, report.html")
     add_norm(add)
-    add_prediction(add, 5.0)
+    add_prediction(add, _SECONDS)
     add("--title", help="of the page (default: the name of the folder)")
     add_talk(add)
 
@@ -48,13 +49,12 @@ def run(options):
 
     left_out = talking.LeftOut(options.quiet)
     own = opened.open_model(options)
-    check_prediction(options, own.model)
+    whole = prediction_options(options, own.model, _SECONDS)
     maps.check_file(options.out, [options.model])
     data = labeled(options.folder, own, left_out)
     maps.check_file(options.out, data.files.values())
     clear_leftovers(options.out.absolute().parent)
-    whole = {"max_configurations": options.configurations, "max_seconds": options.max_seconds}
-    told = {"scale": options.scale, "norm": options.norm, **whole}
+    told = {"scale": options.scale, "norm": options.norm, **(whole or {})}
     journal = Journal(beside(options.out) if options.prediction else None, options.model, told)
     folder = options.folder.resolve().name
     in_pictures = own.factor == 1.0
@@ -67,7 +67,7 @@ def run(options):
                 options.out,
                 names=data.names,
                 norm=options.norm,
-                whole_image=whole if options.prediction else False,
+                whole_image=whole or False,
                 units="pixel values, 0 to 1" if in_pictures else "units of the model's images",
                 skipped=left_out.reasons,
                 title=shown(options.title or f"Certified patches: {folder}"),

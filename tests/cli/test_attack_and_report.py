@@ -14,21 +14,28 @@ from sklearn_patchcert.datasets import load_image_folder
 from sklearn_patchcert.scorers import reports
 
 
-def test_attacks_are_those_of_the_library(photos, model_file, quick_attacks, capsys):
+def test_attacks_are_those_of_the_library(photos, model_file, quick_attacks, monkeypatch, capsys):
+    quick, asked, answers = reports.robustness_report, [], []
+
+    def spy(model, X, y, **options):
+        asked.append((X, y, options))
+        answers.append(quick(model, X, y, **options))
+        return answers[0]
+
+    monkeypatch.setattr(reports, "robustness_report", spy)
     command = ("attack", photos, "--model", model_file, "--eps", 0.3, "--images", 3, "--seed", 1)
     assert run(*command, "--json") == 0
     out, err = capsys.readouterr()
-    found = parsed(out)
-    assert found["images"] == 3
+    found, [(X, y, options)], [report] = parsed(out), asked, answers
     data = load_image_folder(photos, image_size=16)
     some = np.sort(np.random.default_rng(1).choice(24, 3, replace=False))
-    y = np.array(data.target_names)[data.target[some]]
-    report = reports.robustness_report(
-        load(model_file), data.data[some], y, eps=0.3, random_state=1
-    )
+    assert (data.data[some] == X).all()
+    assert np.array(data.target_names)[data.target[some]].tolist() == y.tolist()
+    assert options == {"eps": 0.3, "norm": "l2", "random_state": 1, "verbose": True}
     rows = report.table if isinstance(report.table, list) else report.table.to_dict("records")
     assert found["table"] == rows
     assert found["checks"] == report.checks
+    assert found["robust"] == report.robust.sum()
     assert re.search(r"flips: 100%.*image/s|flips: 100%.*s/image", err)
     assert "PatchVocabulary" not in err
 

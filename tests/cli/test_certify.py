@@ -55,6 +55,14 @@ def test_predictions_are_certified(photos, model_file, tmp_path, capsys):
         assert says in capsys.readouterr().err
 
 
+def test_options_of_predictions_are_not_passed_over(photos, model_file, tmp_path, capsys):
+    for option in ("--configurations", "--max-seconds"):
+        for command in ("certify", "report"):
+            out = ("--out", tmp_path / "out", option, 9)
+            assert run(command, photos, "--model", model_file, *out) == 2
+            assert "belong to --prediction" in capsys.readouterr().err
+
+
 def test_quiet_says_nothing(photos, model_file, tmp_path, capsys):
     options = ("--model", model_file, "--out", tmp_path / "m", "--quiet", "--no-pictures")
     assert run("certify", photos / "red", *options) == 0
