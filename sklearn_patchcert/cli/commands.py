@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from sklearn_patchcert._version import __version__
-from sklearn_patchcert.cli.options import Impossible
+from sklearn_patchcert.cli.options import Impossible, shown
 
 # A parser is made without torch, so that --help and --version come at once.
 _COMMANDS = {
@@ -27,8 +29,8 @@ Start with a folder that has a subfolder of pictures for each class:
 
 Exit status: 0 if every file was done; 1 if some were left out, each of which is listed
 with the reason; 2 if nothing could be done; 130 if interrupted. Whatever happens, a file
-that is written is either whole or not there, and a command that was interrupted goes on
-where it is started again.
+that is written is either whole or not there. certify, predict --out and report go on where
+they were interrupted when they are started again; fit and attack start from the beginning.
 """
 
 
@@ -54,16 +56,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     2
     """
     options = _parser().parse_args(arguments)
+    if hasattr(sys.stdout, "reconfigure"):  # names of files need not be text
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         return options.run(options)
+    except BrokenPipeError:  # whoever reads the output has enough, as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (Impossible, OSError) as error:
         return _stop(f"error: {error}", 2)
     except KeyboardInterrupt:
         return _stop("interrupted; start the same command again to go on", 130)
+    except Exception:  # status 1 says that files were left out, and this is another matter
+        traceback.print_exc()
+        return _stop("error: this should not happen; please report it", 2)
 
 
 def _stop(message, status):
-    print(f"patchcert: {message}", file=sys.stderr)
+    print(f"patchcert: {shown(message)}", file=sys.stderr)
     return status
 
 

@@ -4,49 +4,58 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sklearn_patchcert.cli.options import Impossible, positive
+from sklearn_patchcert.cli.options import Impossible, add_max_bytes, add_talk, shown
 
 EPILOG = """
 Example:
   patchcert info model.patchcert --picture tokens.png
 """
+_DRAWN = (".png", ".svg", ".pdf")
 
 
 def add_options(add):
-    add("model", type=Path, help="a file that fit or sklearn_patchcert.save wrote")
-    add("--max-bytes", type=positive(int), metavar="N", help="refuse a larger model file")
-    add("--picture", type=Path, help="draw the vocabulary to this file (.png, .svg, .pdf)")
-    add("--json", action="store_true", help="print one JSON object")
+    add("model", type=Path, help="a file that `patchcert fit` or sklearn_patchcert.save wrote")
+    add_max_bytes(add)
+    add(
+        "--picture",
+        type=Path,
+        metavar="FILE",
+        help=f"draw the vocabulary to this file ({', '.join(_DRAWN)})",
+    )
+    add_talk(add, jobs=False)
 
 
 def run(options):
-    from sklearn_patchcert.cli import inputs
-    from sklearn_patchcert.files.archive import MAX_BYTES, ModelFileError
+    from sklearn_patchcert.cli import maps, opened, talking
+    from sklearn_patchcert.files import archive
     from sklearn_patchcert.files.cards import read_card
-    from sklearn_patchcert.files.model_files import load
 
-    try:
-        with inputs.spoken_warnings():
-            model = load(options.model, max_bytes=options.max_bytes or MAX_BYTES)
-            card = read_card(options.model, max_bytes=options.max_bytes or MAX_BYTES)
-    except ModelFileError as error:
-        raise Impossible(error) from None
+    most = options.max_bytes or archive.MAX_BYTES
+    with talking.spoken_warnings():
+        model = opened.read_model(options.model, most)
+        try:
+            card = read_card(options.model, max_bytes=most)
+        except archive.ModelFileError as error:
+            raise Impossible(error) from None
     facts = {"file": str(options.model), **facts_of(model)}
     if card:
         facts["trained"] = card
-    inputs.told(facts, options.json, "\n".join(_lines(facts)))
     if options.picture:
-        draw(inputs.vocabulary_of(model), options.picture)
+        if options.picture.suffix.lower() not in _DRAWN:
+            raise Impossible(f"--picture must end in one of {', '.join(_DRAWN)}")
+        maps.check_file(options.picture, [options.model])
+        draw(opened.vocabulary_of(model), options.picture)
+    talking.told(facts, options.json, "\n".join(_lines(facts)))
     return 0
 
 
 def facts_of(model):
     """What can be said of a model, as plain values."""
     from sklearn_patchcert.datasets.readers import ImageReader
+    from sklearn_patchcert.displays.report.cards import steps_card
 
     facts: dict = {"model": type(model).__name__}
-    steps = getattr(model, "steps", [])
-    facts["steps"] = {name: repr(step).replace("\n", " ") for name, step in steps}
+    facts["steps"] = {step["name"]: _step(step) for step in steps_card(model)}
     if hasattr(model, "classes_"):
         facts["classes"] = model.classes_.tolist()
     vocabulary = _first(model, lambda step: hasattr(step, "vocabulary_"))
@@ -74,6 +83,12 @@ def facts_of(model):
     return facts
 
 
+def _step(step):
+    """A step and its options that are not the default."""
+    options = ", ".join(f"{name}={value}" for name, value in step["options"].items())
+    return f"{step['kind']}({options})"
+
+
 def _first(model, is_it):
     parts = [step for _, step in getattr(model, "steps", [])] or [model]
     parts = [getattr(step, "estimator", step) for step in parts]
@@ -81,16 +96,16 @@ def _first(model, is_it):
 
 
 def _lines(facts, indent=""):
-    width = max(map(len, facts), default=0)
+    width = max((len(shown(name)) for name in facts), default=0)
     for name, value in facts.items():
-        label = name.replace("_", " ")
+        label = shown(name).replace("_", " ")
         if isinstance(value, dict):
             yield f"{indent}{label}:"
             yield from _lines(value, indent + "  ")
         else:
             parts = value if isinstance(value, list) else [value]
-            shown = [f"{one:.4g}" if isinstance(one, float) else str(one) for one in parts]
-            yield f"{indent}{label + ':':{width + 1}} {', '.join(shown)}"
+            texts = [f"{one:.4g}" if isinstance(one, float) else shown(one) for one in parts]
+            yield f"{indent}{label + ':':{width + 1}} {', '.join(texts)}"
 
 
 def draw(vocabulary, path):
@@ -104,6 +119,11 @@ def draw(vocabulary, path):
             '--picture needs matplotlib: pip install "sklearn-patchcert[plot]"'
         ) from error
     from sklearn_patchcert.displays.vocabularies import VocabularyDisplay
+    from sklearn_patchcert.whole_files import replacing
 
-    figure = VocabularyDisplay.from_estimator(vocabulary).figure_
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+    try:
+        figure = VocabularyDisplay.from_estimator(vocabulary).figure_
+    except ValueError as error:
+        raise Impossible(error) from None
+    with replacing(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:].lower(), dpi=150, bbox_inches="tight")

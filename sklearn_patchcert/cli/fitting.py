@@ -1,27 +1,31 @@
-"""Train a certified classifier on a folder that has a subfolder of pictures for each class."""
+"""Train a certified classifier on a folder with a subfolder of pictures for each class."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from sklearn_patchcert.cli.options import Impossible, add_talk, positive, share
+from sklearn_patchcert.cli.options import Impossible, add_talk, positive, share, shown
 
 EPILOG = """
 Pictures of any size and format are read, turned upright and brought to one size; files
-that cannot be read are left out, and listed. A share of the pictures is held out: the
-accuracy on it, with its 95 % confidence interval, and the patch radii are printed and
-stored in the model. The model holds its own reader: the other commands prepare pictures
-as this one did.
+that cannot be read are left out, and listed. A share of the pictures of each class is
+held out: the accuracy on them, with its 95 % confidence interval, and their patch radii
+are printed and stored in the model. The model holds its own reader: the other commands
+prepare pictures as this one did.
 
---config names a file of YAML with any other parameters, by their names in Python:
+--config names a file of YAML with any other parameters, by their names in Python. They
+take precedence over the options:
   vocab__margin_weight: 1.0
   clf__module: PatchResNet
   clf__flip_radius: 0.5
 
+Training that was interrupted starts from the beginning, and no model is written. With
+--cache, pictures that were read are not read again.
+
 Examples:
   patchcert fit photos/ --out model.patchcert --image-size 64 --patch-size 4 --tokens 64
-  patchcert fit photos/ --out model.patchcert --epochs 40 --validation 0.2 --config options.yaml
+  patchcert fit photos/ --out model.patchcert --epochs 40 --config options.yaml
 """
 
 
@@ -59,24 +63,26 @@ def run(options):
     import sys
     import time
 
-    from sklearn_patchcert.cli import inputs
+    from sklearn_patchcert.cli import maps, opened, talking
+    from sklearn_patchcert.cli.configuring import configured
 
+    maps.check_file(options.out, ())
     if options.out.exists() and not options.overwrite:
         raise Impossible(f"{options.out} is there already: pass --overwrite, or another --out")
-    if not options.out.absolute().parent.is_dir():
-        raise Impossible(f"there is no folder {options.out.absolute().parent}")
-    model = _model(options)
-    left_out = inputs.LeftOut(options.quiet)
+    model = configured(_model(options), options.config)
+    left_out = talking.LeftOut(options.quiet)
     clock = [time.perf_counter()]
-    data = _read(options, left_out)
+    data = _read(options, model, left_out)
+    maps.check_file(options.out, data.filenames)
     clock.append(time.perf_counter())
-    train, held_out = _split(data.target, options)
-    with inputs.spoken_warnings(), contextlib.redirect_stdout(sys.stderr):  # tables of skorch
+    train, held_out = _split(data.target, options, data.target_names, left_out)
+    with talking.spoken_warnings(), contextlib.redirect_stdout(sys.stderr):  # tables of skorch
         try:
             model.fit(data.data[train], data.labels[train])
         except (TypeError, ValueError) as error:
-            raise Impossible(inputs.first_line(error)) from None
+            raise Impossible(talking.first_line(error)) from None
         clock.append(time.perf_counter())
+        opened.hush(model)
         found = _measured(model, data, held_out) if len(held_out) else {}
     clock.append(time.perf_counter())
     history: Any = getattr(model.steps[-1][1], "history", None)
@@ -98,10 +104,9 @@ def run(options):
         **found,
         "options": _given(options),
     }
-    inputs.hush(model)
     _save(model, options.out, card)
     result = {"out": str(options.out), **card, "seconds": seconds, "left_out": left_out.reasons}
-    inputs.told(result, options.json, "\n".join(_lines(card, seconds, options.out)))
+    talking.told(result, options.json, "\n".join(_lines(card, seconds, options.out)))
     left_out.end(f"{len(data.data)} pictures read")
     return left_out.status
 
@@ -114,116 +119,74 @@ def _model(options):
     from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
 
     talks = int(not options.quiet)
-    model = CertifiedPatchClassifier(
-        [
-            (
-                "reader",
-                ImageReader(
-                    options.image_size,
-                    mode=options.mode,
-                    resize=options.resize,
-                    n_jobs=options.jobs,
-                    on_error="warn",
-                ),
-            ),
-            (
-                "vocab",
-                PatchVocabulary(
-                    options.tokens,
-                    options.patch_size,
-                    strategy=options.strategy,
-                    random_state=options.seed,
-                    verbose=talks,
-                ),
-            ),
-            (
-                "clf",
-                PatchNetClassifier(
-                    max_epochs=options.epochs, random_state=options.seed, verbose=talks
-                ),
-            ),
-        ]
+    reader = ImageReader(
+        options.image_size,
+        mode=options.mode,
+        resize=options.resize,
+        n_jobs=options.jobs,
+        on_error="warn",
     )
-    try:
-        return model.set_params(**_config(options.config))
-    except (TypeError, ValueError) as error:
-        raise Impossible(f"{options.config}: {error}") from None
+    vocabulary = PatchVocabulary(
+        options.tokens,
+        options.patch_size,
+        strategy=options.strategy,
+        random_state=options.seed,
+        verbose=talks,
+    )
+    network = PatchNetClassifier(
+        max_epochs=options.epochs, random_state=options.seed, verbose=talks
+    )
+    return CertifiedPatchClassifier([("reader", reader), ("vocab", vocabulary), ("clf", network)])
 
 
-def _config(path):
-    """Parameters from a YAML file; names of this library's networks become classes."""
-    if path is None:
-        return {}
-    import yaml
-
-    from sklearn_patchcert.files.known_classes import known_classes
-
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Impossible(f"{path} is no YAML: {error}") from None
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise Impossible(f"{path} must have a line `name: value` for each parameter")
-    classes = {
-        f"clf__{name}": ones for name, ones in known_classes()["PatchNetClassifier"].choices.items()
-    }
-    return {name: _named(classes.get(name, {}), value) for name, value in found.items()}
-
-
-def _named(classes, value):
-    return classes.get(value, value) if isinstance(value, str) else value
-
-
-def _read(options, left_out):
-    """Images, the names of their classes, and what was left out."""
+def _read(options, model, left_out):
+    """Images as the model's reader makes them, names of their classes, and what was left out."""
     import warnings
 
     import numpy as np
 
-    from sklearn_patchcert.cli import inputs
+    from sklearn_patchcert.cli.finding import below
     from sklearn_patchcert.datasets.folders import load_image_folder
 
+    prepared = model.steps[0][1].get_params()
+    prepared.pop("on_error")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is left out is listed
         try:
             data = load_image_folder(
-                options.folder,
-                image_size=options.image_size,
-                mode=options.mode,
-                resize=options.resize,
-                n_jobs=options.jobs,
-                cache=options.cache,
-                verbose=not options.quiet,
+                options.folder, cache=options.cache, verbose=not options.quiet, **prepared
             )
         except ValueError as error:
             raise Impossible(error) from None
     for name, why in data.skipped.items():
-        left_out.add(inputs.below(name, options.folder), why)
+        left_out.add(below(name, options.folder), why)
     data.labels = np.array(data.target_names)[data.target]
-    if len(set(data.labels)) < 2:
+    kept = set(data.labels.tolist())
+    for name in data.target_names:
+        if name not in kept:
+            left_out.add(name, "a class of which no picture can be read")
+    if len(kept) < 2:
         raise Impossible(
-            f"there are pictures of one class alone, {data.labels[0]}: a classifier needs two"
+            f"there are pictures of one class only, {data.labels[0]}: a classifier needs two"
         )
     return data
 
 
-def _split(target, options):
-    """Indices to train on, and those that are held out."""
+def _split(target, options, names, left_out):
+    """Indices to train on, and those that are held out of each class."""
     import numpy as np
-    from sklearn.model_selection import train_test_split
 
-    every = np.arange(len(target))
-    n_classes = len(np.unique(target))
-    count = round(options.validation * len(target))
-    if not count:
-        return every, every[:0]
-    try:
-        parts = train_test_split(
-            every, test_size=max(count, n_classes), stratify=target, random_state=options.seed
-        )
-    except ValueError as error:
-        raise Impossible(f"{error} --validation 0 holds nothing out.") from None
-    return np.sort(parts[0]), np.sort(parts[1])
+    rng = np.random.default_rng(options.seed)
+    held_out: list = []
+    for at in np.unique(target) if options.validation else ():
+        own = rng.permutation(np.flatnonzero(target == at))
+        if len(own) == 1:
+            left_out.note(f"{shown(names[at])} has one picture, which is not held out")
+        elif not round(options.validation * len(own)):
+            held_out += own[:1].tolist()
+        else:
+            held_out += own[: min(round(options.validation * len(own)), len(own) - 1)].tolist()
+    return np.setdiff1d(np.arange(len(target)), held_out), np.sort(np.array(held_out, dtype=int))
 
 
 def _measured(model, data, held_out):
@@ -274,4 +237,4 @@ def _lines(card, seconds, path):
         )
     spent = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
     yield f"time: {spent}"
-    yield f"written: {path}"
+    yield f"written: {shown(path)}"

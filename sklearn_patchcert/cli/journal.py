@@ -7,13 +7,16 @@ import json
 
 from sklearn_patchcert._version import __version__
 
+JOURNAL = ".patchcert.jsonl"
+
 
 class Journal:
     """Lines of JSON: the first says of what they are, each other one is an image that is done.
 
     Parameters
     ----------
-    path : Path
+    path : Path or None
+        None keeps nothing.
     model : Path
         The model file, which counts by its contents.
     told : dict
@@ -33,13 +36,15 @@ class Journal:
 
     def _read(self):
         done: dict = {}
+        if self.path is None:
+            return done
         try:
             lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
             if not lines or json.loads(lines[0]) != self.head:
                 return {}
             for line in lines[1:]:
                 entry = json.loads(line)
-                done[entry["name"]] = entry
+                done[entry["name"]] = {name: entry[name] for name in ("name", "file", "row")}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
         return done
@@ -49,25 +54,46 @@ class Journal:
         entry = self.done.get(name)
         return entry["row"] if entry is not None and entry["file"] == _state(path) else None
 
+    def key(self, name, *more):
+        """A text that changes with the model, the options, the file and what was found."""
+        told = json.dumps([self.head, self.done[name], *more], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()
+
     def __enter__(self):
-        lines = [self.head, *self.done.values()]
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        partial = self.path.with_name(self.path.name + ".part")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.path)
-        self.stream = open(self.path, "a", encoding="utf-8")
+        if self.path is not None:
+            lines = [self.head, *self.done.values()]
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            partial = self.path.with_name(self.path.name + ".part")
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(self.path)
+            self.stream = open(self.path, "a", encoding="utf-8")
         return self
 
     def add(self, name, path, row):
         """Note that an image is done; its files must be written before."""
-        entry = {"name": name, "file": _state(path), "row": row}
-        self.stream.write(json.dumps(entry) + "\n")
-        self.stream.flush()
+        self.done[name] = {"name": name, "file": _state(path), "row": row}
+        if self.path is not None:
+            self.stream.write(json.dumps(self.done[name]) + "\n")
+            self.stream.flush()
 
     def __exit__(self, *error):
-        self.stream.close()
+        if self.path is not None:
+            self.stream.close()
+
+    def remove(self):
+        """Nothing is left to do."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def beside(path):
+    """The journal of a command that writes one file, or None without a file."""
+    return None if path is None else path.with_name(f".{path.name[:100]}{JOURNAL}")
 
 
 def _state(path):
-    found = path.stat()
+    try:
+        found = path.stat()
+    except OSError:  # gone since
+        return None
     return [found.st_size, found.st_mtime_ns]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sklearn_patchcert.cli.options import Impossible
 from sklearn_patchcert.displays.report.pixels import colors
 from sklearn_patchcert.whole_files import replacing
 
@@ -23,25 +24,48 @@ def check_apart(inputs, outputs):
 
     Raises
     ------
-    ValueError
+    Impossible
         If an output has the name of an input, or of what it leads to.
     """
-    read = {key: path for path in inputs for key in (_real(path), *_keys(path))}
+    read = {key: path for path in inputs for key in (real(path), *_keys(path))}
     for path in outputs:
         for key in _keys(path):
             if key in read:
-                raise ValueError(
+                raise Impossible(
                     f"{read[key]} is read, and {path} would take its place: give another folder"
                 )
 
 
-def _real(path):
+def check_file(path, inputs):
+    """Refuse a file that can't be written, or that would take the place of one that is read.
+
+    Parameters
+    ----------
+    path : Path
+    inputs : iterable of path-like
+
+    Raises
+    ------
+    Impossible
+    """
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise Impossible(f"{path} is a folder: give the name of a file")
+    if not folder.is_dir():
+        raise Impossible(f"there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise Impossible(f"the folder {folder} can't be written to")
+    check_apart(inputs, [path])
+
+
+def real(path):
+    """What a path leads to."""
     return Path(os.path.realpath(path))  # Path.resolve does not know circles of links
 
 
 def _keys(path):
     """What a new file of this name replaces: the name, and not what it leads to."""
-    keys: list = [_real(Path(path).parent) / Path(path).name]
+    keys: list = [real(Path(path).parent) / Path(path).name]
     if os.path.lexists(path):  # also in another spelling, where the case of letters is ignored
         found = os.lstat(path)
         keys.append((found.st_dev, found.st_ino))
@@ -124,6 +148,17 @@ def write_png(path, picture, **texts):
         info.add_text(name, text)
     with replacing(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG", pnginfo=info)
+
+
+def has_key(path, key):
+    """Whether a picture is there that was written with this text as its key."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=["PNG"]) as file:
+            return file.info.get("key") == key
+    except (OSError, SyntaxError, ValueError):
+        return False
 
 
 def write_npy(path, array):

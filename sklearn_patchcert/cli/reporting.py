@@ -4,62 +4,90 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sklearn_patchcert.cli.options import Impossible, add_model, add_scale, add_talk, positive
+from sklearn_patchcert.cli.options import (
+    Impossible,
+    add_labeled,
+    add_model,
+    add_norm,
+    add_prediction,
+    add_talk,
+    prediction_options,
+    shown,
+)
 
 EPILOG = """
 The page holds all that it shows and loads nothing: accuracy, certified accuracy, the
 vocabulary, the radii, the weakest and the strongest images with their maps, the model's
 card, and a table of all images.
 
+A command that was interrupted goes on where it is started again: what --prediction found
+is kept beside the page until that is written.
+
 Example:
   patchcert report photos/ --model model.patchcert --out report.html
 """
+_SECONDS = 5.0  # of --prediction for an image
 
 
 def add_options(add):
-    add("folder", type=Path, help="a folder with a subfolder of pictures for each class")
-    add_scale(add)
+    add_labeled(add)
     add_model(add)
-    add("--out", required=True, type=Path, help="the page to write, report.html")
-    add("--norm", choices=("l2", "linf", "l1"), default="l2", help="inside a patch (default: l2)")
-    add(
-        "--prediction",
-        action="store_true",
-        help="also certify the prediction of each image as a whole, which takes longer",
-    )
-    add(
-        "--max-seconds",
-        type=positive(float),
-        default=5.0,
-        metavar="S",
-        help="that --prediction takes at most for an image (default: 5)",
-    )
-    add("--title", help="of the page")
-    add_talk(add, json=False)
+    add("--out", required=True, type=Path, metavar="FILE", help="the page to write, report.html")
+    add_norm(add)
+    add_prediction(add, _SECONDS)
+    add("--title", help="of the page (default: the name of the folder)")
+    add_talk(add)
 
 
 def run(options):
-    from sklearn_patchcert.cli import inputs
+    from sklearn_patchcert.cli import maps, opened, talking
+    from sklearn_patchcert.cli.journal import Journal, beside
     from sklearn_patchcert.cli.labels import labeled
+    from sklearn_patchcert.cli.watched import Watched
     from sklearn_patchcert.reporting import write_report
+    from sklearn_patchcert.whole_files import clear_leftovers
 
-    left_out = inputs.LeftOut(options.quiet)
-    opened = inputs.open_model(options)
-    data = labeled(options.folder, opened, left_out)
-    with inputs.spoken_warnings():
+    left_out = talking.LeftOut(options.quiet)
+    own = opened.open_model(options)
+    whole = prediction_options(options, own.model, _SECONDS)
+    maps.check_file(options.out, [options.model])
+    data = labeled(options.folder, own, left_out)
+    maps.check_file(options.out, data.files.values())
+    clear_leftovers(options.out.absolute().parent)
+    told = {"scale": options.scale, "norm": options.norm, **(whole or {})}
+    journal = Journal(beside(options.out) if options.prediction else None, options.model, told)
+    folder = options.folder.resolve().name
+    in_pictures = own.factor == 1.0
+    with talking.spoken_warnings(), journal:
         try:
-            write_report(
-                opened.model,
+            found = write_report(
+                Watched(own.model, data, left_out, journal),
                 data.X,
                 data.y,
                 options.out,
                 names=data.names,
                 norm=options.norm,
+                whole_image=whole or False,
+                units="pixel values, 0 to 1" if in_pictures else "units of the model's images",
                 skipped=left_out.reasons,
-                title=options.title,
-                verbose=not options.quiet,
+                title=shown(options.title or f"Certified patches: {folder}"),
             )
         except (TypeError, ValueError) as error:
-            raise Impossible(inputs.first_line(error)) from None
-    left_out.end(f"{len(data.X)} pictures in {options.out}")
+            raise Impossible(talking.first_line(error)) from None
+    journal.remove()
+    result = {
+        "out": str(options.out),
+        "images": found.n_images,
+        "norm": options.norm,
+        "accuracy": found.accuracy,
+        "accuracy_from_to": found.accuracy_interval,
+        "mean_radius": float(found["mean"].mean()),
+        "mean_smallest_radius": float(found.smallest.mean()),
+        "left_out": left_out.reasons,
+    }
+    if found.whole is not None:
+        result["mean_prediction_radius"] = float(found.whole.mean())
+    if options.json:
+        talking.told(result, True, "")
+    left_out.end(f"{found.n_images} pictures in {shown(options.out)}")
     return left_out.status

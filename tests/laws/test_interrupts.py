@@ -282,7 +282,7 @@ smoothed = SmoothedClassifier(FrozenEstimator(model), n=10**7, n_jobs=2, random_
 smoothed.fit(X, y[:200])
 save(model, "model")
 np.save("image.npy", X[0])
-command = "certify image.npy --model model --out maps --configurations 9999999".split()
+command = "certify image.npy --model model --out maps --prediction --configurations 9999999".split()
 work = {
     "l2": lambda: model.certify_prediction(X, **long),
     "sticker": lambda: model.certify_prediction(X, norm="sticker", **long),
@@ -329,7 +329,7 @@ def test_an_interrupted_process_ends_as_such(tmp_path):
     assert len(lines) == 6
     for name, status, said in lines:
         if name == "command":
-            assert (status, "interrupted; what is in maps is whole" in said) == ("130", True)
+            assert (status, "interrupted; start the same command again" in said) == ("130", True)
         else:  # 1: torch raises an error of its backward pass again
             assert status in (str(-signal.SIGINT), "1"), (name, status, said)
             assert "KeyboardInterrupt" in said
