@@ -162,7 +162,11 @@ PAGES = sorted(
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if ">>> " in page.read_text()],
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page.stem == "own_photos" else [])
+        for page in PAGES
+        if ">>> " in page.read_text()
+    ],
     ids=lambda page: str(page.relative_to(DOCS)),
 )
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
