@@ -116,17 +116,15 @@ four = np.sort(effect, axis=1)[:, -4:].sum(1).max()
 
 print("What you learn about the answers of the model, all of it proved")
 print(f"  where to look: {100 * free.mean():.0f} % of a tile, on average, may become anything, and")
-print(
-    f"    the decision stays; in {100 * np.mean(free.mean(1) > 0.25):.0f} % of the tiles more than a"
-)
-print("    quarter may; the rest of the tile decides")
+print("    the decision stays; the rest of the tile decides")
+print(f"    (in {100 * np.mean(free.mean(1) > 0.25):.0f} % of the tiles, more than a quarter may)")
 print(f"  harmless noise: half of the patches may change by {np.median(radii):.0f} gray levels or")
 print("    more (L2 over 48 values), all at once, without any effect on the answer")
 print("  a wrong measurement: if any four patches of a tile become anything, its stained share")
+print(f"    moves by {100 * four + 0.005:.2f} points of 100 at most")
 print(
-    f"    moves by less than {100 * four:.2f} points of 100; {100 * loose.mean():.0f} % of a tile,"
+    f"    ({100 * loose.mean():.0f} % of a tile may, and it moves by under {100 * ALLOWED:.0f})"
 )
-print(f"    on average, may become anything, and it moves by less than {100 * ALLOWED:.0f} points")
 
 print(f"\n{len(X)} tiles of {TILE} x {TILE} pixels, {ids.shape[1]} patches each, {TOKENS} tokens")
 print(f"more than half stained? accuracy {100 * np.mean(decision == (share > 0.5)):.1f} %")
