@@ -122,9 +122,7 @@ print(f"  harmless noise: half of the patches may change by {np.median(radii):.0
 print("    more (L2 over 48 values), all at once, without any effect on the answer")
 print("  a wrong measurement: if any four patches of a tile become anything, its stained share")
 print(f"    moves by {100 * four + 0.005:.2f} points of 100 at most")
-print(
-    f"    ({100 * loose.mean():.0f} % of a tile may, and it moves by under {100 * ALLOWED:.0f})"
-)
+print(f"    ({100 * loose.mean():.0f} % of a tile may, and it moves by under {100 * ALLOWED:.0f})")
 
 print(f"\n{len(X)} tiles of {TILE} x {TILE} pixels, {ids.shape[1]} patches each, {TOKENS} tokens")
 print(f"more than half stained? accuracy {100 * np.mean(decision == (share > 0.5)):.1f} %")
