@@ -131,6 +131,31 @@ def certify(result):
     return header, rows, note
 
 
+def reading(result):
+    """Photos a second, and the time as a multiple of torchvision's, round by round."""
+    seconds, count = result["seconds"], result["settings"]["pictures"]
+    names = {
+        "torchvision": "torchvision, `ImageFolder` in a `DataLoader`",
+        "batches": "`ImageReader`, batch by batch",
+        "whole": "`ImageReader`, one array of all",
+    }
+    rows = []
+    for name, label in names.items():
+        ratio = result["ratio_to_torchvision"].get(name)
+        between = "" if ratio is None else " ({:.2f} to {:.2f})".format(*ratio["quartiles"])
+        times = "1" if ratio is None else f"{ratio['median']:.2f}{between}"
+        rows.append([label, f"{count / seconds[name]['median']:.0f}", times])
+    settings = result["settings"]
+    width, height = settings["size"]
+    note = (
+        f"{count:,} JPEG files of {width} x {height} pixels, brought to {settings['image_size']} x "
+        f"{settings['image_size']} by {settings['jobs']} threads or workers. Medians of "
+        f"{settings['rounds']} rounds that alternate, with quartiles of the ratios. Beside it ran "
+        f"{result['beside']}, so that only the ratios mean something."
+    )
+    return ["reader", "photos a second", "time, as a multiple of torchvision's"], rows, note
+
+
 def scale(result):
     """All patches of MNIST, at once and in batches."""
     header = ("strategy", "method", "seconds", "mean squared error of a patch")

@@ -1,8 +1,8 @@
 """The order of the gallery: by what a newcomer needs first, as in examples/GALLERY_HEADER.rst."""
 
 ORDER = (
-    "quickstart", "pictures", "mnist", "search", "own_loss", "whole_image", "stained_tissue",
-    "out_of_core", "dask_cluster",
+    "quickstart", "own_photos", "pictures", "mnist", "search", "own_loss", "whole_image",
+    "stained_tissue", "out_of_core", "dask_cluster",
 )  # fmt: skip
 
 

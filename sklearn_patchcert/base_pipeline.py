@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._ranges import judged, range_of, remember
 from sklearn_patchcert._validation import VersionedState, as_before
-from sklearn_patchcert.datasets.readers import ImageReader, holds_paths
+from sklearn_patchcert.datasets.readers import ImageReader, holds_paths, in_batches, reader_of
 from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.networks.fitting.disturbance import Source, check_options
 from sklearn_patchcert.networks.options import check_networks
@@ -36,17 +36,21 @@ def _on_a_copy(name):
     def method(self, X, *args, **params):
         if name.startswith("fit"):
             self._check()
-            X = self._batch(X, fit=True)
+            X = self._batch(X, _labels(args, params))
             found = inherited.fn(self, self._given(X), *args, **params)
             remember(self, range_of(X), getattr(X, "dtype", "object"))
             return found
-        X = self._batch(X)
+        X = self._batch(X, _labels(args, params))
         with judged(self, X):
             return inherited.fn(self, self._given(X), *args, **params)
 
     found = available_if(inherited.check)(method)
     found.inherited = inherited  # what it computes
     return found
+
+
+def _labels(args, params):
+    return args[0] if args else params.get("y")
 
 
 class CertifiedPipeline(VersionedState, Pipeline):
@@ -104,7 +108,7 @@ class CertifiedPipeline(VersionedState, Pipeline):
             fail on token ids that did not occur at the same place in training.
         """
         self._check()
-        X = self._batch(X, y, fit=True)
+        X = self._batch(X, y)
         name, last = self.steps[-1]
         _, vocabulary_at = self._working_steps()
         if vocabulary_at is not None and has_fit_parameter(last, "source"):
@@ -165,8 +169,10 @@ class CertifiedPipeline(VersionedState, Pipeline):
         """
         check_is_fitted(self)
         steps, vocabulary = self._split()
-        if self._reader() is not None and holds_paths(X):
-            X = self._reader().transform(X) if return_witness else self._reader().batches(X)
+        reader = self._reader()
+        if reader is not None:
+            whole = return_witness and holds_paths(X)
+            X = reader.transform(X) if whole else in_batches(reader, X)
         return vocabulary._radii(
             X,
             norm,
@@ -182,16 +188,13 @@ class CertifiedPipeline(VersionedState, Pipeline):
 
     def _reader(self):
         """The first step, if it reads files."""
-        first = self._working_steps()[0][:1]
-        return _thawed(first[0]) if first and isinstance(_thawed(first[0]), ImageReader) else None
+        return reader_of(self._working_steps()[0])
 
-    def _batch(self, X, y=None, *, fit=False):
+    def _batch(self, X, y=None):
         """X as something that has a shape; the first step alone may know what to do with texts."""
         reader = self._reader()
         if reader is not None:
-            if not holds_paths(X):
-                return as_batch(X)
-            return reader.fit_transform(X, y) if fit else reader.transform(X)
+            return reader.fit_transform(X, y) if holds_paths(X) else as_batch(X)
         return as_batch(X, texts=not _is_ours(self._working_steps()[0][:1]))
 
     def _given(self, X):

@@ -26,6 +26,7 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert._validation import BaseSearchCV, _ConstantPredictor
+from sklearn_patchcert.datasets.readers import holds_paths, in_batches, reader_of
 from sklearn_patchcert.prediction.arrangement import holds_vocabulary
 from sklearn_patchcert.prediction.committee import CertifiedCommittee
 from sklearn_patchcert.prediction.estimator_tree import (
@@ -84,6 +85,7 @@ def certify(model: Any, X: Any, norm: str = "l2") -> NDArray[np.float64]:
         CertifiedCommittee, or scikit-learn's estimators for several classes and outputs.  They may
         be nested.
     X : array-like (n, n_features), (n, H, W) or (n, H, W, C), or iterator of such batches
+        Of a model whose pipelines begin with an :class:`ImageReader`, paths (n,), too.
     norm : {"l2", "linf", "l1"}, default="l2"
         The norm, within a patch, of the perturbation.
 
@@ -131,12 +133,28 @@ def certify(model: Any, X: Any, norm: str = "l2") -> NDArray[np.float64]:
     names = list(getattr(model, "feature_names_in_", ()))
     if names and hasattr(X, "columns") and list(X.columns) != names:
         raise ValueError("X has other columns than the model was fitted on, or another order.")
+    readers = [reader_of(route.before) for route in routes]
+    if None not in readers:  # they hand images on as they are
+        routes = [route._replace(before=route.before[1:]) for route in routes]
+        if holds_paths(X) or isinstance(X, Iterator):
+            _check_readers(readers)
+        X = in_batches(readers[0], X)
     if len(routes) == 1 or not isinstance(X, Iterator):
         return _smallest(routes, X, norm)
     parts = [_smallest(routes, batch, norm) for batch in X]
     if not parts:
         raise ValueError("The iterator of batches of images is empty.")
     return np.concatenate(parts)
+
+
+def _check_readers(readers):
+    """Refuse readers that make different images of a file."""
+    first, *others = ({**reader._options(), "on_error": reader.on_error} for reader in readers)
+    if any(other != first for other in others):
+        raise TypeError(
+            "The readers inside the model make different images of one file, and a radius is "
+            "about an image: certify each pipeline by itself."
+        )
 
 
 def _smallest(routes, X, norm):

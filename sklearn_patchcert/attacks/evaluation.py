@@ -18,7 +18,7 @@ from sklearn.utils.validation import _num_samples
 from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._validation import random_seed
 from sklearn_patchcert.checks import check_count
-from sklearn_patchcert.datasets.readers import ImageReader, holds_paths
+from sklearn_patchcert.datasets.readers import holds_paths, reader_of
 
 _KINDS = {"b": "numbers", "i": "numbers", "u": "numbers", "f": "numbers", "U": "text", "S": "bytes"}
 
@@ -49,13 +49,10 @@ def image_shape_of(estimator):
     return next((s.image_shape_ for s in steps_of(estimator) if hasattr(s, "image_shape_")), None)
 
 
-def images_of(estimator, X):
+def images_of(estimator, X, y=None):
     """X, or what a reader of files at the beginning of an estimator makes of paths."""
-    first = steps_of(estimator)[0]
-    if isinstance(first, FrozenEstimator):
-        first = first.estimator
-    reads = isinstance(first, ImageReader) and holds_paths(X)
-    return first.transform(X) if reads else as_batch(X)
+    reader = reader_of(steps_of(estimator))
+    return reader.fit_transform(X, y) if reader and holds_paths(X) else as_batch(X)
 
 
 def takes_x(estimator):
@@ -116,7 +113,7 @@ def evaluated(estimator, X, y=None, *, labels=True, n_samples=None, random_state
     TypeError
         If X is sparse or an option is of another type.
     """
-    X = images_of(estimator, X)
+    X = images_of(estimator, X, y if labels else None)
     model, total, index = unwrapped(estimator), _number(X), None
     if labels:
         y = labels_of(y, total, getattr(model, "classes_", None))

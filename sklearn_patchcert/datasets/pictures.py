@@ -69,7 +69,7 @@ def read_picture(
     except Exception as error:  # whatever a damaged file makes of its decoder
         raise ValueError(f"{os.fspath(path)}: {_reason(error, path)}") from error
     if values.dtype == np.uint8:
-        values = values.astype(np.float32) / np.float32(255)
+        values = np.divide(values, np.float32(255), dtype=np.float32)
     if mode == "L":
         return values if values.ndim == 2 else np.clip(values @ _GRAY, 0, 1)
     return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=-1)
@@ -102,14 +102,14 @@ def _decoded(path, mode, background, size):
         if size is not None:  # JPEG: decoded at 1/2, 1/4 or 1/8, if twice the size is left
             file.draft(None, (2 * max(size), 2 * max(size)))
         file.load()
-        form, clear = file.format, file.has_transparency_data
-        picture = ImageOps.exif_transpose(file)
+        form, clear, picture = file.format, file.has_transparency_data, file
+        ImageOps.exif_transpose(picture, in_place=True)  # in place, as copies take a tenth more
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         return _of_deep(picture, form, background)
     if clear:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
-    return picture.convert(mode)
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _of_deep(picture, form, background):

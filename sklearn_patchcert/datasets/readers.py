@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.frozen import FrozenEstimator
 
 from sklearn_patchcert._validation import StrOptions, VersionedState, _fit_context
 from sklearn_patchcert.datasets.pictures import INTERPOLATIONS, MODES, RESIZES, read_picture
@@ -281,6 +282,22 @@ class ImageReader(VersionedState, TransformerMixin, BaseEstimator):
         tags.input_tags.string, tags.input_tags.two_d_array = True, False
         tags.input_tags.one_d_array = True
         return tags
+
+
+def reader_of(steps):
+    """The reader of files, frozen or not, that steps begin with, or None."""
+    first = next(iter(steps), None)
+    first = first.estimator if isinstance(first, FrozenEstimator) else first
+    return first if isinstance(first, ImageReader) else None
+
+
+def in_batches(reader, X):
+    """What a reader makes of paths or of an iterator of batches of them; all else as it is."""
+    if holds_paths(X):
+        return reader.batches(X)
+    if isinstance(X, Iterator):
+        return (reader.transform(part) if holds_paths(part) else part for part in X)
+    return X
 
 
 def is_images(X):

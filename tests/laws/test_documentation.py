@@ -1,16 +1,20 @@
 """Every public name has a numpydoc docstring, an example and a place in the reference."""
 
+import contextlib
 import doctest
 import importlib
 import inspect
+import io
 import pkgutil
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from numpydoc.validate import validate
 
 import sklearn_patchcert
+from sklearn_patchcert import cli
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").exists())
 DOCS = ROOT / "docs"
@@ -158,13 +162,60 @@ PAGES = sorted(
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if ">>> " in page.read_text()],
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page.stem == "own_photos" else [])
+        for page in PAGES
+        if ">>> " in page.read_text()
+    ],
     ids=lambda page: str(page.relative_to(DOCS)),
 )
-def test_the_code_of_a_page_runs(page):
-    failed, tried = doctest.testfile(str(page), module_relative=False, optionflags=doctest.ELLIPSIS)
-    assert tried
-    assert failed == 0
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(page.read_text(encoding="utf-8"), page.stem) == (0, True)
+
+
+def run(text, name="page"):
+    """How many examples of a page fail, and whether there are any; commands are examples, too."""
+    test = doctest.DocTestParser().get_doctest(
+        with_commands(text), {"patchcert": patchcert}, name, name, 0
+    )
+    found = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS, verbose=False).run(test)
+    return found.failed, found.attempted > 0
+
+
+CONSOLE = re.compile(r"^\.\. code-block:: console\n\n((?: +.*\n)+)", re.M)
+
+
+def with_commands(text):
+    """A page whose console blocks are code: a command has status 0, or what `echo $?` shows."""
+
+    def code(match):
+        lines = []
+        for line in match.group(1).splitlines():
+            if line.strip() == "$ echo $?":
+                lines.pop()  # it is not 0
+            elif line.startswith("   $ patchcert "):
+                lines += [f">>> patchcert({line[len('   $ patchcert ') :]!r})", "0"]
+            elif re.fullmatch(" +[0-9]+", line):
+                lines.append(line.strip())
+            assert not line.startswith("   $") or "patchcert" in line or "echo $?" in line, line
+        return "\n".join([*lines, "", ""])
+
+    return CONSOLE.sub(code, text)
+
+
+def patchcert(command):
+    """Run a command; what it prints is not compared."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        return cli.main(shlex.split(command))
+
+
+def test_the_commands_of_a_page_run_and_have_the_status_that_it_shows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    block = ".. code-block:: console\n\n   $ patchcert info no.patchcert\n{}\n"
+    assert run(block.format("   patchcert: error: ...\n   $ echo $?\n   2\n")) == (0, True)
+    assert run(block.format("   $ echo $?\n   1\n")) == (1, True)
+    assert run(block.format("")) == (1, True)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)

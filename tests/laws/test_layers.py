@@ -40,7 +40,7 @@ WINGS = {  # what each wing, and each file between the wings, may import besides
     },
     "pipeline": {"base_pipeline", "prediction", "networks", "attacks", "preprocessing"},
     "base_pipeline": {"prediction", "networks", "vocabulary", "preprocessing", "datasets"},
-    "composition": {"prediction", "vocabulary", "preprocessing"},
+    "composition": {"prediction", "vocabulary", "preprocessing", "datasets"},
     "prediction": {"networks", "vocabulary", "voronoi", "preprocessing", "datasets"},
     "networks": {"attacks", "vocabulary", "voronoi"},
     "scorers": {"attacks", "smoothing"},
