@@ -41,7 +41,10 @@ def net_state(net, trim):
     ValueError
         If parameters were set since the fit, with which the state would be another's.
     """
-    stale = net.set_since_fit("module", "criterion", *(() if trim else ("optimizer", "lr")))
+    stale = net.set_since_fit(
+        "module", "head", "classes", "trainable", "criterion",
+        *(() if trim else ("optimizer", "lr")),
+    )  # fmt: skip
     if stale:
         raise ValueError(
             f"{', '.join(stale)}: set after the fit, so a file would hold a network that was never "
