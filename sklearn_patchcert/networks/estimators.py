@@ -356,6 +356,35 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
             raise ValueError(f"y has {table.shape[1]} outputs, not {self.n_outputs_} as before.")
         return ((table - self.target_mean_) / self.target_std_).astype(np.float32)
 
+    @classmethod
+    def from_pretrained(
+        cls, module, *, image_shape, input_range=(0.0, 1.0), trainable="none", **options
+    ) -> PatchNetRegressor:
+        """Make a regressor of a trained module, ready to predict without `fit`.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            Takes images (n, C, H, W) to values (n, n_outputs), in the units of the targets.
+        image_shape, input_range, trainable, **options
+            As in :meth:`PatchNetClassifier.from_pretrained`.
+
+        Returns
+        -------
+        net : PatchNetRegressor
+            Fitted.
+
+        Raises
+        ------
+        ValueError
+            If the module does not take such images to rows of values.
+        """
+        n_outputs = outputs_of_pretrained(module, image_shape)
+        net = cls(module, image_shape=image_shape, trainable=trainable, **options)
+        net.target_mean_, net.target_std_ = np.zeros(n_outputs), np.ones(n_outputs)
+        net.target_ndim_ = 1 if n_outputs == 1 else 2
+        return net._as_it_stands(image_shape, n_outputs, input_range)
+
     def predict(self, X) -> NDArray[Any]:
         """Predict the targets.
 
