@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sklearn_patchcert.files.archive import ModelFileError
     from sklearn_patchcert.files.model_files import load, save
     from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
+    from sklearn_patchcert.networks.transfer.features import TorchFeatures
     from sklearn_patchcert.pipeline import CertifiedPatchClassifier, CertifiedPatchRegressor
     from sklearn_patchcert.prediction.committee import CertifiedCommittee
     from sklearn_patchcert.preprocessing import ChannelStandardizer
@@ -40,6 +41,7 @@ __getattr__, __dir__ = attach(
         "PatchVocabulary": "vocabulary.estimator",
         "SmoothedClassifier": "smoothing.classifier",
         "TokenUsageDisplay": "displays.usage",
+        "TorchFeatures": "networks.transfer.features",
         "VocabularyDisplay": "displays.vocabularies",
         "certify": "composition",
         "load": "files.model_files",
@@ -63,6 +65,7 @@ __all__ = [
     "PatchVocabulary",
     "SmoothedClassifier",
     "TokenUsageDisplay",
+    "TorchFeatures",
     "VocabularyDisplay",
     "__version__",
     "certify",

@@ -41,7 +41,10 @@ def net_state(net, trim):
     ValueError
         If parameters were set since the fit, with which the state would be another's.
     """
-    stale = net.set_since_fit("module", "criterion", *(() if trim else ("optimizer", "lr")))
+    stale = net.set_since_fit(
+        "module", "head", "classes", "trainable", "criterion",
+        *(() if trim else ("optimizer", "lr")),
+    )  # fmt: skip
     if stale:
         raise ValueError(
             f"{', '.join(stale)}: set after the fit, so a file would hold a network that was never "
@@ -112,6 +115,12 @@ def check_net(net):
         raise ValueError(f"lr must be a positive number, got {shown(net.lr)}")
     if net.predict_nonlinearity not in ("auto", None) or net.lr_schedule not in SCHEDULES:
         raise ValueError("predict_nonlinearity or lr_schedule is unknown")
+    if net.trainable not in ("all", "head", "none") and not (
+        isinstance(net.trainable, list) and all(isinstance(name, str) for name in net.trainable)
+    ):
+        raise ValueError(f"trainable is unknown: {shown(net.trainable)}")
+    if net.head not in (None, "replace"):
+        raise ValueError(f"head is unknown: {shown(net.head)}")
     known = inspect.signature(net.module).parameters
     strange = [name for name in net.get_params_for("module") if name not in known]
     if strange:

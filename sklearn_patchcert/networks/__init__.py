@@ -1,7 +1,8 @@
 """Torch modules that classify images, and the skorch estimators around them.
 
 `modules` and `fast_modules` use only torch.  `estimators` train them, and `fitting` disturbs the
-training images before they become tokens.  `additive` bounds networks that are sums over patches.
+training images before they become tokens.  `transfer` is for networks that come with weights.
+`additive` bounds networks that are sums over patches.
 """
 
 from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
@@ -13,6 +14,8 @@ from sklearn_patchcert.networks.modules import (
     PatchConvNet,
     PatchResNet,
 )
+from sklearn_patchcert.networks.transfer.features import TorchFeatures
+from sklearn_patchcert.networks.transfer.preprocessed import Preprocessed
 
 __all__ = [
     "AdditivePatchNet",
@@ -21,6 +24,8 @@ __all__ = [
     "PatchNetClassifier",
     "PatchNetRegressor",
     "PatchResNet",
+    "Preprocessed",
+    "TorchFeatures",
     "WhiteningConvNet",
     "random_affine",
     "random_crop",

@@ -34,6 +34,7 @@ from sklearn_patchcert.networks.fitting.loops import BatchIterator, EpochBar, Sc
 from sklearn_patchcert.networks.modules import PatchConvNet
 from sklearn_patchcert.networks.options import check_network
 from sklearn_patchcert.networks.parameters import GivenParameters
+from sklearn_patchcert.networks.transfer.pretrained import GivenModule
 from sklearn_patchcert.torch_globals import plain_torch
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ else:
     _Base = object
 
 
-class PatchNet(GivenParameters, VersionedState, _Base):
+class PatchNet(GivenModule, GivenParameters, VersionedState, _Base):
     """Base of the classifier and the regressor: everything except the target."""
 
     # skorch sets these in its constructor, where scikit-learn allows parameters only.
@@ -59,6 +60,9 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         self,
         module=PatchConvNet,
         *,
+        trainable="all",
+        head=None,
+        classes=None,
         criterion=None,
         optimizer=torch.optim.AdamW,
         lr=0.002,
@@ -123,8 +127,9 @@ class PatchNet(GivenParameters, VersionedState, _Base):
         self.adversarial_steps = adversarial_steps
         self.certified_radius = certified_radius
         self.random_state = random_state
-        for name in ("history_", "initialized_", "virtual_params_", "classes"):
+        for name in ("history_", "initialized_", "virtual_params_"):
             self.__dict__.pop(name, None)
+        self.trainable, self.head, self.classes = trainable, head, classes
 
     def _get_param_names(self):
         return [name for name in super()._get_param_names() if not name.startswith("_")]
@@ -164,7 +169,8 @@ class PatchNet(GivenParameters, VersionedState, _Base):
             }
             if hasattr(self, "patch_size_"):
                 known["patch_size"] = self.patch_size_
-            takes = inspect.signature(self.module).parameters
+            made = isinstance(self.module, torch.nn.Module)
+            takes = {} if made else inspect.signature(self.module).parameters
             kwargs = {**{k: v for k, v in known.items() if k in takes}, **kwargs}
         return kwargs
 

@@ -14,6 +14,7 @@ from skorch import NeuralNetClassifier, NeuralNetRegressor
 
 from sklearn_patchcert._validation import check_images
 from sklearn_patchcert.networks.base import PatchNet, channels_first
+from sklearn_patchcert.networks.transfer.pretrained import ordered, outputs_of_pretrained
 from sklearn_patchcert.torch_globals import plain_torch
 
 
@@ -26,10 +27,23 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
 
     Parameters
     ----------
-    module : type of torch.nn.Module, default=PatchConvNet
+    module : type of torch.nn.Module, callable that makes one, or instance, default=PatchConvNet
         Takes images (n, C, H, W) to logits (n, n_classes), also for two classes.  Where its
         constructor has arguments called `image_shape`, `n_outputs`, `mean` or `std`, they are given
-        from the data.
+        from the data.  An instance keeps its weights: every fit starts from a copy of it, and it
+        is never changed.
+    trainable : {"all", "head", "none"} or list of str, default="all"
+        Which parameters are trained.  "all": all that take gradients.  "head": those of the last
+        layer.  "none": no parameter, and no epochs.  A list has patterns of names, such as
+        ``["layer4.*", "fc.*"]``.  Frozen parameters are not in the optimizer.  Parts without any
+        trained parameter stay in evaluation mode, so that their batch normalization keeps its
+        statistics and their dropout is off.
+    head : {"replace"} or None, default=None
+        "replace": a new last layer with as many outputs as there are classes.  The old one is the
+        last Linear layer or 1x1 convolution with as many outputs as the module.
+    classes : array-like (n_classes,) or None, default=None
+        Labels of the outputs of a module that is trained already, in the order of its outputs.
+        None: the labels in y, sorted.
     criterion : type of torch.nn.Module or None, default=None
         None: CrossEntropyLoss.
     optimizer : type of torch.optim.Optimizer, default=AdamW
@@ -116,6 +130,8 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
             assert_all_finite(y, input_name="y")
         check_classification_targets(y)
         if start:
+            if self.classes is not None:
+                classes = self._classes_given(classes)
             self.classes_inferred_ = np.unique(y if classes is None else classes)
             self.n_outputs_ = max(2, len(self.classes_inferred_))
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
@@ -124,6 +140,69 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         if len(unknown):
             raise ValueError(f"y has labels that are not among the classes: {unknown}.")
         return np.searchsorted(self.classes_, y).astype(np.int64)
+
+    def _classes_given(self, classes):
+        """The option `classes`, sorted, if those of partial_fit are no others."""
+        found, _ = ordered(self.classes)
+        if classes is not None and not np.array_equal(np.unique(classes), found):
+            raise ValueError(f"classes={classes} are others than the option classes: {found}.")
+        return found
+
+    @classmethod
+    def from_pretrained(
+        cls, module, classes=None, *, image_shape, input_range=(0.0, 1.0), trainable="none",
+        **options,
+    ) -> PatchNetClassifier:  # fmt: skip
+        """Make a classifier of a trained module, ready to predict without `fit`.
+
+        `fit` starts from the same weights.  With ``trainable="none"`` it only looks at the images,
+        so that `fit` of a pipeline trains the steps before it.
+
+        Parameters
+        ----------
+        module : torch.nn.Module, or callable that makes one
+            Takes images (n, C, H, W) to logits (n, n_classes).
+        classes : array-like (n_classes,) or None, default=None
+            Labels of the outputs, in the order of the outputs.  None: 0, 1, 2 and so on.
+        image_shape : tuple (H, W) or (H, W, C)
+            Shape of the images of X.
+        input_range : pair of float or None, default=(0.0, 1.0)
+            Smallest and largest value that the module expects.  Images on another scale cause a
+            warning.  None: any.
+        trainable : {"all", "head", "none"} or list of str, default="none"
+            What `fit` and `partial_fit` would train.
+        **options
+            Other options, as in the constructor.
+
+        Returns
+        -------
+        net : PatchNetClassifier
+            Fitted.  `classes_` are sorted, and its `module_` has its outputs in that order.
+
+        Raises
+        ------
+        ValueError
+            If the module does not take such images to one output for each class, or if a class
+            occurs twice.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from torch import nn
+        >>> from sklearn_patchcert import PatchNetClassifier
+        >>> trained = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+        >>> net = PatchNetClassifier.from_pretrained(
+        ...     trained, classes=["dog", "cat"], image_shape=(8, 8)
+        ... )
+        >>> net.classes_.tolist(), net.predict(np.zeros((5, 8, 8))).shape
+        (['cat', 'dog'], (5,))
+        """
+        if classes is None:
+            classes = range(outputs_of_pretrained(module, image_shape))
+        net = cls(module, classes=list(classes), image_shape=image_shape, trainable=trainable,
+                  **options)  # fmt: skip
+        net.classes_inferred_, _ = ordered(classes)
+        return net._as_it_stands(image_shape, max(2, len(net.classes_)), input_range)
 
     @property
     def classes_(self) -> NDArray[Any]:
@@ -196,8 +275,12 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
 
     Parameters
     ----------
-    module : type of torch.nn.Module, default=PatchConvNet
+    module : type of torch.nn.Module, callable that makes one, or instance, default=PatchConvNet
         Takes images (n, C, H, W) to values (n, n_outputs).
+    trainable, head : optional
+        As in :class:`PatchNetClassifier`.
+    classes : None, default=None
+        Must be None: values have no classes.
     criterion : type of torch.nn.Module or None, default=None
         None: MSELoss.
     optimizer, lr, lr_schedule, max_epochs, batch_size, image_shape, autocast : optional
@@ -259,6 +342,8 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
         return tags
 
     def _encode_target(self, y, start, classes):
+        if self.classes is not None:
+            raise ValueError(f"classes must be None for a regressor, got {self.classes!r:.80}.")
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         table = y.reshape(len(y), -1)
         if start:
@@ -270,6 +355,35 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
         if table.shape[1] != self.n_outputs_:
             raise ValueError(f"y has {table.shape[1]} outputs, not {self.n_outputs_} as before.")
         return ((table - self.target_mean_) / self.target_std_).astype(np.float32)
+
+    @classmethod
+    def from_pretrained(
+        cls, module, *, image_shape, input_range=(0.0, 1.0), trainable="none", **options
+    ) -> PatchNetRegressor:
+        """Make a regressor of a trained module, ready to predict without `fit`.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            Takes images (n, C, H, W) to values (n, n_outputs), in the units of the targets.
+        image_shape, input_range, trainable, **options
+            As in :meth:`PatchNetClassifier.from_pretrained`.
+
+        Returns
+        -------
+        net : PatchNetRegressor
+            Fitted.
+
+        Raises
+        ------
+        ValueError
+            If the module does not take such images to rows of values.
+        """
+        n_outputs = outputs_of_pretrained(module, image_shape)
+        net = cls(module, image_shape=image_shape, trainable=trainable, **options)
+        net.target_mean_, net.target_std_ = np.zeros(n_outputs), np.ones(n_outputs)
+        net.target_ndim_ = 1 if n_outputs == 1 else 2
+        return net._as_it_stands(image_shape, n_outputs, input_range)
 
     def predict(self, X) -> NDArray[Any]:
         """Predict the targets.

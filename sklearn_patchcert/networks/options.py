@@ -119,14 +119,22 @@ def _may_be_known(net, name, known):
 
 
 def _overrides(net, method):
-    return getattr(type(net), method) is not getattr(NeuralNet, method)
+    found = getattr(type(net), method)
+    return found is not getattr(NeuralNet, method) and not _is_of_package(found)
+
+
+def _is_of_package(method):
+    return method.__module__.startswith("sklearn_patchcert.")
 
 
 def _arguments(net, part) -> list[str] | None:
     """Names that may come after ``part__``; None if any may."""
     if hasattr(NeuralNet, f"initialize_{part}") and _overrides(net, f"initialize_{part}"):
         return None
-    found = _signature(torch.compile if part == "compile" else getattr(net, part))
+    given = getattr(net, part)
+    if part == "module" and isinstance(given, torch.nn.Module):
+        return []
+    found = _signature(torch.compile if part == "compile" else given)
     if found is None or any(one.kind is one.VAR_KEYWORD for one in found):
         return None
     skipped = 1 if part in _GIVEN_FIRST else 0
@@ -164,7 +172,7 @@ def _callbacks(net) -> Iterator[str]:
 
 def _check_needs(net):
     """Refuse a module that would lack an argument when it is made."""
-    if _overrides(net, "initialize_module"):
+    if _overrides(net, "initialize_module") or isinstance(net.module, torch.nn.Module):
         return
     lacking = [
         f"module__{one.name}"
@@ -193,6 +201,20 @@ def _check_values(net):
         size: Any = vars(net).get(name, 1)
         if not (_integer(size) and (size >= 1 or size == -1)):
             refuse(name, "a positive integer, or -1 for all images at once", size)
+    if isinstance(net.module, torch.nn.Module):
+        given = sorted(name for name in vars(net) if name.startswith("module__"))
+        if given:
+            raise ValueError(
+                f"{', '.join(given)}: the module is an instance, which is made already. Pass its "
+                "class, or leave them out."
+            )
+    trainable = net.trainable
+    if not (
+        trainable in ("all", "head", "none") if isinstance(trainable, str) else _texts(trainable)
+    ):
+        refuse("trainable", '"all", "head", "none" or a list of patterns', trainable)
+    if net.head not in (None, "replace"):
+        refuse("head", 'None or "replace"', net.head)
     if net.lr_schedule not in SCHEDULES:
         refuse("lr_schedule", f"one of {SCHEDULES}", net.lr_schedule)
     for name in ("module", "optimizer", "criterion", "iterator_train", "iterator_valid", "dataset"):
@@ -213,6 +235,10 @@ def _check_values(net):
     except ValueError as error:
         raise ValueError(f"random_state: {error}") from None
     check_device(net.device)
+
+
+def _texts(value):
+    return isinstance(value, (list, tuple)) and value and all(isinstance(v, str) for v in value)
 
 
 def _number(value):

@@ -18,7 +18,8 @@ else:
     _Base = object
 
 
-_PARTS = ("module", "compile", "criterion", "optimizer", "lr", "callbacks")
+_PARTS = ("module", "compile", "criterion", "optimizer", "lr", "callbacks", "trainable", "head",
+          "classes")  # fmt: skip
 _OF_SKORCH = ("callbacks_", "classes_inferred_", "cuda_dependent_attributes_", "init_context_",
               "initialized_", "prefixes_", "virtual_params_")  # fmt: skip
 
@@ -43,7 +44,10 @@ class GivenParameters(_Base):
             others = {k: v for k, v in self._made_with.items() if k != name}
             same = before and _same(before[0], value)
             self._made_with = others if same else {**others, name: before}
-        super().__setattr__(name, value)
+        if name.endswith("_"):
+            super().__setattr__(name, value)
+        else:  # skorch would take an instance of a module for a part that it should train
+            object.__setattr__(self, name, value)
 
     def set_since_fit(self, *parts):
         """Names of the parameters that are not those of the fitted network.
@@ -73,7 +77,7 @@ class GivenParameters(_Base):
 
     def _catch_up(self):
         """Give a fitted network the parameters that were set since, for more training."""
-        lost = self.set_since_fit("module", "compile")
+        lost = self.set_since_fit("module", "compile", "head", "classes")
         if lost:
             raise ValueError(
                 f"{', '.join(lost)}: set after the fit, so the fitted network cannot be trained "
@@ -85,7 +89,10 @@ class GivenParameters(_Base):
         criterion, optimizer = self.set_since_fit("criterion"), self.set_since_fit("optimizer")
         if criterion:
             self._initialize_criterion()
-        if criterion or "optimizer" in optimizer:  # without the memory of the old one
+        freezes = bool(self.set_since_fit("trainable"))
+        if freezes:
+            self._freeze()
+        if criterion or freezes or "optimizer" in optimizer:  # without the memory of the old one
             self._initialize_optimizer()
         else:
             names = optimizer + self.set_since_fit("lr")
@@ -193,7 +200,8 @@ class GivenParameters(_Base):
     def _missing_in_module(self):
         """What a module of this library has when it is made anew, and that of a pickle has not."""
         old: Any = getattr(self.module_, "_orig_mod", self.module_)  # what torch.compile wraps
-        if not _is_ours(old) or self.set_since_fit("module"):
+        made = not isinstance(self.module, type)  # by the user
+        if made or not _is_ours(old) or self.set_since_fit("module"):
             return []
         with torch.device("meta"):
             new = type(old)(**self.get_params_for("module"))

@@ -18,6 +18,7 @@ from sklearn_patchcert import (
     PatchNetClassifier,
     PatchNetRegressor,
     PatchVocabulary,
+    TorchFeatures,
 )
 
 IN_PLACE = "a Pipeline fits its steps in place; scikit-learn expects its own to fail too"
@@ -49,6 +50,7 @@ def estimators():
         PatchVocabulary(n_tokens=4, strategy="kmeans", output="ids", random_state=0),
         PatchVocabulary(n_tokens=4, per_channel=True, random_state=0),
         ChannelStandardizer(),
+        TorchFeatures(torch.nn.Flatten()),
         PatchNetClassifier(random_state=0),
         PatchNetRegressor(random_state=0),
         small_pipeline(CertifiedPatchClassifier, PatchNetClassifier(random_state=0)),

@@ -9,6 +9,7 @@ import torch
 from sklearn.base import is_classifier
 
 from sklearn_patchcert._validation import isolated_seed
+from sklearn_patchcert.networks.transfer.heads import described, evaluating, last_layer
 
 _FEW = 32  # images whose outputs are looked at
 
@@ -40,9 +41,18 @@ def check_outputs(net, images, fit_params):
     if tuple(shape) == (n, wanted):
         return
     if len(shape) == 2 and shape[0] == n:
+        found = last_layer(net.module_, shape[1])
+        layer = f": its last layer, {described(*found)}, has {shape[1]} outputs" if found else ""
+        if net.classes is not None:
+            raise ValueError(
+                f"The module has {shape[1]} outputs, but the option classes has {count}{layer}. "
+                "Name all outputs in their order"
+                + (', or pass head="replace" for a new last layer.' if found else ".")
+            )
         raise ValueError(
-            f"The module has {shape[1]} outputs, but y has {count}: make a module with {wanted} "
-            "outputs, for example by an argument `n_outputs`, which is given from the data."
+            f"The module has {shape[1]} outputs, but y has {count}{layer}. Make a module with "
+            f"{wanted} outputs, for example by an argument `n_outputs`, which is given from the "
+            "data" + (', or pass head="replace" for a new last layer.' if found else ".")
         )
     raise ValueError(
         f"The module must take n images to outputs of shape (n, {wanted}), since y has {count}; "
@@ -111,14 +121,9 @@ def single_images_explained(n):
 def _outputs_of(net, images, fit_params):
     """Outputs of a few images, in evaluation mode; modes and generators stay as they are."""
     module = getattr(net.module_, "_orig_mod", net.module_)  # compiled for other sizes
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad(), isolated_seed(0, net.device):
-            outputs = module(torch.as_tensor(images.copy()).to(net.device), **fit_params)
-    finally:
-        for part, mode in modes:
-            part.training = mode
+    with evaluating(module), torch.no_grad(), isolated_seed(0, net.device):
+        place = next((p.device for p in module.parameters()), net.device)  # also while it is made
+        outputs = module(torch.as_tensor(images.copy()).to(place), **fit_params)
     return (outputs[0] if isinstance(outputs, tuple) else outputs).detach().float()
 
 
