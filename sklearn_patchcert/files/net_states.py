@@ -129,6 +129,12 @@ def check_net(net):
         raise ValueError(f"lr must be a positive number, got {shown(net.lr)}")
     if net.predict_nonlinearity not in ("auto", None) or net.lr_schedule not in SCHEDULES:
         raise ValueError("predict_nonlinearity or lr_schedule is unknown")
+    if net.trainable not in ("all", "head", "none") and not (
+        isinstance(net.trainable, list) and all(isinstance(name, str) for name in net.trainable)
+    ):
+        raise ValueError(f"trainable is unknown: {shown(net.trainable)}")
+    if net.head not in (None, "replace"):
+        raise ValueError(f"head is unknown: {shown(net.head)}")
     if is_ours(net.module):
         known = inspect.signature(net.module).parameters
         strange = [name for name in net.get_params_for("module") if name not in known]

@@ -193,6 +193,11 @@ class TorchFeatures(
     def __sklearn_is_fitted__(self):
         return "module_" in vars(self)
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
     def __getstate__(self):
         # As bytes: pickles of tensors have addresses inside, by which `memory` would never find
         # the features of an equal module.

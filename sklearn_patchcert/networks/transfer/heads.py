@@ -91,11 +91,11 @@ def with_new_head(module: nn.Module, images: torch.Tensor, n_outputs: int) -> nn
         If no layer has as many outputs as the module.
     """
     name, old = head_of(module, images)
-    place = {"device": old.weight.device, "dtype": old.weight.dtype, "bias": old.bias is not None}
+    place: dict[str, Any] = {"device": old.weight.device, "dtype": old.weight.dtype}
+    place["bias"] = old.bias is not None
     if isinstance(old, nn.Conv2d):
-        new: nn.Module = nn.Conv2d(
-            old.in_channels, n_outputs, 1, stride=old.stride, padding=old.padding, **place
-        )
+        place.update(stride=old.stride, padding=old.padding)
+        new: nn.Module = nn.Conv2d(old.in_channels, n_outputs, 1, **place)
     else:
         new = nn.Linear(old.in_features, n_outputs, **place)
     if not name:

@@ -38,6 +38,7 @@ class GivenModule(_Base):
     head: Any
     trainable: Any
     classes: Any
+    module_: Any
     image_shape_: tuple[int, int, int]
     n_outputs_: int
     _frozen = Frozen()
