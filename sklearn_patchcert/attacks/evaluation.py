@@ -17,6 +17,7 @@ from sklearn.utils.validation import _num_samples
 
 from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._validation import random_seed
+from sklearn_patchcert.attacks.plain_modules import as_classifier
 from sklearn_patchcert.checks import check_count
 from sklearn_patchcert.datasets.readers import holds_paths, reader_of
 
@@ -90,6 +91,7 @@ def evaluated(estimator, X, y=None, *, labels=True, n_samples=None, random_state
     Parameters
     ----------
     estimator : fitted estimator, or a search, a FrozenEstimator or a pipeline around it
+        Or a torch module, images (n, C, H, W) to logits, whose classes are 0, 1, ...
     X : array-like (n, ...) or DataFrame
     y : array-like (n,) or (n, 1)
     labels : bool
@@ -114,6 +116,7 @@ def evaluated(estimator, X, y=None, *, labels=True, n_samples=None, random_state
         If X is sparse or an option is of another type.
     """
     X = images_of(estimator, X, y if labels else None)
+    estimator = as_classifier(estimator, X)
     model, total, index = unwrapped(estimator), _number(X), None
     if labels:
         y = labels_of(y, total, getattr(model, "classes_", None))

@@ -52,7 +52,7 @@ def run_attack(
 
     Parameters
     ----------
-    estimator : fitted classifier
+    estimator : fitted classifier, or torch.nn.Module
         One that has a gradient, see :func:`attacks.as_torch_module`, or, for "noise" and
         "square", any classifier with a `predict_proba`.  Searches, FrozenEstimators and pipelines
         around it are looked through.

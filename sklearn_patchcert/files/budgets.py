@@ -33,7 +33,8 @@ class Supply:
         Names of the arrays that were asked for.
     """
 
-    def __init__(self, arrays, size=0, max_bytes=None):
+    def __init__(self, arrays, size=0, max_bytes=None, modules=None):
+        self.modules = dict(modules or {})
         self.arrays, self.used = arrays, set()
         own = _TIMES * size + _FLOOR
         self.limit = own if max_bytes is None else min(own, max_bytes)

@@ -20,7 +20,7 @@ _DEVICES = ("cpu", "cuda", "mps", "xpu")
 _MOST = {"n_jobs": 4096, "batch_size": 2**20, "n": 10**7, "n0": 10**7}
 
 
-def describe(estimator, arrays, where, trim, dropped):
+def describe(estimator, arrays, where, trim, dropped, own):
     """JSON of an estimator.
 
     Parameters
@@ -34,6 +34,8 @@ def describe(estimator, arrays, where, trim, dropped):
         As in :func:`files.save`.
     dropped : list of str
         Names of parameters that are left out are added.
+    own : dict
+        Modules of the user's own are added by their names.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def describe(estimator, arrays, where, trim, dropped):
 
     def other(value, at):
         if isinstance(value, BaseEstimator):
-            return {"estimator": describe(value, arrays, at, trim, dropped)}
+            return {"estimator": describe(value, arrays, at, trim, dropped, own)}
         return str(value) if isinstance(value, torch.device) else None
 
     params, given = {}, estimator.get_params(deep=False)
@@ -67,6 +69,8 @@ def describe(estimator, arrays, where, trim, dropped):
             params[name] = encode(value, arrays, at, other)
         elif name in signature and _same(value, signature[name].default):
             continue  # which a new one has anyway
+        elif name == "module" and name in known.choices:
+            params[name] = {"own": _named(value, own, at)}
         elif name in known.choices and name not in known.droppable:
             raise TypeError(
                 f"{at} is {value!r:.80}, and safe files hold only {', '.join(known.choices[name])}."
@@ -94,6 +98,20 @@ def describe(estimator, arrays, where, trim, dropped):
         if known.pack is not None:
             description["state"] = encode(known.pack(estimator, trim), arrays, where)
     return description
+
+
+def _named(module, own, where):
+    """The name of a module of the user's own, by which the reader of the file gives it."""
+    kind = module if callable(module) and not isinstance(module, torch.nn.Module) else type(module)
+    name = getattr(kind, "__name__", None)
+    if name is None or not name.isidentifier():
+        raise TypeError(
+            f"{where} is {module!r:.80}, which has no name by which load could be given it: pass "
+            "a class, a function with a name, or an instance of a module."
+        )
+    if own.setdefault(name, module) is not module:
+        raise TypeError(f"There are two different modules {name!r}: give them different names.")
+    return name
 
 
 def _way_out(estimator):
@@ -190,7 +208,9 @@ def _estimator(known, description, supply, notes, level):
 
     params, signature = {}, inspect.signature(known.kind).parameters
     for name, found in description["params"].items():
-        if name in known.choices:
+        if name == "module" and set(found) == {"own"}:
+            params[name] = _given(found["own"], supply)
+        elif name in known.choices:
             label, options = decode(found["name"], supply)
             thing = known.choices[name][label]
             if options is not None and isinstance(thing, type):
@@ -227,6 +247,19 @@ def _estimator(known, description, supply, notes, level):
     if known.unpack is not None:
         known.unpack(estimator, state)
     return estimator
+
+
+def _given(name, supply):
+    """The module that the reader of the file gives for a name."""
+    if type(name) is not str or not name.isidentifier():
+        raise ValueError(f"{shown(name)} is no name of a module")
+    if name not in supply.modules:
+        raise ModelFileError(
+            f"The file has the weights of a module {name:.80}, and no code: pass the class, the "
+            "function or the instance that it was fitted with, as in "
+            f"load(path, modules={{{name!r:.80}: ...}})."
+        )
+    return supply.modules[name]
 
 
 def _check_resources(known, params, notes):

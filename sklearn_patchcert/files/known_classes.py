@@ -174,7 +174,6 @@ def known_classes():
     scaled = {"n_samples_seen_": is_number, **_FEATURES}
     vector = maybe(_VECTOR)
     table = [
-        Known(ImageReader, {}, {}, checks.check_reader),
         Known(
             PatchVocabulary,
             {
@@ -202,6 +201,7 @@ def known_classes():
             {**_NET, "target_mean_": _VECTOR, "target_std_": _VECTOR, "target_ndim_": is_count},
             **_NET_OPTIONS,
         ),
+        Known(ImageReader, {}, {}, checks.check_reader),
         Known(
             ChannelStandardizer,
             {"mean_": _VECTOR, "scale_": _VECTOR, "image_shape_": sizes([3]), **_FEATURES},

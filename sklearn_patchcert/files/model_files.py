@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ def save(
     It holds no code, and names only classes from a table of known classes: the estimators of
     this library with the modules of :mod:`networks`, scikit-learn's Pipeline, FrozenEstimator,
     StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, OneHotEncoder, LogisticRegression and
-    CategoricalNB, and losses and optimizers of torch.  Loading a joblib file can
+    CategoricalNB, and losses and optimizers of torch.  Of a module of your own the file holds the
+    weights and the name, and :func:`load` must be given the module.  Loading a joblib file can
     run arbitrary code, so use joblib for other classes only between people who trust each other.
 
     Parameters
@@ -87,14 +89,15 @@ def save(
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
-    description = describe(model, arrays, type(model).__name__, trim, dropped)
+    own: dict = {}
+    description = describe(model, arrays, type(model).__name__, trim, dropped, own)
     content = {"versions": versions, "model": description}
     if card is not None:
         content["card"] = checked_card(card)
     data = archive.pack(content, arrays)
     try:
         content, arrays = archive.unpack(data)
-        _opened(content, arrays, len(data))
+        _opened(content, arrays, len(data), modules=own)
     except ModelFileError as error:
         raise ValueError(f"The model could not be loaded again: {error}") from error
     clear_leftovers(os.path.dirname(path) or ".")
@@ -109,7 +112,12 @@ def save(
         )
 
 
-def load(path: str | os.PathLike[str], *, max_bytes: int = archive.MAX_BYTES) -> Any:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    max_bytes: int = archive.MAX_BYTES,
+    modules: Mapping[str, Any] | None = None,
+) -> Any:
     """Load an estimator that :func:`save` wrote, safely even if somebody changed the file.
 
     Nothing in the file is executed, unpickled or imported.  Every byte is compared with what `save`
@@ -123,6 +131,10 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = archive.MAX_BYTES) ->
     max_bytes : int, default=2**30
         A larger file is not read, and no values of more bytes are made of a file.  They are also
         at most 32 times the size of the file, and 64 MiB, since a file keeps equal arrays once.
+    modules : dict of str to class, callable or torch.nn.Module, or None, default=None
+        Modules of your own, by the names of their classes or functions: what the network was
+        fitted with, ``{"MyNet": MyNet}``.  The file has their weights, and never their code.  An
+        instance is copied.
 
     Returns
     -------
@@ -134,7 +146,8 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = archive.MAX_BYTES) ->
     ------
     ModelFileError
         If the file is truncated, damaged, tampered with, too large, foreign, of another version of
-        the format, or describes no model that can be.
+        the format, or describes no model that can be; if a module of your own is missing in
+        `modules`, or is not the one that was saved, by its sizes and by what it answers.
     OSError
         If there is no such file, or it may not be read.
 
@@ -162,7 +175,7 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = archive.MAX_BYTES) ->
     """
     data = archive.read(path, max_bytes)
     content, arrays = archive.unpack(data)
-    model, version, notes = _opened(content, arrays, len(data), max_bytes)
+    model, version, notes = _opened(content, arrays, len(data), max_bytes, modules)
     if version != __version__:
         notes = [
             f"The file was written by sklearn_patchcert {version:.40} and is read by "
@@ -174,9 +187,9 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = archive.MAX_BYTES) ->
     return model
 
 
-def _opened(content, arrays, size=0, max_bytes=None):
+def _opened(content, arrays, size=0, max_bytes=None, modules=None):
     """The model, the version of the library that wrote it, and what a user should be told."""
-    supply = Supply(arrays, size, max_bytes)
+    supply = Supply(arrays, size, max_bytes, modules)
     notes: list = []
     try:
         checked_card(content.get("card", {}))

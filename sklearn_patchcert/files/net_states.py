@@ -12,6 +12,7 @@ from sklearn_patchcert.networks.fitting.disturbance import check_options
 from sklearn_patchcert.networks.fitting.loops import SCHEDULES
 from sklearn_patchcert.torch_globals import plain_torch
 
+_ALIKE = 1e-3  # of the largest output: what another machine's rounding may change
 _PLAIN = (type(None), bool, int, float, tuple)
 _LEAST = {  # of the values of a buffer, by the last part of its name
     "running_var": 0.0,
@@ -53,6 +54,8 @@ def net_state(net, trim):
     module = getattr(net.module_, "_orig_mod", net.module_)  # what torch.compile wraps
     history = [dict(epoch) for epoch in net.history_]
     state = {"weights": dict(module.state_dict()), "history": history}
+    if not is_ours(net.module):
+        state["answers"] = _answers(net)
     if trim:
         state["history"] = [{**epoch, "batches": []} for epoch in history]
     else:
@@ -83,16 +86,27 @@ def restore_net(net, state):
         raise TypeError("the weights are no tensors")
     for name, value in weights.items():
         _check_weight(name, value)
+    ours = is_ours(net.module)
     with isolated_seed(0, check_device(net.device)), plain_torch(training=True):
-        options = net.get_params_for("module")
-        if not 0 <= options.get("depth", 0) <= len(weights):
-            raise ValueError("the network is deeper than its weights")
-        with torch.device("meta"):
-            wanted = net.module(**options).state_dict()
-        if _sizes(wanted) != _sizes(weights):
-            raise ValueError("the weights do not have the shapes and dtypes of the network")
+        if ours:
+            options = net.get_params_for("module")
+            if not 0 <= options.get("depth", 0) <= len(weights):
+                raise ValueError("the network is deeper than its weights")
+            with torch.device("meta"):
+                wanted = net.module(**options).state_dict()
+            if _sizes(wanted, net.head) != _sizes(weights, net.head):
+                raise ValueError("the weights do not have the shapes and dtypes of the network")
         net.initialize()
+    if _sizes(net.module_.state_dict()) != _sizes(weights):
+        raise ValueError(
+            "the weights do not have the names, shapes and dtypes of the module: give load the "
+            "module that was saved"
+        )
     net.module_.load_state_dict(weights)
+    if ours == ("answers" in state):
+        raise ValueError("the answers of the module are missing, or there should be none")
+    if not ours:
+        _check_answers(net, state["answers"])
     _check_history(state["history"])
     net.history_.extend(state["history"])
     if "optimizer" in state:
@@ -121,10 +135,11 @@ def check_net(net):
         raise ValueError(f"trainable is unknown: {shown(net.trainable)}")
     if net.head not in (None, "replace"):
         raise ValueError(f"head is unknown: {shown(net.head)}")
-    known = inspect.signature(net.module).parameters
-    strange = [name for name in net.get_params_for("module") if name not in known]
-    if strange:
-        raise ValueError(f"the module has no parameters {strange!r:.80}")
+    if is_ours(net.module):
+        known = inspect.signature(net.module).parameters
+        strange = [name for name in net.get_params_for("module") if name not in known]
+        if strange:
+            raise ValueError(f"the module has no parameters {strange!r:.80}")
     check_options(net)
 
 
@@ -137,8 +152,44 @@ def _check_weight(name, value):
         raise ValueError(f"{name} has values below {least:.3g}, which training would not leave")
 
 
-def _sizes(state):
-    return {name: (tuple(value.shape), value.dtype) for name, value in state.items()}
+def is_ours(module):
+    """Whether a module is one of this library's classes, of which a file tells the name alone."""
+    return isinstance(module, type) and module.__module__.startswith("sklearn_patchcert.")
+
+
+def _answers(net):
+    """What a module answers to some images of no meaning: so it is known again."""
+    with isolated_seed(0, net.device):
+        module = getattr(net.module_, "_orig_mod", net.module_)
+        place = next((p.device for p in module.parameters()), torch.device("cpu"))
+        height, width, channels = net.image_shape_
+        images = torch.rand(2, channels, height, width).to(place)
+        modes = [(part, part.training) for part in module.modules()]
+        module.eval()
+        with plain_torch(), torch.no_grad():
+            found = module(images)
+        for part, mode in modes:
+            part.training = mode
+    found = found[0] if isinstance(found, tuple) else found
+    return found.detach().float().cpu().clone()
+
+
+def _check_answers(net, saved):
+    """Refuse a module with the right weights that does something else with them."""
+    found = _answers(net)
+    if not isinstance(saved, torch.Tensor) or saved.shape != found.shape:
+        raise ValueError("the answers of the module have another shape")
+    size = float(saved.abs().max().clamp_min(1e-6))
+    if not bool(((found - saved).abs() <= _ALIKE * size).all()):
+        raise ValueError(
+            "the module has the weights of the file but answers something else than the one that "
+            "was saved: give load the same module, with the same options"
+        )
+
+
+def _sizes(state, head=None):
+    found = {name: (tuple(value.shape), value.dtype) for name, value in state.items()}
+    return found if head is None else set(found)  # a new head has other sizes
 
 
 def _check_history(history):

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+_SIDE = 56  # pixels along the shorter side that large pictures are brought to by a stride
+
 
 class PatchConvNet(nn.Module):
     """A small convolutional network: four convolutions, two poolings, two dense layers.
@@ -26,6 +28,10 @@ class PatchConvNet(nn.Module):
         Channels of the first two convolutions; the others have twice as many.
     hidden : int
         Width of the dense layer.
+    stride : int or None
+        Of the first convolution, whose kernel grows with it.  None: 1 up to 112 pixels along the
+        shorter side, and beyond what leaves about 56, so that memory does not grow with the
+        picture.
 
     Examples
     --------
@@ -46,21 +52,24 @@ class PatchConvNet(nn.Module):
         std: Sequence[float] = (1.0,),
         width: int = 32,
         hidden: int = 128,
+        stride: int | None = None,
     ) -> None:
         super().__init__()
         height, wide, channels = image_shape
         _keep_statistics(self, mean, std)
+        if stride is None:
+            stride = max(1, min(height, wide) // _SIDE)
         self.features = nn.Sequential(
-            *_block(channels, width),
+            *_block(channels, width, stride),
             *_block(width, width),
             nn.MaxPool2d(2, ceil_mode=True),
             *_block(width, 2 * width),
             *_block(2 * width, 2 * width),
             nn.MaxPool2d(2, ceil_mode=True),
         )
-        grid = min(4, math.ceil(height / 4)), min(4, math.ceil(wide / 4))
+        grid = [min(4, math.ceil(side / (4 * stride))) for side in (height, wide)]
         self.head = nn.Sequential(
-            nn.AdaptiveAvgPool2d(grid),
+            nn.AdaptiveAvgPool2d((grid[0], grid[1])),
             nn.Flatten(),
             nn.Linear(2 * width * grid[0] * grid[1], hidden),
             nn.ReLU(),
@@ -335,8 +344,10 @@ def _keep_statistics(module, mean, std):
         module.register_buffer(name, column)
 
 
-def _block(inputs, outputs):
-    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), _BatchNorm(outputs), nn.ReLU()
+def _block(inputs, outputs, stride=1):
+    kernel = max(3, 2 * stride - 1)
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return convolution, _BatchNorm(outputs), nn.ReLU()
 
 
 class _Residual(nn.Module):

@@ -13,6 +13,7 @@ from torch.nn import functional
 from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary
 from sklearn_patchcert.attacks.robustness import run_attack, worst_case
 from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
+from sklearn_patchcert.scorers import robustness_report
 
 
 class Linear(nn.Module):
@@ -289,3 +290,50 @@ def test_a_tie_of_tokens_is_no_difference():
         differ += module(torch.tensor(pixel).reshape(1, 1, 1, 2)).argmax(1).numpy() != answer
         run_attack(model, pixel, answer, "pgd", eps=1.0, steps=2)
     assert differ
+
+
+# ---------------------------------------------------------------------------- plain modules
+
+
+def plain(weights, size=64):
+    module = Linear(size=size)
+    with torch.no_grad():
+        for mine, given in zip(module.linear.parameters(), weights, strict=True):
+            mine.copy_(torch.as_tensor(given))
+    return module.train()
+
+
+@pytest.mark.parametrize("attack", ["square", "pgd", "apgd-ce", "sspgd", "noise"])
+def test_a_plain_module_is_attacked_as_the_network_that_it_is(data, attack):
+    X, y, weights = data
+    module = plain(weights)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    held, labels = X[1000:1100].reshape(-1, 8, 8, 1), y[1000:1100]
+    found = run_attack(module, held, labels, attack, eps=EPS)
+    far = distances(held, labels, weights)
+    np.testing.assert_array_equal(found.correct, far > 0)
+    assert not found.success[far > EPS].any()
+    if attack in ("pgd", "apgd-ce"):
+        assert found.success[found.correct & (far < 0.95 * EPS)].mean() > 0.9
+    assert module.training
+    assert all(bool((before[name] == value).all()) for name, value in module.state_dict().items())
+    assert all(weight.requires_grad and weight.grad is None for weight in module.parameters())
+
+
+def test_a_report_and_a_view_of_a_plain_module(data):
+    X, y, weights = data
+    module, images = plain(weights), torch.as_tensor(X[:5]).reshape(-1, 1, 8, 8)
+    view = as_torch_module(module)
+    torch.testing.assert_close(view(images), module(images))
+    report = robustness_report(module, X[:20].reshape(-1, 8, 8), y[:20], eps=EPS, steps=5)
+    assert len(report.robust) == 20
+
+
+def test_what_a_plain_module_cannot_be(data):
+    X, y, weights = data
+    with pytest.raises(ValueError, match="rows of"):
+        run_attack(plain(weights), X[:5], y[:5], "pgd", eps=1.0)
+    with pytest.raises(ValueError, match=r"logits \(n, n_classes\)"):
+        run_attack(nn.Flatten(0), X[:5].reshape(-1, 8, 8), y[:5], "pgd", eps=1.0)
+    with pytest.raises(ValueError, match="classes"):
+        run_attack(plain(weights), X[:5].reshape(-1, 8, 8), np.arange(5) + 100, "pgd", eps=1.0)

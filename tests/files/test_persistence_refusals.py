@@ -51,7 +51,6 @@ Impostor.__name__ = "PatchVocabulary"
             GridSearchCV(PatchVocabulary(), {}),
             r"is a GridSearchCV.*Fit the search.*best_estimator_",
         ),
-        (PatchNetClassifier(OwnNet), "module is .*OwnNet.*hold only PatchConvNet"),
         (PatchNetClassifier(functools.partial(PatchResNet, depth=1)), "module is functools"),
         (PatchNetClassifier(criterion=OwnNet), "criterion is .*OwnNet"),
         (PatchNetClassifier(optimizer=torch.optim.LBFGS), "optimizer is .*LBFGS"),

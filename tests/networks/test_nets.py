@@ -22,6 +22,7 @@ from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 
 from sklearn_patchcert import PatchNetClassifier, PatchNetRegressor
+from sklearn_patchcert.networks import modules
 
 # ---------------------------------------------------------------------------- what comes in
 
@@ -347,3 +348,20 @@ def test_images_that_float32_does_not_hold_are_refused(few, factor):
         make().fit(X * factor, y)
     with pytest.raises(ValueError, match="rescale"):
         make().fit(X, y).predict(X * 1e60)
+
+
+def test_the_activations_of_the_default_network_do_not_grow_with_the_picture():
+    def held(side):
+        """Values that a forward pass keeps for one image, beyond its own."""
+        module, sizes = modules.PatchConvNet((side, side, 3), 10).eval(), []
+        for part in module.modules():
+            if not list(part.children()):
+                part.register_forward_hook(lambda part, inputs, made: sizes.append(made.numel()))
+        with torch.no_grad():
+            module(torch.zeros(1, 3, side, side))
+        return sum(sizes)
+
+    small = held(111)
+    assert all(held(side) <= small for side in (112, 150, 224, 300, 512))
+    assert modules.PatchConvNet((224, 224, 3), 10, stride=1).features[0].stride == (1, 1)
+    assert modules.PatchConvNet((8, 300, 3), 10)(torch.zeros(2, 3, 8, 300)).shape == (2, 10)

@@ -55,7 +55,8 @@ class Case(NamedTuple):
 
 def case_of(estimator, X, y):
     """Check what is attacked, and ask the estimator for its predictions."""
-    check_is_fitted(estimator)
+    if not isinstance(estimator, nn.Module):
+        check_is_fitted(estimator)
     model, X, y = evaluated(estimator, X, y)
     frame, values = X if hasattr(X, "columns") else None, np.asarray(X)
     dtype, values = values.dtype, as_floats(values)

@@ -28,9 +28,11 @@ def as_torch_module(
 
     Parameters
     ----------
-    estimator : fitted skorch classifier, or Pipeline that ends in one
-        Scaling steps, as `certify` knows them, and one vocabulary may come before.  It may be
-        inside a search, a FrozenEstimator or another pipeline.
+    estimator : fitted skorch classifier, or Pipeline that ends in one, or torch.nn.Module
+        Any estimator with a fitted attribute `module_`, a torch.nn.Module that takes images
+        (n, C, H, W) to logits, counts as a network; `classes_` names its columns.  Scaling steps,
+        as `certify` knows them, and one vocabulary may come before.  It may be inside a search, a
+        FrozenEstimator or another pipeline.
     gradient : {"bpda", "soft", "none"}
     temperature : float
         See :class:`TokenizedNetwork`.
@@ -60,12 +62,16 @@ def as_torch_module(
     >>> as_torch_module(net)(torch.zeros(5, 1, 8, 8)).shape
     torch.Size([5, 10])
     """
+    if isinstance(estimator, nn.Module):
+        device = next((p.device for p in estimator.parameters()), "cpu")
+        return TokenizedNetwork(_frozen_copy(estimator)).eval().to(device)
     check_is_fitted(estimator)
     *before, last = steps_of(estimator)
     network = getattr(last, "module_", None)
     if not isinstance(network, nn.Module):
         raise TypeError(
-            f"{type(last).__name__} is no torch network: only skorch classifiers have gradients. "
+            f"{type(last).__name__} is no torch network: it has no fitted `module_`, as skorch "
+            "classifiers have, and so no gradient. "
             "Attack another classifier and judge by this one with run_attack(..., source=...)."
         )
     affine, tokeniser, shape = IDENTITY, None, image_shape_of(estimator)
