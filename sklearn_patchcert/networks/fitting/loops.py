@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterator, Mapping, Set
 
 import torch
 from skorch.callbacks import Callback, ProgressBar
+
+from sklearn_patchcert.networks.fitting.callbacks import sets_rates
 
 
 class BatchIterator:
@@ -40,14 +44,20 @@ class BatchIterator:
         order = torch.randperm(n) if self.shuffle else torch.arange(n)
         for batch in order.tensor_split(len(self)):
             X, y = self.dataset[batch.numpy()]
-            yield torch.from_numpy(X), torch.as_tensor(y)
+            if isinstance(X, dict):  # with weights
+                yield {name: torch.from_numpy(part) for name, part in X.items()}, torch.as_tensor(y)
+            else:
+                yield torch.from_numpy(X), torch.as_tensor(y)
 
 
 SCHEDULES = ("cosine", "triangle", None)
 
 
 class Schedule(Callback):
-    """Change the learning rate, as `lr_schedule` says, within each call of fit or partial_fit."""
+    """Change the learning rate, as `lr_schedule` says, within each call of fit or partial_fit.
+
+    An LRScheduler of skorch among the callbacks has it for itself.
+    """
 
     def on_train_begin(self, net, **kwargs):
         self.epoch_ = -1
@@ -64,7 +74,7 @@ class Schedule(Callback):
         self.steps_ = steps(net, dataset_train)
 
     def on_batch_begin(self, net, training=False, **kwargs):
-        if not training or net.lr_schedule is None:
+        if not training or net.lr_schedule is None or sets_rates(net.callbacks_):
             return
         done = min(1.0, (self.epoch_ + self.step_ / self.steps_) / net.max_epochs)
         for group in net.optimizer_.param_groups:
@@ -99,3 +109,26 @@ class EpochBar(ProgressBar):
     def on_epoch_end(self, net, **kwargs):
         if net.verbose:
             super().on_epoch_end(net, **kwargs)
+
+
+def refuse_streams(net, X):
+    """Refuse a DataLoader, a Dataset or another stream of batches, and say what to do with it.
+
+    Raises
+    ------
+    TypeError
+    """
+    if hasattr(X, "shape") or hasattr(X, "__array__") or hasattr(X, "getbands"):
+        return
+    if isinstance(X, list | tuple | str | bytes | os.PathLike | Mapping | Set):
+        return
+    if not (isinstance(X, Iterator) or hasattr(X, "__iter__") or hasattr(X, "__getitem__")):
+        return
+    loader = "DataLoader(X, batch_size=128)" if isinstance(X, torch.utils.data.Dataset) else "X"
+    classes = "" if hasattr(net, "predict_proba") is False else ", classes=classes"
+    raise TypeError(
+        f"X must be an array of images, {type(net).__name__} got {type(X).__name__}. Train batch by "
+        f"batch, with max_epochs=1 and lr_schedule=None: for images, y in {loader}: "
+        f"net.partial_fit(np.moveaxis(np.asarray(images), 1, -1), y{classes}). Channels come last. "
+        "Images that fit into memory can be put together instead, with np.concatenate, for fit."
+    )
