@@ -43,7 +43,10 @@ class GivenParameters(_Base):
             others = {k: v for k, v in self._made_with.items() if k != name}
             same = before and _same(before[0], value)
             self._made_with = others if same else {**others, name: before}
-        super().__setattr__(name, value)
+        if name == "augment":  # may be a module of torch, which skorch takes for a part of its own
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def set_since_fit(self, *parts):
         """Names of the parameters that are not those of the fitted network.
@@ -127,7 +130,9 @@ class GivenParameters(_Base):
         """
         given = {name: vars(self)[name] for name in ("device", "criterion")}
         since = {name: vars(self)[name] for name in self.set_since_fit("callbacks")}
-        return {**super().get_params(deep=deep, **kwargs), **given, **since}
+        found = super().get_params(deep=False, **kwargs)
+        # Other parts have no parameters of scikit-learn; get_params of torchvision is another thing.
+        return {**found, **self._get_params_callbacks(deep=deep), **given, **since}
 
     def set_params(self, **params):
         """Set parameters by name; a fitted network predicts as before until it is fitted again.

@@ -66,12 +66,14 @@ class Schedule(Callback):
 
     def on_train_end(self, net, **kwargs):
         for group in net.optimizer_.param_groups:
-            group["lr"] = group.pop("initial_lr")
+            group["lr"] = group.pop("initial_lr", group["lr"])
 
     def on_epoch_begin(self, net, dataset_train=None, **kwargs):
         self.epoch_ += 1
         self.step_ = 0
         self.steps_ = steps(net, dataset_train)
+        for group in net.optimizer_.param_groups:
+            group.setdefault("initial_lr", group["lr"])  # a callback may have loaded a state
 
     def on_batch_begin(self, net, training=False, **kwargs):
         if not training or net.lr_schedule is None or sets_rates(net.callbacks_):
