@@ -201,7 +201,10 @@ def known_classes():
             {**_NET, "classes_inferred_": are_classes},
             **{
                 **_NET_OPTIONS,
-                "optional": {**_NET_OPTIONS["optional"], "multilabel_": lambda value: value is True},
+                "optional": {
+                    **_NET_OPTIONS["optional"],
+                    "multilabel_": lambda value: value is True,
+                },
             },
         ),
         Known(

@@ -30,11 +30,11 @@ from sklearn_patchcert.networks.fitting.loops import (
     Schedule,
     refuse_streams,
 )
+from sklearn_patchcert.networks.fitting.training_loop import TrainingLoop
 from sklearn_patchcert.networks.fitting.weights import check_criterion, check_sample_weight
 from sklearn_patchcert.networks.modules import PatchConvNet
 from sklearn_patchcert.networks.options import check_network
 from sklearn_patchcert.networks.parameters import GivenParameters
-from sklearn_patchcert.networks.training_loop import TrainingLoop
 from sklearn_patchcert.torch_globals import plain_torch
 
 if TYPE_CHECKING:
@@ -241,9 +241,9 @@ class PatchNet(TrainingLoop, GivenParameters, VersionedState, _Base):
         start = not self.initialized_
         if isinstance(self.class_weight, str):
             raise ValueError(
-                f"class_weight={self.class_weight!r} is for fit, since partial_fit sees some of the "
-                "images only: pass a dict, for example what compute_class_weight of scikit-learn "
-                "finds for all labels."
+                f"class_weight={self.class_weight!r} is for fit, since partial_fit sees only "
+                "some of the images: pass a dict, for example what compute_class_weight of "
+                "scikit-learn finds for all labels."
             )
         with plain_torch(training=True):
             return self._train(X, y, start, fit_params, classes, sample_weight, source)

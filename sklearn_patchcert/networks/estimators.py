@@ -76,11 +76,11 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     certified_radius : float, default=0.0
         Train on the certified leads at this L2 radius, in the same units, instead of the logits;
         for additive networks, :class:`networks.AdditivePatchNet`.
+    device : str or torch.device, default="auto"
+        "auto" is a GPU where there is one, else the CPU.
     class_weight : dict of label to weight, "balanced" or None, default=None
         Weights of the classes in the loss, times those of the images.  "balanced" lets all classes
         weigh the same.  In units of the mean weight, as `sample_weight`.
-    device : str or torch.device, default="auto"
-        "auto" is a GPU where there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
         Seeds the weights, the shuffling and what is random in the module.
     train_split, callbacks, predict_nonlinearity, warm_start, verbose : optional
@@ -128,7 +128,7 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     _made_by_fit = (*PatchNet._made_by_fit, "classes_inferred_")
 
     @property
-    def _default_criterion(self):
+    def _default_criterion(self):  # type: ignore[override]
         return torch.nn.BCEWithLogitsLoss if self.multilabel_ else torch.nn.CrossEntropyLoss
 
     def __sklearn_tags__(self):
@@ -139,12 +139,13 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     def _encode_target(self, y, start, classes):
         if start:
             self.__dict__.pop("multilabel_", None)
+        y = y if issparse(y) else np.asarray(y)
+        if y.dtype.kind == "f":
+            assert_all_finite(y, input_name="y")
         several = type_of_target(y, input_name="y") == "multilabel-indicator"
         if several if start else self.multilabel_ or several:
             return self._encode_labels(y, start, classes, several)
         y = column_or_1d(y, warn=True)
-        if y.dtype.kind == "f":
-            assert_all_finite(y, input_name="y")
         check_classification_targets(y)
         if start:
             self.classes_inferred_ = np.unique(y if classes is None else classes)
@@ -305,9 +306,11 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
         A positive integer, of no effect here.
     certified_radius : float, default=0.0
         Must be 0: values have no leads.
+    device : optional
+        As in :class:`PatchNetClassifier`.
     class_weight : None, default=None
         Must be None: there are no classes.
-    device, random_state, train_split, callbacks, predict_nonlinearity, warm_start : optional
+    random_state, train_split, callbacks, predict_nonlinearity, warm_start : optional
         As in :class:`PatchNetClassifier`.
     verbose, iterator_train, iterator_valid, dataset, compile, use_caching : optional
         As in :class:`PatchNetClassifier`.

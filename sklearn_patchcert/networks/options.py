@@ -229,8 +229,8 @@ def _check_values(net):
         if InputShapeSetter in (callback, type(callback)):
             raise ValueError(
                 "callbacks has an InputShapeSetter, which comes too late for networks: they give "
-                "`image_shape`, `n_outputs`, `mean` and `std` of the data to a module that has such "
-                "arguments. Leave it out."
+                "`image_shape`, `n_outputs`, `mean` and `std` of the data to a module that has "
+                "such arguments. Leave it out."
             )
     if not (net.predict_nonlinearity in ("auto", None) or callable(net.predict_nonlinearity)):
         refuse("predict_nonlinearity", 'callable, "auto" or None', net.predict_nonlinearity)

@@ -131,7 +131,7 @@ class GivenParameters(_Base):
         given = {name: vars(self)[name] for name in ("device", "criterion")}
         since = {name: vars(self)[name] for name in self.set_since_fit("callbacks")}
         found = super().get_params(deep=False, **kwargs)
-        # Other parts have no parameters of scikit-learn; get_params of torchvision is another thing.
+        # Not those of other parts: get_params of torchvision is another thing.
         return {**found, **self._get_params_callbacks(deep=deep), **given, **since}
 
     def set_params(self, **params):

@@ -323,7 +323,9 @@ def test_scores_compare_the_labels_of_the_user(some, kind, use_caching, on_train
     if kind is BatchScoring:
         scorings = scorings[:4]  # a batch may lack classes
     callbacks = [
-        kind(scoring, name=f"s{at}", use_caching=use_caching, on_train=on_train, lower_is_better=None)
+        kind(
+            scoring, name=f"s{at}", use_caching=use_caching, on_train=on_train, lower_is_better=None
+        )
         for at, scoring in enumerate(scorings)
     ]
     options = {"max_epochs": 3, "lr": 0.01, "batch_size": 15, "train_split": split}
@@ -363,7 +365,9 @@ def test_scores_in_bfloat16_and_of_a_regressor(some):
     assert "s" in make(autocast=True, callbacks=[score]).fit(*some).history_[-1]
     error = EpochScoring("neg_mean_absolute_error", name="s")
     y = 1000 + some[0].mean(1)
-    net = make(PatchNetRegressor, train_split=SPLIT, callbacks=[error], max_epochs=2).fit(some[0], y)
+    net = make(PatchNetRegressor, train_split=SPLIT, callbacks=[error], max_epochs=2).fit(
+        some[0], y
+    )
     assert -5 < net.history_[-1]["s"] < 0  # in the units of y, and near to it
     assert len(net.validation_scores_) == 2
 

@@ -51,7 +51,7 @@ def pipeline(last):
 
 def test_outputs_are_those_of_scikit_learn(several, fitted):
     X, Y = several
-    mlp = MLPClassifier(max_iter=250, random_state=0).fit(X / 16, Y)
+    mlp = MLPClassifier(tol=1.0, random_state=0).fit(X / 16, Y)
     np.testing.assert_array_equal(fitted.classes_, np.arange(4))
     assert len(mlp.classes_) == 4
     for name in ("predict", "predict_proba", "predict_log_proba"):
@@ -63,11 +63,10 @@ def test_outputs_are_those_of_scikit_learn(several, fitted):
     np.testing.assert_allclose(np.exp(fitted.predict_log_proba(X)), probabilities, rtol=1e-4)
     assert np.ptp(probabilities.sum(1)) > 0.1  # of each label by itself
     assert fitted.score(X, Y) > 0.7
-    loss = np.mean([log_loss(Y[:, i], probabilities[:, i], labels=[0, 1]) for i in range(4)])
-    own = make(**{**OPTIONS, "lr": 0.0, "max_epochs": 1}, train_split=ValidSplit(3), warm_start=True)
-    own = own.set_params(batch_size=-1).fit(X, Y)
-    assert 0.5 < own.loss_curve_[0] < 1.0  # about log 2 for each
-    assert loss < own.loss_curve_[0]
+    losses = [log_loss(Y[:, i], probabilities[:, i], labels=[0, 1]) for i in range(4)]
+    start = make(max_epochs=1, batch_size=-1).fit(X, Y).loss_curve_[0]
+    assert 0.5 < start < 1.0  # about log 2, the mean over the labels
+    assert np.mean(losses) < start
 
 
 @pytest.mark.parametrize("as_given", [

@@ -11,6 +11,7 @@ import torch
 from sklearn.base import is_classifier
 from skorch.callbacks import LRScheduler
 from skorch.callbacks.scoring import ScoringBase
+from skorch.dataset import get_len
 from skorch.utils import data_from_dataset, is_skorch_dataset, to_numpy
 
 
@@ -70,7 +71,7 @@ def _raised_on_purpose(error):
 def _code_of(handler):
     function = getattr(handler, "func", handler)  # of a partial
     own = getattr(function, "__code__", None)
-    return own or getattr(getattr(type(function), "__call__", None), "__code__", None)
+    return own or getattr(vars(type(function)).get("__call__"), "__code__", None)
 
 
 def sets_rates(callbacks):
@@ -112,7 +113,7 @@ def _array_of(X):
         if is_skorch_dataset(X):
             X, _ = data_from_dataset(X)
         else:
-            images = [X[at][0] for at in range(len(X))]
+            images = [X[at][0] for at in range(get_len(X))]
             images = [one["images"] if isinstance(one, dict) else one for one in images]
             return np.stack([to_numpy(torch.as_tensor(one)) for one in images])
     X = X["images"] if isinstance(X, dict) else X

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Set
 
 import torch
+from sklearn.base import is_classifier
 from skorch.callbacks import Callback, ProgressBar
 
 from sklearn_patchcert.networks.fitting.callbacks import sets_rates
@@ -127,10 +128,10 @@ def refuse_streams(net, X):
     if not (isinstance(X, Iterator) or hasattr(X, "__iter__") or hasattr(X, "__getitem__")):
         return
     loader = "DataLoader(X, batch_size=128)" if isinstance(X, torch.utils.data.Dataset) else "X"
-    classes = "" if hasattr(net, "predict_proba") is False else ", classes=classes"
+    classes = ", classes=classes" if is_classifier(net) else ""
     raise TypeError(
-        f"X must be an array of images, {type(net).__name__} got {type(X).__name__}. Train batch by "
-        f"batch, with max_epochs=1 and lr_schedule=None: for images, y in {loader}: "
+        f"X must be an array of images, {type(net).__name__} got {type(X).__name__}. Train batch "
+        f"by batch, with max_epochs=1 and lr_schedule=None: for images, y in {loader}: "
         f"net.partial_fit(np.moveaxis(np.asarray(images), 1, -1), y{classes}). Channels come last. "
         "Images that fit into memory can be put together instead, with np.concatenate, for fit."
     )

@@ -80,7 +80,7 @@ class TrainingLoop(_Base):
         -------
         self
         """
-        if vars(self).pop("_ended", False):
+        if self.__dict__.pop("_ended", False):
             return self
         try:
             return super().fit_loop(*args, **kwargs)
