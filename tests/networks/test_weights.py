@@ -85,8 +85,9 @@ def test_a_weight_of_two_is_an_image_twice(three, kind, name):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", [
-    {}, {"noise_std": 0.1}, {"augment": lambda images: images.flip(3)}, {"adversarial_radius": 0.2},
-    {"train_split": ValidSplit(3)}], ids=["plain", "noise", "augment", "attack", "split"])  # fmt: skip
+    {}, {"noise_std": 0.1}, {"augment": lambda images: images.flip(3)},
+    {"adversarial_radius": 0.2}, {"train_split": ValidSplit(3)}],
+    ids=["plain", "noise", "augment", "attack", "split"])  # fmt: skip
 def test_an_image_of_weight_zero_is_absent(three, kind, options):
     if kind is PatchNetRegressor and "adversarial_radius" in options:
         pytest.skip("attacks are for classes")
