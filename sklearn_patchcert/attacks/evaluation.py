@@ -206,7 +206,10 @@ def agreed(predicted, y):
     if predicted.ndim == 2 and predicted.shape[1] == 1:
         predicted = predicted[:, 0]
     if predicted.shape != y.shape:
-        raise ValueError(f"The predictions have shape {predicted.shape}, not {y.shape}.")
+        raise ValueError(
+            f"The predictions have shape {predicted.shape}, not {y.shape}: attacks and scores are "
+            "for one label for each image."
+        )
     if predicted.dtype.kind == "O":  # also of a smoothed classifier, which abstains by a number
         return np.array([a == b for a, b in zip(predicted, y, strict=True)], dtype=bool)
     if _kind(predicted) != _kind(y):

@@ -145,6 +145,8 @@ def check_network(net):
     require((net.channel_std_ > 0).all(), "channel_std_ must be positive")
     if isinstance(net, PatchNetClassifier):
         require(net.n_outputs_ == max(2, len(net.classes_)), "n_outputs_ does not fit classes_")
+        columns = np.array_equal(net.classes_, np.arange(net.n_outputs_))
+        require(columns or not net.multilabel_, "multilabel_ does not fit classes_")
     else:
         fits = net.target_mean_.shape == net.target_std_.shape == (net.n_outputs_,)
         require(fits and (net.target_std_ > 0).all(), "target_mean_, target_std_ do not fit")

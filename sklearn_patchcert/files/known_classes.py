@@ -125,7 +125,7 @@ _NET_OPTIONS: dict[str, Any] = {
         "criterion": {
             name: getattr(torch.nn, name)
             for name in (
-                "CrossEntropyLoss", "NLLLoss", "MultiMarginLoss",
+                "CrossEntropyLoss", "NLLLoss", "MultiMarginLoss", "BCEWithLogitsLoss",
                 "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss",
             )
         },
@@ -195,7 +195,17 @@ def known_classes():
             {"denoiser": {"denoise": denoise}},
             droppable=("loss", "denoiser", "augment"),
         ),
-        Known(PatchNetClassifier, {**_NET, "classes_inferred_": are_classes}, **_NET_OPTIONS),
+        Known(
+            PatchNetClassifier,
+            {**_NET, "classes_inferred_": are_classes},
+            **{
+                **_NET_OPTIONS,
+                "optional": {
+                    **_NET_OPTIONS["optional"],
+                    "multilabel_": lambda value: value is True,
+                },
+            },
+        ),
         Known(
             PatchNetRegressor,
             {**_NET, "target_mean_": _VECTOR, "target_std_": _VECTOR, "target_ndim_": is_count},

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.utils import check_consistent_length
+from sklearn.utils import _safe_indexing, check_consistent_length
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
+from skorch.callbacks import EpochScoring, EpochTimer, PassthroughScoring, PrintLog
 from skorch.dataset import Dataset
 
 from sklearn_patchcert._validation import (
     VersionedState,
     all_or_nothing,
-    check_autocast,
     check_device,
     check_images,
     isolated_seed,
     random_seed,
 )
+from sklearn_patchcert.networks.fitting.callbacks import held_out_score
 from sklearn_patchcert.networks.fitting.disturbance import Disturbance, check_options
-from sklearn_patchcert.networks.fitting.health import (
-    check_loss,
-    check_outputs,
-    check_weights,
-    single_images_explained,
+from sklearn_patchcert.networks.fitting.health import check_outputs, check_weights
+from sklearn_patchcert.networks.fitting.loops import (
+    BatchIterator,
+    EpochBar,
+    Schedule,
+    refuse_streams,
 )
-from sklearn_patchcert.networks.fitting.loops import BatchIterator, EpochBar, Schedule
+from sklearn_patchcert.networks.fitting.training_loop import TrainingLoop
+from sklearn_patchcert.networks.fitting.weights import check_criterion, check_sample_weight
 from sklearn_patchcert.networks.modules import PatchConvNet
 from sklearn_patchcert.networks.options import check_network
 from sklearn_patchcert.networks.parameters import GivenParameters
@@ -43,7 +44,7 @@ else:
     _Base = object
 
 
-class PatchNet(GivenModule, GivenParameters, VersionedState, _Base):
+class PatchNet(TrainingLoop, GivenModule, GivenParameters, VersionedState, _Base):
     """Base of the classifier and the regressor: everything except the target."""
 
     # skorch sets these in its constructor, where scikit-learn allows parameters only.
@@ -51,7 +52,6 @@ class PatchNet(GivenModule, GivenParameters, VersionedState, _Base):
     initialized_ = False
     virtual_params_: dict = {}
 
-    _interrupted = False
     _made_by_fit: tuple[str, ...] = (
         "image_shape_", "n_outputs_", "channel_mean_", "channel_std_", "n_features_in_",
     )  # fmt: skip
@@ -80,6 +80,7 @@ class PatchNet(GivenModule, GivenParameters, VersionedState, _Base):
         adversarial_steps=5,
         certified_radius=0.0,
         device="auto",
+        class_weight=None,
         random_state=None,
         train_split=None,
         callbacks=None,
@@ -126,6 +127,7 @@ class PatchNet(GivenModule, GivenParameters, VersionedState, _Base):
         self.adversarial_radius = adversarial_radius
         self.adversarial_steps = adversarial_steps
         self.certified_radius = certified_radius
+        self.class_weight = class_weight
         self.random_state = random_state
         for name in ("history_", "initialized_", "virtual_params_"):
             self.__dict__.pop(name, None)
@@ -140,6 +142,7 @@ class PatchNet(GivenModule, GivenParameters, VersionedState, _Base):
             ("epoch_timer", EpochTimer()),
             ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
             ("valid_loss", PassthroughScoring(name="valid_loss")),
+            (self._held_out, EpochScoring(held_out_score, False, name=self._held_out)),
             ("lr_schedule", Schedule()),
             ("progress_bar", EpochBar()),
             ("print_log", PrintLog()),
@@ -175,16 +178,22 @@ class PatchNet(GivenModule, GivenParameters, VersionedState, _Base):
         return kwargs
 
     @all_or_nothing
-    def fit(self, X, y, *, source=None, **fit_params) -> Any:
+    def fit(self, X, y=None, sample_weight=None, *, source=None, **fit_params) -> Any:
         """Train the network from scratch, or continue if `warm_start`.
 
         Ctrl-C raises KeyboardInterrupt and leaves the network as it was before; what earlier calls
-        of :meth:`partial_fit` have trained stays.
+        of :meth:`partial_fit` have trained stays.  A callback that raises KeyboardInterrupt, as
+        skorch's EarlyStopping does, ends the training, and `fit` returns.
 
         Parameters
         ----------
         X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
-        y : array-like (n,) or, for regression, (n,) or (n, n_outputs)
+        y : array-like (n,), for several labels an indicator matrix (n, n_labels), for regression
+            (n,) or (n, n_outputs)
+        sample_weight : array-like (n,) or None, default=None
+            Weights of the images in the loss, in units of their mean.  An image of weight 0 is as
+            good as absent.  An image of weight 2 counts, on average over the batches, as if it were
+            there twice.
         source : pair of a fitted PatchVocabulary and images, or None
             Where X comes from, ``vocabulary.transform(images)``, so that training images can be
             disturbed before they become tokens.  The certified pipelines pass it.  None: X are
@@ -203,14 +212,19 @@ class PatchNet(GivenModule, GivenParameters, VersionedState, _Base):
             If an option is unknown or out of range.  If the module has another number of outputs
             than y has classes or targets.  If the training loss, a weight or an output is not
             finite: the error names the epoch and the options to lower.  If a step changes the
-            images between the vocabulary of `source` and the network.
+            images between the vocabulary of `source` and the network.  If weights are given and the
+            criterion has no loss for each image.
+        TypeError
+            If X is a DataLoader, a Dataset or another stream of batches.
         """
         start = not (self.warm_start and self.initialized_)
         with plain_torch(training=True):
-            return self._train(X, y, start, start, fit_params, source=source)
+            return self._train(X, y, start, fit_params, None, sample_weight, source)
 
     @all_or_nothing
-    def partial_fit(self, X, y=None, classes=None, *, source=None, **fit_params) -> Any:
+    def partial_fit(
+        self, X, y=None, classes=None, sample_weight=None, *, source=None, **fit_params
+    ) -> Any:
         """Train for `max_epochs` more passes over a batch of images.
 
         Parameters
@@ -219,6 +233,8 @@ class PatchNet(GivenModule, GivenParameters, VersionedState, _Base):
         y : array-like (n,)
         classes : array-like or None
             All classes; needed in the first call of a classifier where y has not all of them.
+        sample_weight : array-like (n,) or None, default=None
+            As in :meth:`fit`, in units of their mean in this call.
         source : pair of a fitted PatchVocabulary and images, or None
             As in :meth:`fit`.
         **fit_params
@@ -229,10 +245,17 @@ class PatchNet(GivenModule, GivenParameters, VersionedState, _Base):
         self
         """
         start = not self.initialized_
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"class_weight={self.class_weight!r} is for fit, since partial_fit sees only "
+                "some of the images: pass a dict, for example what compute_class_weight of "
+                "scikit-learn finds for all labels."
+            )
         with plain_torch(training=True):
-            return self._train(X, y, start, start, fit_params, classes, source)
+            return self._train(X, y, start, fit_params, classes, sample_weight, source)
 
-    def _train(self, X, y, start, initialize, fit_params, classes=None, source=None):
+    def _train(self, X, y, start, fit_params, classes, sample_weight, source):
+        refuse_streams(self, X)
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
@@ -246,6 +269,10 @@ class PatchNet(GivenModule, GivenParameters, VersionedState, _Base):
             learning=not start,
         )  # fmt: skip
         check_consistent_length(images, y)
+        weight, kept = check_sample_weight(sample_weight, images)
+        like = images
+        if kept is not None:
+            images, y = images[kept], _safe_indexing(y, kept)
         if start:
             self.channel_mean_ = images.mean((0, 1, 2), dtype=np.float64)
             spread = images.std((0, 1, 2), dtype=np.float64)
@@ -259,120 +286,40 @@ class PatchNet(GivenModule, GivenParameters, VersionedState, _Base):
         some = channels_first(images[:32])
         options = check_options(self)
         if options is not None:
-            self._disturbance = Disturbance(options, source, images, device)
+            self._disturbance = Disturbance(options, source, like, device, kept)
             images = self._disturbance.images
         target, inputs = self._encode_target(y, start, classes), channels_first(images)
+        weight = self._image_weights(weight, target)
+        if weight is not None:
+            self._weight = None  # of the batch
+            inputs = {"images": inputs, "weight": np.float32(weight / weight.mean())}
         seed = random_seed(self.random_state)
         with isolated_seed(seed, device), contextlib.ExitStack() as undo:
-            if initialize:
+            if start:
                 self.__dict__.pop("history_", None)  # a new one: the old one is kept if this fails
                 self.initialize()
                 check_outputs(self, some, fit_params)
             else:
                 undo.callback(self._restore, *self._snapshot())
                 self._catch_up()
+            if weight is not None:
+                check_criterion(self.criterion_)
             super().partial_fit(inputs, target, **fit_params)
-            if self._interrupted:
-                raise KeyboardInterrupt
+            if self._interrupted is not None:
+                raise self._interrupted
             check_weights(self, some, fit_params)
             undo.pop_all()
-        for name in ("_disturbance", "_raw"):
+        for name in self._between_fits:
             self.__dict__.pop(name, None)
         return self
 
-    def fit_loop(self, *args, **kwargs):
-        """Train for some epochs, as skorch does, and take note where that is interrupted.
-
-        Parameters
-        ----------
-        *args, **kwargs
-            Go to skorch.
-
-        Returns
-        -------
-        self
-        """
-        try:
-            return super().fit_loop(*args, **kwargs)
-        except KeyboardInterrupt:  # skorch would return the network as if it were trained
-            self._interrupted = True
-            raise
-
-    def _snapshot(self):
-        """What training changes in place."""
-        parts = self.module_, self.optimizer_, self.criterion_
-        return len(self.history_), [(part, copy.deepcopy(part.state_dict())) for part in parts]
-
-    def _restore(self, epochs, states):
-        del self.history_[epochs:]
-        for part, state in states:
-            part.load_state_dict(state)
-
-    def train_step_single(self, batch, **fit_params):
-        """Forward and backward of one batch, in bfloat16 where `autocast` says so.
-
-        Parameters
-        ----------
-        batch : tuple of Tensor
-        **fit_params
-            Go to the module's forward.
-
-        Returns
-        -------
-        step : dict with "loss" and "y_pred"
-        """
-        kind, batch = torch.device(self.device).type, self._prepared(batch, True)
-        half = check_autocast(self.autocast, self.device)
-        with (
-            torch.autocast(kind, dtype=torch.bfloat16, enabled=half),
-            single_images_explained(len(batch[0])),
-        ):
-            step = super().train_step_single(batch, **fit_params)
-        check_loss(self, step["loss"])
-        return step
-
-    def validation_step(self, batch, **fit_params):
-        """Loss of one batch that is held out, undisturbed.
-
-        Parameters
-        ----------
-        batch : tuple of Tensor
-        **fit_params
-            Go to the module's forward.
-
-        Returns
-        -------
-        step : dict with "loss" and "y_pred"
-        """
-        return super().validation_step(self._prepared(batch, False), **fit_params)
-
-    def _prepared(self, batch, training):
-        """A batch of images made of tokens, disturbed where options say so and in training."""
-        disturbance = vars(self).get("_disturbance")
-        if disturbance is None:
-            return batch
-        images, target = batch
-        made = disturbance.made(images, target, self.module_, self.criterion_, training)
-        self._raw = images
-        return made, target
-
-    def get_loss(self, y_pred, y_true, X=None, training=False):
-        """Loss of a batch; in training, where `certified_radius` says so, of certified leads.
-
-        Parameters
-        ----------
-        y_pred : Tensor (n, n_outputs)
-        y_true : Tensor (n,)
-        X : Tensor (n, C, H, W)
-        training : bool
-
-        Returns
-        -------
-        loss : Tensor
-        """
-        if training and self.certified_radius and "_disturbance" in vars(self):
-            y_pred = self._disturbance.leads(self._raw, y_true, self.module_)
-        return super().get_loss(y_pred, y_true, X=X, training=training)
+    def _image_weights(self, weight, target):
+        """Weights of the images, with what the options add to them."""
+        if self.class_weight is not None:
+            raise ValueError(
+                f"class_weight is for classifiers; {type(self).__name__} must have None."
+            )
+        return weight
 
     def check_data(self, X, y=None):
         """Do nothing: `fit` has checked before skorch sees the data.

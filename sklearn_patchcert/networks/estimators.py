@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.utils import assert_all_finite, check_array, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 
 from sklearn_patchcert._validation import check_images
 from sklearn_patchcert.networks.base import PatchNet, channels_first
+from sklearn_patchcert.networks.fitting.weights import with_classes
+from sklearn_patchcert.networks.options import check_several_labels
 from sklearn_patchcert.networks.transfer.pretrained import ordered, outputs_of_pretrained
 from sklearn_patchcert.torch_globals import plain_torch
 
@@ -45,13 +48,14 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         Labels of the outputs of a module that is trained already, in the order of its outputs.
         None: the labels in y, sorted.
     criterion : type of torch.nn.Module or None, default=None
-        None: CrossEntropyLoss.
+        None: CrossEntropyLoss, or BCEWithLogitsLoss where images have several labels.
     optimizer : type of torch.optim.Optimizer, default=AdamW
     lr : float, default=0.002
         Learning rate at the start of a fit.
     lr_schedule : {"cosine", "triangle", None}, default="cosine"
         How it changes within each fit: along a half cosine to zero; rising to `lr` and falling in
         straight lines, which suits large ones (Smith and Topin, arXiv:1708.07120); or not at all.
+        An LRScheduler of skorch among the callbacks sets it instead.
     max_epochs : int, default=20
     batch_size : int, default=128
         Images of a training step at most; -1: all.  The default iterator makes batches of nearly
@@ -63,8 +67,10 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         Whether to train in bfloat16 where torch does so; predictions stay in float32.  "auto":
         where the device has instructions for it, without which it is much slower.
     augment : callable or None, default=None
-        Images (n, C, H, W) to images, before they become tokens, such as
-        ``partial(flip_training.random_crop, pixels=4, mirror=True)``.
+        Images (n, C, H, W) to images of the same shape, before they become tokens, such as
+        ``partial(flip_training.random_crop, pixels=4, mirror=True)``.  Transforms of torchvision
+        are called for each image, since they draw once in a call; those of colors take values to be
+        in [0, 1].
     noise_std : float, default=0.0
         Largest standard deviation of Gaussian noise that comes before the tokens, in the units of
         what reaches the vocabulary; such noise draws flips of tokens by their price.
@@ -86,6 +92,9 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         for additive networks, :class:`networks.AdditivePatchNet`.
     device : str or torch.device, default="auto"
         "auto" is a GPU where there is one, else the CPU.
+    class_weight : dict of label to weight, "balanced" or None, default=None
+        Weights of the classes in the loss, times those of the images.  "balanced" lets all classes
+        weigh the same.  In units of the mean weight, as `sample_weight`.
     random_state : int, RandomState instance or None, default=None
         Seeds the weights, the shuffling and what is random in the module.
     train_split, callbacks, predict_nonlinearity, warm_start, verbose : optional
@@ -99,6 +108,13 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     Attributes
     ----------
     classes_ : ndarray (n_classes,)
+        Labels; for an indicator matrix the numbers of its columns.
+    multilabel_ : bool
+        Whether y was an indicator matrix, so that images have several labels.
+    loss_curve_ : list of float
+        Training loss of each epoch.
+    validation_scores_ : list of float or None
+        Accuracy on the held-out images after each epoch; None without them.
     module_ : torch.nn.Module
     image_shape_ : tuple (H, W, C)
     input_range_ : tuple (low, high)
@@ -121,13 +137,29 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
     (1297, 10)
     """
 
-    _default_criterion = torch.nn.CrossEntropyLoss
+    multilabel_ = False
+    _held_out = "valid_acc"
     _made_by_fit = (*PatchNet._made_by_fit, "classes_inferred_")
 
+    @property
+    def _default_criterion(self):  # type: ignore[override]
+        return torch.nn.BCEWithLogitsLoss if self.multilabel_ else torch.nn.CrossEntropyLoss
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
     def _encode_target(self, y, start, classes):
-        y = column_or_1d(y, warn=True)
+        if start:
+            self.__dict__.pop("multilabel_", None)
+        y = y if issparse(y) else np.asarray(y)
         if y.dtype.kind == "f":
             assert_all_finite(y, input_name="y")
+        several = type_of_target(y, input_name="y") == "multilabel-indicator"
+        if several if start else self.multilabel_ or several:
+            return self._encode_labels(y, start, classes, several)
+        y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         if start:
             if self.classes is not None:
@@ -204,6 +236,45 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         net.classes_inferred_, _ = ordered(classes)
         return net._as_it_stands(image_shape, max(2, len(net.classes_)), input_range)
 
+    def _encode_labels(self, y, start, classes, several):
+        """Zeros and ones of an indicator matrix."""
+        table = np.asarray(y.toarray() if issparse(y) else y)
+        wanted = np.arange(table.shape[1]) if start else self.classes_
+        before = f"{len(wanted)} zeros and ones" if start or self.multilabel_ else "one label"
+        if not several or before == "one label" or table.shape[1] != len(wanted):
+            raise ValueError(
+                f"y of shape {table.shape} must be {before} for each image, as in the first fit."
+            )
+        if classes is not None and not np.array_equal(classes, wanted):
+            raise ValueError(
+                f"classes={classes} must be the numbers of the columns of y, {wanted}."
+            )
+        if start:
+            self.multilabel_ = True
+            self.classes_inferred_, self.n_outputs_ = wanted, table.shape[1]
+        check_several_labels(self)
+        if self.classes is not None:
+            raise ValueError("classes is for one label for each image, and y has several.")
+        return (table != 0).astype(np.float32)
+
+    def _decode_target(self, target):
+        """Labels as `predict` gives them."""
+        target = np.asarray(target)
+        return target.astype(np.int64) if self.multilabel_ else self.classes_[target]
+
+    def _image_weights(self, weight, target):
+        if self.class_weight is not None and self.multilabel_:
+            raise ValueError(
+                "class_weight is for one label for each image, and y has several: weight labels by "
+                "criterion=torch.nn.BCEWithLogitsLoss and criterion__pos_weight."
+            )
+        return with_classes(weight, self.class_weight, self.classes_, target)
+
+    def _get_predict_nonlinearity(self):
+        if self.multilabel_ and self.predict_nonlinearity == "auto":
+            return torch.sigmoid
+        return super()._get_predict_nonlinearity()
+
     @property
     def classes_(self) -> NDArray[Any]:
         """Labels, sorted."""
@@ -222,10 +293,34 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
         Returns
         -------
         probabilities : ndarray of float32 (n, n_classes)
+            With several labels for an image, of each label by itself.
         """
         probabilities = self._outputs(X)
         # The one logit more that a single class gets for training is nobody's.
         return probabilities if len(self.classes_) > 1 else np.ones_like(probabilities[:, :1])
+
+    def predict_log_proba(self, X) -> NDArray[Any]:
+        """Logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+
+        Returns
+        -------
+        logarithms : ndarray of float32 (n, n_classes)
+            Computed from the logits where `predict_nonlinearity` is left to the network, and so
+            finite where a probability is too small for float32.
+        """
+        check_is_fitted(self)
+        own = getattr(self.criterion_, "_orig_mod", self.criterion_)
+        soft = self.multilabel_ or isinstance(own, torch.nn.CrossEntropyLoss)
+        if self.predict_nonlinearity != "auto" or not soft or len(self.classes_) == 1:
+            with np.errstate(divide="ignore"):
+                return np.log(self.predict_proba(X))
+        logits = self._logits(X).double()
+        function = torch.nn.functional.logsigmoid if self.multilabel_ else torch.nn.LogSoftmax(1)
+        return function(logits).float().numpy()
 
     def _logits(self, X):
         """Outputs of the module, a Tensor (n, n_classes) on the CPU."""
@@ -262,10 +357,13 @@ class PatchNetClassifier(PatchNet, NeuralNetClassifier):
 
         Returns
         -------
-        y : ndarray (n,)
+        y : ndarray (n,), or of int64 (n, n_labels)
+            For several labels an indicator matrix: those that are more probable than not.
         """
-        best = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[best]
+        probabilities = self.predict_proba(X)
+        if self.multilabel_:
+            return (probabilities > 0.5).astype(np.int64)
+        return self.classes_[probabilities.argmax(axis=1)]
 
 
 class PatchNetRegressor(PatchNet, NeuralNetRegressor):
@@ -293,7 +391,11 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
         A positive integer, of no effect here.
     certified_radius : float, default=0.0
         Must be 0: values have no leads.
-    device, random_state, train_split, callbacks, predict_nonlinearity, warm_start : optional
+    device : optional
+        As in :class:`PatchNetClassifier`.
+    class_weight : None, default=None
+        Must be None: there are no classes.
+    random_state, train_split, callbacks, predict_nonlinearity, warm_start : optional
         As in :class:`PatchNetClassifier`.
     verbose, iterator_train, iterator_valid, dataset, compile, use_caching : optional
         As in :class:`PatchNetClassifier`.
@@ -313,6 +415,10 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
     n_outputs_ : int
     target_mean_, target_std_ : ndarray (n_outputs,)
         Of the targets fitted on.
+    loss_curve_ : list of float
+        Training loss of each epoch.
+    validation_scores_ : list of float or None
+        R squared on the held-out images after each epoch; None without them.
     channel_mean_, channel_std_ : ndarray (C,)
         Of the images fitted on, in their units.
     n_features_in_ : int
@@ -328,7 +434,7 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
     (1797,)
     """
 
-    _default_criterion = torch.nn.MSELoss
+    _default_criterion, _held_out = torch.nn.MSELoss, "valid_r2"
     _made_by_fit = (*PatchNet._made_by_fit, "target_mean_", "target_std_", "target_ndim_")
 
     @property
@@ -396,5 +502,9 @@ class PatchNetRegressor(PatchNet, NeuralNetRegressor):
         -------
         y : ndarray of float64 (n,) or (n, n_outputs), as in fit
         """
-        values = self._outputs(X) * self.target_std_ + self.target_mean_
+        return self._decode_target(self._outputs(X))
+
+    def _decode_target(self, target):
+        """Targets as `predict` gives them."""
+        values = target * self.target_std_ + self.target_mean_
         return values[:, 0] if self.target_ndim_ == 1 else values

@@ -10,7 +10,7 @@ import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, InputShapeSetter
 
 from sklearn_patchcert._validation import (
     BaseSearchCV,
@@ -31,6 +31,7 @@ _ALSO = {
     "iterator_train": ("batch_size",),
     "iterator_valid": ("batch_size",),
 }
+_OF_ONE_LABEL = torch.nn.CrossEntropyLoss, torch.nn.NLLLoss, torch.nn.MultiMarginLoss
 _FROM_DATA = ("image_shape", "n_outputs", "mean", "std", "patch_size")
 
 
@@ -86,6 +87,25 @@ def check_network(net) -> None:
     _check_names(net)
     check_options(net)
     _check_needs(net)
+
+
+def check_several_labels(net) -> None:
+    """Refuse options that are for one label for each image, where a network has found several.
+
+    Raises
+    ------
+    ValueError
+    """
+    for name in ("adversarial_radius", "certified_radius"):
+        if getattr(net, name):
+            raise ValueError(f"{name} is for one label for each image, and y has several: set 0.")
+    kind = net.criterion
+    if isinstance(kind, type) and issubclass(kind, _OF_ONE_LABEL):
+        raise ValueError(
+            f"{kind.__name__} is for one label for each image, and y is an indicator matrix of "
+            "several: leave criterion=None, or take torch.nn.BCEWithLogitsLoss."
+        )
+    _check_names(net)  # the default criterion has become another
 
 
 def _check_names(net):
@@ -226,6 +246,14 @@ def _check_values(net):
         )
     if not (net.callbacks is None or net.callbacks == "disable" or isinstance(net.callbacks, list)):
         refuse("callbacks", 'a list, "disable" or None', net.callbacks)
+    for callback in net.callbacks if isinstance(net.callbacks, list) else ():
+        callback = callback[1] if isinstance(callback, tuple) else callback
+        if InputShapeSetter in (callback, type(callback)):
+            raise ValueError(
+                "callbacks has an InputShapeSetter, which comes too late for networks: they give "
+                "`image_shape`, `n_outputs`, `mean` and `std` of the data to a module that has "
+                "such arguments. Leave it out."
+            )
     if not (net.predict_nonlinearity in ("auto", None) or callable(net.predict_nonlinearity)):
         refuse("predict_nonlinearity", 'callable, "auto" or None', net.predict_nonlinearity)
     if net.image_shape is not None:

@@ -31,7 +31,8 @@ def rule_of(net):
     rule : {"largest", "threshold", None}
         The class of the largest output, or whether the only one is above a threshold.  None where
         `net` is not a network, or its answer cannot be told from the outputs.  That is the case
-        with methods of its own and with a `predict_nonlinearity` that is a function.
+        with methods of its own, with a `predict_nonlinearity` that is a function, and with
+        several labels for an image.
 
     Examples
     --------
@@ -46,6 +47,8 @@ def rule_of(net):
         (NeuralNetClassifier, "largest"),
     ):
         if isinstance(net, kind):
+            if getattr(net, "multilabel_", False):
+                return None
             as_known = all(_same(net, kind, name) for name in ("predict", *_PARTS))
             return rule if as_known and net.predict_nonlinearity in ("auto", None) else None
     return None

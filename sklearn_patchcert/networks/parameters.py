@@ -134,7 +134,9 @@ class GivenParameters(_Base):
         """
         given = {name: vars(self)[name] for name in ("device", "criterion")}
         since = {name: vars(self)[name] for name in self.set_since_fit("callbacks")}
-        return {**super().get_params(deep=deep, **kwargs), **given, **since}
+        found = super().get_params(deep=False, **kwargs)
+        # Not those of other parts: get_params of torchvision is another thing.
+        return {**found, **self._get_params_callbacks(deep=deep), **given, **since}
 
     def set_params(self, **params):
         """Set parameters by name; a fitted network predicts as before until it is fitted again.

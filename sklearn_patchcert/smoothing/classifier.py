@@ -169,9 +169,10 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
         if self.augment:
             rng = np.random.default_rng(np.random.SeedSequence((seed, 2)))
             X = X + (self.sigma * rng.standard_normal(X.shape)).astype(_float_of(X))
-        estimator = clone(self.estimator).fit(X, y, **fit_params)
-        if np.ndim(estimator.classes_[0]):
+        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+        if len(shape) > 1 and shape[1] > 1:
             raise ValueError("Only one output can be smoothed, and y has several outputs.")
+        estimator = clone(self.estimator).fit(X, y, **fit_params)
         classes = np.asarray(estimator.classes_)
         if label_indices(classes, [ABSTAIN])[0] >= 0:
             raise ValueError("The class -1 is what a smoothed classifier answers when it abstains.")
@@ -327,7 +328,7 @@ def _indices(estimator, labels, copies):
     if answers.shape != (len(copies),):
         raise ValueError(
             f"{name} should predict one answer for each of {len(copies)} images, but its answers "
-            f"have the shape {answers.shape}."
+            f"have the shape {answers.shape}: only one output can be smoothed."
         )
     found = label_indices(labels, answers)
     if (found < 0).any():

@@ -84,6 +84,7 @@ TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn
     "networks.additive",
     "networks.fast_modules",
     "networks.fitting.adversarial_training",
+    "networks.fitting.augmentation",
     "networks.fitting.flip_training",
     "networks.knapsack",
     "networks.modules",

@@ -81,6 +81,8 @@ class Disturbance:
     like : ndarray (n, H, W, C)
         The same images made of tokens.
     device : str
+    kept : ndarray of int or None
+        Images that are trained on; None: all.
 
     Attributes
     ----------
@@ -95,7 +97,7 @@ class Disturbance:
         If the vocabulary gives ids.
     """
 
-    def __init__(self, options, source, like, device):
+    def __init__(self, options, source, like, device, kept=None):
         self.options, self.device = dict(options), device
         self.radius = self.options.pop("certified_radius")
         attack = {name: self.options.pop(f"adversarial_{name}") for name in ("radius", "steps")}
@@ -110,7 +112,7 @@ class Disturbance:
                     "fit the network as the last step of a CertifiedPatchClassifier, right behind "
                     "the vocabulary, or pass source=(vocabulary, images)."
                 )
-            self.images = like
+            self.images = like if kept is None else like[kept]
             return
         vocabulary, images = source
         if isinstance(vocabulary, FrozenEstimator):
@@ -124,6 +126,7 @@ class Disturbance:
                 f"{like.shape}: nothing may come between the vocabulary and the network."
             )
         _refuse_steps_between(source, vocabulary, self.images, like)
+        self.images = self.images if kept is None else self.images[kept]
         self.vocabulary = vocabulary
         self.code = {
             "tokens": torch.as_tensor(vocabulary.vocabulary_, dtype=torch.float32, device=device),

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from sklearn_patchcert.attacks import flips
+from sklearn_patchcert.networks.fitting.augmentation import augmented
 from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.voronoi import certificate, surrogates
 
@@ -203,9 +204,7 @@ def disturbed_images(images, augment=None, noise_std=0.0):
     True
     """
     if augment is not None:
-        images = augment(images)
-        if not images.isfinite().all():
-            raise ValueError("augment returned images with NaN or infinite values.")
+        images = augmented(images, augment)
     if noise_std > 0:
         strength = noise_std * torch.rand(len(images), 1, 1, 1, device=images.device)
         images = images + strength * torch.randn_like(images)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterator, Mapping, Set
 
 import torch
+from sklearn.base import is_classifier
 from skorch.callbacks import Callback, ProgressBar
+
+from sklearn_patchcert.networks.fitting.callbacks import sets_rates
 
 
 class BatchIterator:
@@ -40,14 +45,20 @@ class BatchIterator:
         order = torch.randperm(n) if self.shuffle else torch.arange(n)
         for batch in order.tensor_split(len(self)):
             X, y = self.dataset[batch.numpy()]
-            yield torch.from_numpy(X), torch.as_tensor(y)
+            if isinstance(X, dict):  # with weights
+                yield {name: torch.from_numpy(part) for name, part in X.items()}, torch.as_tensor(y)
+            else:
+                yield torch.from_numpy(X), torch.as_tensor(y)
 
 
 SCHEDULES = ("cosine", "triangle", None)
 
 
 class Schedule(Callback):
-    """Change the learning rate, as `lr_schedule` says, within each call of fit or partial_fit."""
+    """Change the learning rate, as `lr_schedule` says, within each call of fit or partial_fit.
+
+    An LRScheduler of skorch among the callbacks has it for itself.
+    """
 
     def on_train_begin(self, net, **kwargs):
         self.epoch_ = -1
@@ -56,15 +67,17 @@ class Schedule(Callback):
 
     def on_train_end(self, net, **kwargs):
         for group in net.optimizer_.param_groups:
-            group["lr"] = group.pop("initial_lr")
+            group["lr"] = group.pop("initial_lr", group["lr"])
 
     def on_epoch_begin(self, net, dataset_train=None, **kwargs):
         self.epoch_ += 1
         self.step_ = 0
         self.steps_ = steps(net, dataset_train)
+        for group in net.optimizer_.param_groups:
+            group.setdefault("initial_lr", group["lr"])  # a callback may have loaded a state
 
     def on_batch_begin(self, net, training=False, **kwargs):
-        if not training or net.lr_schedule is None:
+        if not training or net.lr_schedule is None or sets_rates(net.callbacks_):
             return
         done = min(1.0, (self.epoch_ + self.step_ / self.steps_) / net.max_epochs)
         for group in net.optimizer_.param_groups:
@@ -99,3 +112,26 @@ class EpochBar(ProgressBar):
     def on_epoch_end(self, net, **kwargs):
         if net.verbose:
             super().on_epoch_end(net, **kwargs)
+
+
+def refuse_streams(net, X):
+    """Refuse a DataLoader, a Dataset or another stream of batches, and say what to do with it.
+
+    Raises
+    ------
+    TypeError
+    """
+    if hasattr(X, "shape") or hasattr(X, "__array__") or hasattr(X, "getbands"):
+        return
+    if isinstance(X, list | tuple | str | bytes | os.PathLike | Mapping | Set):
+        return
+    if not (isinstance(X, Iterator) or hasattr(X, "__iter__") or hasattr(X, "__getitem__")):
+        return
+    loader = "DataLoader(X, batch_size=128)" if isinstance(X, torch.utils.data.Dataset) else "X"
+    classes = ", classes=classes" if is_classifier(net) else ""
+    raise TypeError(
+        f"X must be an array of images, {type(net).__name__} got {type(X).__name__}. Train batch "
+        f"by batch, with max_epochs=1 and lr_schedule=None: for images, y in {loader}: "
+        f"net.partial_fit(np.moveaxis(np.asarray(images), 1, -1), y{classes}). Channels come last. "
+        "Images that fit into memory can be put together instead, with np.concatenate, for fit."
+    )
