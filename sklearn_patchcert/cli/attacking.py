@@ -1,15 +1,15 @@
-"""Attack a model on labeled pictures, and say what each attack leaves of its accuracy."""
+"""Attack a model on labeled pictures, and say what attacks leave of its accuracy."""
 
 from __future__ import annotations
 
 from sklearn_patchcert.cli.options import Impossible, add_labeled, add_model, add_talk, positive
 
 EPILOG = """
-Attacks give upper bounds: no model is more robust than the strongest attack leaves it.
---eps is the norm of the change of a whole image, in the units of the images that the
-model sees. If it reads pictures itself these are 0..1, and the L2 norm 1 is as much as
-one value that changes from black to white. Attacked images may leave that range, which
-makes attacks stronger.
+Attacks give upper bounds: no model is more robust than the strongest attack
+leaves it. --eps is the norm of the change of a whole image, in the units of
+the images that the model sees. If it reads pictures itself these are 0..1, and
+the L2 norm 1 is as much as one value that changes from black to white.
+Attacked images may leave that range, which makes attacks stronger.
 
 Every attack has its own bar. An attack that was interrupted starts again.
 

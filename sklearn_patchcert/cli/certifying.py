@@ -1,4 +1,4 @@
-"""Write the certified radius of every patch of pictures, as arrays and as pictures."""
+"""Write the certified radius of every patch, as arrays and as pictures."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from sklearn_patchcert.cli.options import (
 )
 
 EPILOG = """
-For every picture three files are written: NAME.radii.npy, the radius of every patch;
-NAME.radii.png, a picture of them in the size of the image, whose colors go from 0 (dark)
-to the largest radius of the whole run (bright); and NAME.overlay.png, the image beside
-the same colors laid over it, with a color bar. statistics.csv has a line for each image:
-the smallest of its radii, which is also the radius of the largest ball, in that norm over
-the whole image, in which no patch changes; their mean; and their sum, which is a slack
-statistic and no radius of anything. --prediction adds the radius of the prediction of the
-whole image.
+For every picture three files are written: NAME.radii.npy, the radius of every
+patch; NAME.radii.png, a picture of them in the size of the image, whose colors
+go from 0 (dark) to the largest radius of the whole run (bright); and
+NAME.overlay.png, the image beside the same colors laid over it, with a color
+bar. statistics.csv has a line for each image: the smallest of its radii, which
+is also the radius of the largest ball, in that norm over the whole image, in
+which no patch changes; their mean; and their sum, which is a slack statistic
+and no radius of anything. --prediction adds the radius of the prediction of
+the whole image.
 
-Radii are in the units of the images that the model sees. A model that was fitted with
-`patchcert fit` reads and resizes pictures itself; its units are 0..1, also for .npy
-arrays of floats. A model that was fitted on arrays takes .npy arrays as they are, in its
-own units, and pictures that have its size.
+Radii are in the units of the images that the model sees. A model that was
+fitted with `patchcert fit` reads and resizes pictures itself; its units are
+0..1, also for .npy arrays of floats. A model that was fitted on arrays takes
+.npy arrays as they are, in its own units, and pictures that have its size.
 
-A command that was interrupted goes on where it is started again, with the same model,
-options and pictures, in the same folder.
+A command that was interrupted goes on where it is started again, with the same
+model, options and pictures, in the same folder.
 
 Example:
   patchcert certify holiday/ --model model.patchcert --out maps/

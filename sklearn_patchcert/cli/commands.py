@@ -27,10 +27,11 @@ Start with a folder that has a subfolder of pictures for each class:
   patchcert fit photos/ --out model.patchcert --image-size 64
   patchcert report photos/ --model model.patchcert --out report.html
 
-Exit status: 0 if every file was done; 1 if some were left out, each of which is listed
-with the reason; 2 if nothing could be done; 130 if interrupted. Whatever happens, a file
-that is written is either whole or not there. certify, predict --out and report go on where
-they were interrupted when they are started again; fit and attack start from the beginning.
+Exit status: 0 if every file was done; 1 if some were left out, each of which
+is listed with the reason; 2 if nothing could be done; 130 if interrupted.
+Whatever happens, a file that is written is either whole or not there. certify,
+predict --out and report go on where they were interrupted when they are
+started again; fit and attack start from the beginning.
 """
 
 

@@ -1,4 +1,4 @@
-"""Train a certified classifier on a folder with a subfolder of pictures for each class."""
+"""Train a certified classifier on a folder with a subfolder for each class."""
 
 from __future__ import annotations
 
@@ -8,43 +8,69 @@ from typing import Any
 from sklearn_patchcert.cli.options import Impossible, add_talk, positive, share, shown
 
 EPILOG = """
-Pictures of any size and format are read, turned upright and brought to one size; files
-that cannot be read are left out, and listed. A share of the pictures of each class is
-held out: the accuracy on them, with its 95 % confidence interval, and their patch radii
-are printed and stored in the model. The model holds its own reader: the other commands
-prepare pictures as this one did.
+Pictures of any size and format are read, turned upright and brought to one
+size; files that cannot be read are left out, and listed. A share of the
+pictures of each class is held out: the accuracy on them, with its 95 %
+confidence interval, and their patch radii are printed and stored in the model.
+The model holds its own reader: the other commands prepare pictures as this one
+did.
 
---config names a file of YAML with any other parameters, by their names in Python. They
-take precedence over the options:
+--config names a file of YAML with any other parameters, by their names in
+Python. They take precedence over the options:
   vocab__margin_weight: 1.0
   clf__module: PatchResNet
   clf__flip_radius: 0.5
 
-Training that was interrupted starts from the beginning, and no model is written. With
---cache, pictures that were read are not read again.
+Training that was interrupted starts from the beginning, and no model is
+written. With --cache, pictures that were read are not read again.
 
 Examples:
-  patchcert fit photos/ --out model.patchcert --image-size 64 --patch-size 4 --tokens 64
+  patchcert fit photos/ --out model.patchcert --image-size 64 --tokens 64
   patchcert fit photos/ --out model.patchcert --epochs 40 --config options.yaml
 """
 
 
 def add_options(add):
-    add("folder", type=Path, help="the folder, as in photos/cats/1.jpg, photos/dogs/2.png")
-    add("--out", required=True, type=Path, help="the model file to write")
+    add(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="the folder, as in photos/cats/1.jpg, photos/dogs/2.png",
+    )
+    add("--out", required=True, type=Path, metavar="FILE", help="the model file to write")
     add("--overwrite", action="store_true", help="replace a model file that is there")
-    add("--image-size", type=positive(int), default=64, metavar="N", help="pixels (default: 64)")
-    add("--resize", choices=("crop", "pad", "stretch"), default="crop", help="(default: crop)")
+    add(
+        "--image-size",
+        type=positive(int),
+        default=64,
+        metavar="N",
+        help="side of the images that the model sees (default: 64)",
+    )
+    add("--resize", choices=("crop", "pad", "stretch"), default="crop", help="how (default: crop)")
     add("--mode", choices=("RGB", "L"), default="RGB", help="color or gray (default: RGB)")
-    add("--patch-size", type=positive(int), default=4, metavar="N", help="pixels (default: 4)")
-    add("--tokens", type=positive(int), default=64, metavar="N", help="(default: 64)")
+    add(
+        "--patch-size",
+        type=positive(int),
+        default=4,
+        metavar="N",
+        help="side of a patch (default: 4)",
+    )
+    add(
+        "--tokens",
+        type=positive(int),
+        default=64,
+        metavar="N",
+        help="of the vocabulary (default: 64)",
+    )
     add(
         "--strategy",
         choices=("kmeans", "learned", "denoised", "supervised"),
         default="kmeans",
         help="how tokens are found (default: kmeans)",
     )
-    add("--epochs", type=positive(int), default=20, metavar="N", help="(default: 20)")
+    add(
+        "--epochs", type=positive(int), default=20, metavar="N", help="of the network (default: 20)"
+    )
     add(
         "--validation",
         type=share,
@@ -52,9 +78,14 @@ def add_options(add):
         metavar="SHARE",
         help="of the pictures of each class to hold out; 0 for none (default: 0.1)",
     )
-    add("--config", type=Path, help="a YAML file with other parameters")
-    add("--cache", type=Path, help="an .npy file for images that are too many for memory")
-    add("--seed", type=int, default=0, help="for all that is random (default: 0)")
+    add("--config", type=Path, metavar="FILE", help="a YAML file with other parameters")
+    add(
+        "--cache",
+        type=Path,
+        metavar="FILE",
+        help="an .npy file for images that are too many for memory",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="of all that is random (default: 0)")
     add_talk(add)
 
 

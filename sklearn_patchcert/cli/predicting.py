@@ -9,10 +9,11 @@ from pathlib import Path
 from sklearn_patchcert.cli.options import Impossible, add_model, add_pictures, add_talk, shown
 
 EPILOG = """
-The result is a table (CSV) with a line for each picture: file, class, probability, and
-the smallest and the mean patch radius. Radii are in the L2 norm and in the units of the
-images that the model sees: 0..1 if it reads pictures itself. Without --out the table is
-printed, each line as soon as it is known.
+The result is a table (CSV) with a line for each picture: file, class,
+probability, and the smallest and the mean patch radius. Radii are in the L2
+norm and in the units of the images that the model sees: 0..1 if it reads
+pictures itself. Without --out the table is printed, each line as soon as it is
+known.
 
 With --out, a command that was interrupted goes on where it is started again.
 

@@ -16,12 +16,12 @@ from sklearn_patchcert.cli.options import (
 )
 
 EPILOG = """
-The page holds all that it shows and loads nothing: accuracy, certified accuracy, the
-vocabulary, the radii, the weakest and the strongest images with their maps, the model's
-card, and a table of all images.
+The page holds all that it shows and loads nothing: accuracy, certified
+accuracy, the vocabulary, the radii, the weakest and the strongest images with
+their maps, the model's card, and a table of all images.
 
-A command that was interrupted goes on where it is started again: what --prediction found
-is kept beside the page until that is written.
+A command that was interrupted goes on where it is started again: what
+--prediction found is kept beside the page until that is written.
 
 Example:
   patchcert report photos/ --model model.patchcert --out report.html

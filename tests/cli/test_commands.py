@@ -27,7 +27,7 @@ def help_of(*arguments, capsys, monkeypatch):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example_and_fits_into_a_terminal(command, capsys, monkeypatch):
     text = help_of(command, "--help", capsys=capsys, monkeypatch=monkeypatch)
-    assert max(map(len, text.splitlines())) <= 90
+    assert max(map(len, text.splitlines())) <= 80
     assert re.search(rf"Examples?:\n  patchcert {command} \S", text)
     for option in ("--quiet", "--json", "--max-bytes")[: 2 if command == "fit" else 3]:
         assert option in text

@@ -124,7 +124,7 @@ HOSTILE = [
     "new\nline.png",
     "escape\x1b[2J\x1b]0;title\x07.png",
     "=cmd|' .png",
-    'quo"te,comma.png',
+    'a"b,comma.png',
     "bytes-\udcff.png",
     "\u202egnp.exe.png",
     "--model.png",
