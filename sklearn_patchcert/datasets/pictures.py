@@ -102,7 +102,8 @@ def _decoded(path, mode, background, size):
         if size is not None:  # JPEG: decoded at 1/2, 1/4 or 1/8, if twice the size is left
             file.draft(None, (2 * max(size), 2 * max(size)))
         file.load()
-        form, clear, picture = file.format, file.has_transparency_data, file
+        form, clear = file.format, file.has_transparency_data
+        picture: Image.Image = file
         ImageOps.exif_transpose(picture, in_place=True)  # in place, as copies take a tenth more
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         return _of_deep(picture, form, background)
