@@ -48,7 +48,7 @@ WINGS = {  # what each wing, and each file between the wings, may import besides
     "vocabulary": {"voronoi"},
     "smoothing": set(),
     "outofcore": {"voronoi"},
-    "preprocessing": {"datasets"},
+    "preprocessing": set(),
     "voronoi": set(),
     "displays": set(),
     "datasets": set(),

@@ -10,6 +10,7 @@ from torch import nn
 
 from sklearn_patchcert.attacks.evaluation import image_shape_of, steps_of, takes_x
 from sklearn_patchcert.attacks.views.tokenized_network import TokenizedNetwork, _frozen_copy
+from sklearn_patchcert.datasets.readers import reader_of
 from sklearn_patchcert.preprocessing import IDENTITY, then
 from sklearn_patchcert.vocabulary.tokenizer import PatchTokenizer
 
@@ -67,6 +68,7 @@ def as_torch_module(
         return TokenizedNetwork(_frozen_copy(estimator)).eval().to(device)
     check_is_fitted(estimator)
     *before, last = steps_of(estimator)
+    before = before[reader_of(before) is not None :]  # a reader hands images on as they are
     network = getattr(last, "module_", None)
     if not isinstance(network, nn.Module):
         raise TypeError(
