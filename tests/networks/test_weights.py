@@ -103,7 +103,8 @@ def test_an_image_of_weight_zero_is_absent(three, kind, options):
 @pytest.mark.parametrize("options", [
     {}, {"noise_std": 0.2}, {"flip_radius": 0.5}, {"adversarial_radius": 0.3},
     {"augment": lambda images: images.flip(3), "flip_radius": 0.5, "autocast": True},
-    {"module": AdditivePatchNet, "certified_radius": 0.1}], ids=lambda options: "-".join(options))  # fmt: skip
+    {"module": AdditivePatchNet, "certified_radius": 0.1},
+], ids=lambda options: "-".join(options))  # fmt: skip
 def test_weights_go_with_everything_that_disturbs_images(three, options):
     X, y = three
     weight = np.where(y == "a", 50.0, 1.0)
