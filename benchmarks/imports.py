@@ -1,4 +1,4 @@
-"""How long `import sklearn_patchcert` takes beyond torch and scikit-learn.
+"""How long `from sklearn_patchcert import *` takes beyond torch and scikit-learn.
 
     python benchmarks/imports.py [--repeats 9]
 
@@ -22,7 +22,7 @@ LIMIT = 0.3
 HEAVY = ("matplotlib", "torchvision", "dask", "distributed", "zarr", "numba")
 LIST = """
 import json, sys
-import sklearn_patchcert
+from sklearn_patchcert import *
 print(json.dumps(sorted(sys.modules)))
 """
 MEASURE = """
@@ -30,7 +30,7 @@ import importlib, json, sys, time
 for name in json.loads(sys.argv[1]):
     importlib.import_module(name)
 start = time.perf_counter(), time.process_time()
-import sklearn_patchcert
+from sklearn_patchcert import *
 print(time.perf_counter() - start[0], time.process_time() - start[1])
 """
 

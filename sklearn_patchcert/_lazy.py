@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Callable, Iterable
+from typing import Any
 
 
-def attach(package, path, rooms):
+def attach(
+    package: str, path: Iterable[str], rooms: dict[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """What a package needs for names that it imports later (PEP 562).
 
     Parameters
@@ -27,7 +31,7 @@ def attach(package, path, rooms):
     """
     wings = {found.name for found in pkgutil.iter_modules(path) if not found.name.startswith("_")}
 
-    def find(name):
+    def find(name: str) -> Any:
         if name in rooms:
             return getattr(importlib.import_module(f"{package}.{rooms[name]}"), name)
         if name in wings:
