@@ -245,6 +245,48 @@ def others(result):
     return ("accuracy % after", *models), rows, note
 
 
+def pretrained(result):
+    """What tokens leave of the answers of a pretrained network."""
+    header = ("vocabulary", "same answer %", "of the confident %", "mean patch radius",
+              "certificate, ms per image")  # fmt: skip
+
+    def cell(part):
+        low, high = 100 * part["from"], 100 * part["to"]
+        return f"{100 * part['share']:.1f} ({low:.1f} to {high:.1f})"
+
+    rows = [
+        (name, cell(row["all"]), cell(row["confident"]), number(row["radius"], 1),
+         number(row["milliseconds"], 0))
+        for name, row in result["rows"].items()
+    ]  # fmt: skip
+    settings, confident = result["settings"], result["confident"]
+    note = (
+        f"EfficientNet-lite0, frozen, {confident['of']} crops of six photographs at 224 x 224; the "
+        "vocabulary of each photograph is taught by the other five. *Same answer*: the network "
+        "answers for tokens what it answers for pixels. It is confident, with a probability above "
+        f"{settings['confident']:g}, of {100 * confident['share']:.0f} % of the crops. 95 % "
+        "intervals take the crops as independent, which crops of one photograph are not. Radii are "
+        "L2, in units of 1/255; *levels* are those of single values, shared by the channels. "
+        f"`python benchmarks/pretrained.py`, {result['environment']['processor']}, one thread."
+    )
+    return header, rows, note
+
+
+def training_memory(result):
+    """Memory and time of a pass over large pictures."""
+    header = ("pictures", "peak, GiB", "one epoch, s")
+    rows = [
+        (name, number(row["peak_gib"], 2), number(row["seconds"], 1))
+        for name, row in result["rows"].items()
+    ]
+    note = (
+        f"Color pictures, the peak of the whole process, {result['settings']['repeats']} rounds. "
+        "*Stride 1* is the network without its stride. `python benchmarks/training_memory.py`, "
+        f"{result['environment']['processor']}, beside other work."
+    )
+    return header, rows, note
+
+
 def number(value, digits=1):
     """A cell of a number; empty for None."""
     return "" if value is None else f"{value:.{digits}f}"
