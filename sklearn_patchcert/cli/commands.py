@@ -20,6 +20,7 @@ _COMMANDS = {
     "certify": ("certifying", "radii of all patches of pictures, as arrays and as pictures"),
     "attack": ("attacking", "what attacks leave of the accuracy"),
     "report": ("reporting", "one page that shows what a model can do on a folder of pictures"),
+    "export": ("exporting", "the network of a model as a program for torch"),
 }
 _EPILOG = """
 Start with a folder that has a subfolder of pictures for each class:

@@ -6,6 +6,7 @@
 
 from sklearn_patchcert.files.archive import ModelFileError
 from sklearn_patchcert.files.cards import read_card
+from sklearn_patchcert.files.exports import export_network
 from sklearn_patchcert.files.model_files import load, save
 
-__all__ = ["ModelFileError", "load", "read_card", "save"]
+__all__ = ["ModelFileError", "export_network", "load", "read_card", "save"]

@@ -13,7 +13,7 @@ from sklearn_patchcert import __version__
 from sklearn_patchcert.cli import commands
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("fit", "info", "predict", "certify", "attack", "report")
+COMMANDS = ("fit", "info", "predict", "certify", "attack", "report", "export")
 
 
 def help_of(*arguments, capsys, monkeypatch):

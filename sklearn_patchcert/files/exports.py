@@ -1,0 +1,95 @@
+"""The network behind the tokens as a program for deployment, without Python classes."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_patchcert._validation import isolated_seed
+from sklearn_patchcert.networks.base import PatchNet
+from sklearn_patchcert.torch_globals import plain_torch
+from sklearn_patchcert.whole_files import replacing
+
+_ALIKE = 1e-4  # of the largest output: what the rounding of another program may change
+
+
+def export_network(model: Any, path: str | os.PathLike[str]) -> None:
+    """Write the network of a model as a torch.export program.
+
+    The program takes images made of tokens, float32 (n, C, H, W) for any n, to what the module
+    answers, logits or standardized values.  It needs torch, but neither this library nor the code
+    of the module: ``torch.export.load(path).module()(images)``.  Tokens and certificates stay here;
+    so do the names of the classes, whose order is that of `classes_`.
+
+    Parameters
+    ----------
+    model : fitted PatchNetClassifier or PatchNetRegressor, or pipeline that ends in one
+    path : path-like
+        Usually ``.pt2``.  Is replaced at once when the file is whole.
+
+    Raises
+    ------
+    TypeError
+        If the model does not end in such a network.
+    ValueError
+        If torch cannot export the module, or the program answers something else than the module.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, torch
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchNetClassifier
+    >>> from sklearn_patchcert.files import export_network
+    >>> X, y = load_digits(return_X_y=True)
+    >>> net = PatchNetClassifier(max_epochs=1, random_state=0).fit(X[:200], y[:200])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "network.pt2"
+    ...     export_network(net, path)
+    ...     program = torch.export.load(path).module()
+    >>> program(torch.zeros(5, 1, 8, 8)).shape
+    torch.Size([5, 10])
+    """
+    check_is_fitted(model)
+    last = getattr(model, "steps", [("", model)])[-1][1]
+    last = getattr(last, "estimator", last)  # out of a FrozenEstimator
+    if not isinstance(last, PatchNet):
+        raise TypeError(
+            f"The model ends in a {type(last).__name__}: only PatchNetClassifier and "
+            "PatchNetRegressor have a network to export."
+        )
+    check_is_fitted(last)
+    module = getattr(last.module_, "_orig_mod", last.module_)  # what torch.compile wraps
+    with isolated_seed(0, "cpu"):
+        height, width, channels = last.image_shape_
+        images = torch.rand(3, channels, height, width)
+    modes = [(part, part.training) for part in module.modules()]
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    try:
+        module.eval().cpu()
+        with plain_torch(), torch.no_grad():
+            wanted = module(images)
+            batch = torch.export.Dim("batch", min=1)
+            program = torch.export.export(module, (images,), dynamic_shapes=({0: batch},))
+            found = [program.module()(images[:n]) for n in (1, 3)]
+    except Exception as error:  # of many kinds
+        raise ValueError(f"torch cannot export {type(module).__name__}: {_line(error)}") from error
+    finally:
+        module.to(device)
+        for part, mode in modes:
+            part.training = mode
+    size = max(float(wanted.abs().max()), 1e-6)
+    for some in found:
+        if not np.allclose(some, wanted[: len(some)], rtol=0, atol=_ALIKE * size):
+            raise ValueError(
+                f"The program of {type(module).__name__} answers something else than the module."
+            )
+    with replacing(path) as partial:
+        torch.export.save(program, partial)
+
+
+def _line(error):
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
