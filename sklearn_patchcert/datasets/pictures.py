@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,9 @@ def read_picture(
         If it can't be read, or has another size and `resize` is None.
     """
     try:
+        kind = os.stat(path).st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe would be waited for
+            raise _Refused("it is no regular file")
         if Path(path).suffix.lower() == ".npy":
             planes = _from_array(path)
         else:

@@ -1,5 +1,6 @@
 """ImageReader: what a picture is does not depend on how a file holds it; broken files say so."""
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -191,6 +192,14 @@ def test_every_broken_file_is_one_error_with_its_path(tmp_path):
         with pytest.raises(ValueError, match=path.name.replace(".", r"\.")) as caught:
             read_picture(path)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are of POSIX")
+def test_nobody_waits_for_a_pipe(tmp_path):
+    save(tmp_path, "one.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ValueError, match=r"pipe\.png: it is no regular file"):
+        ImageReader().transform([tmp_path / "one.png", tmp_path / "pipe.png"])
 
 
 def test_files_that_cannot_be_read_are_left_out_aloud(tmp_path):
