@@ -45,3 +45,43 @@ def colour():
     rng = np.random.default_rng(0)
     X = (rng.random((60, 6, 7, 3)) * [1, 10, 100] + [0, 5, -30]).astype(np.float32)
     return X, (X[..., 0].mean((1, 2)) > 0.5).astype(int)
+
+
+# ---------------------------------------------------------------------------- for tests/cli
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Three classes of eight pictures each."""
+    from pictures_for_cli import make_photos
+
+    return make_photos(tmp_path_factory.mktemp("cli") / "photos")
+
+
+@pytest.fixture(scope="session")
+def model_file(photos):
+    """What `patchcert fit` makes of them."""
+    from pictures_for_cli import run
+
+    path = photos.parent / "model.patchcert"
+    options = ("--image-size", 16, "--tokens", 8, "--epochs", 8, "--quiet")
+    assert run("fit", photos, "--out", path, *options) == 0
+    return path
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """A folder with oddities, and why some of its files cannot be read."""
+    from pictures_for_cli import make_odd, make_photos
+
+    folder = make_photos(tmp_path / "odd", 3)
+    return folder, make_odd(folder)
+
+
+@pytest.fixture
+def quick_attacks(monkeypatch):
+    """Attacks of one step, which are no good attacks."""
+    from sklearn_patchcert.scorers import reports
+
+    quick = functools.partial(reports.robustness_report, steps=1)
+    monkeypatch.setattr(reports, "robustness_report", quick)
