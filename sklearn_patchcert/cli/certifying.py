@@ -82,11 +82,9 @@ def run(options):
     told = {"norm": options.norm, "scale": options.scale, "prediction": options.prediction}
     told |= whole or {}
     journal = Journal(options.out / JOURNAL, options.model, told)
-    rows = {name: journal.row(name, path) for name, path in files.items()}
+    rows = journal.rows(files)
     rows = {
-        name: row
-        for name, row in rows.items()
-        if row is not None and (options.out / f"{name}.radii.npy").is_file()
+        name: row for name, row in rows.items() if (options.out / f"{name}.radii.npy").is_file()
     }
     left = {name: path for name, path in files.items() if name not in rows}
     answer = functools.partial(_answer, norm=options.norm, whole=whole)
@@ -103,7 +101,7 @@ def run(options):
             with _fitting_names(name, left_out):
                 maps.write_npy(options.out / f"{name}.radii.npy", radii)
                 rows[name] = row
-                journal.add(name, left[name], row)
+                journal.add(name, row)
             bar.update()
     top = max((row["largest_radius"] for row in rows.values()), default=0.0)
     if not options.no_pictures:

@@ -45,8 +45,7 @@ def run(options):
         maps.check_file(options.out, [options.model, *files.values()])
         clear_leftovers(options.out.absolute().parent)
     journal = Journal(beside(options.out), options.model, {"scale": options.scale})
-    rows = {name: journal.row(name, path) for name, path in files.items()}
-    rows = {name: row for name, row in rows.items() if row is not None}
+    rows = journal.rows(files)
     left = {name: path for name, path in files.items() if name not in rows}
     answer = "class" if hasattr(own.model, "classes_") else "prediction"
     columns = ["file", answer, "probability", "smallest_radius", "mean_radius"]
@@ -61,7 +60,7 @@ def run(options):
             if row is None:
                 continue
             rows[name] = {answer: row.pop("answer"), **row}
-            journal.add(name, left[name], rows[name])
+            journal.add(name, rows[name])
             if lines is not None:
                 lines.write({"file": name, **rows[name]})
             bar.update()
