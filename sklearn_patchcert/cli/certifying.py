@@ -13,6 +13,7 @@ from sklearn_patchcert.cli.options import (
     add_pictures,
     add_prediction,
     add_talk,
+    cell,
     prediction_options,
     shown,
 )
@@ -204,4 +205,4 @@ def _write_statistics(path, rows):
     ):
         writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({"image": name, **row} for name, row in rows.items())
+        writer.writerows({"image": cell(name), **row} for name, row in rows.items())

@@ -6,7 +6,7 @@ import csv
 import sys
 from pathlib import Path
 
-from sklearn_patchcert.cli.options import Impossible, add_model, add_pictures, add_talk, shown
+from sklearn_patchcert.cli.options import Impossible, add_model, add_pictures, add_talk, cell, shown
 
 EPILOG = """
 The result is a table (CSV) with a line for each picture: file, class,
@@ -62,7 +62,7 @@ def run(options):
             rows[name] = {answer: row.pop("answer"), **row}
             journal.add(name, rows[name])
             if lines is not None:
-                lines.write({"file": name, **rows[name]})
+                lines.write({"file": cell(name), **rows[name]})
             bar.update()
     found = [{"file": name, **rows[name]} for name in files if name in rows]
     if found and options.out is not None:
@@ -72,7 +72,7 @@ def run(options):
         ):
             writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
             writer.writeheader()
-            writer.writerows(found)
+            writer.writerows({**row, "file": cell(row["file"])} for row in found)
         journal.remove()
     if options.json:
         talking.told({"images": found, "left_out": left_out.reasons}, True, "")
