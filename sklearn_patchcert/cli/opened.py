@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,7 @@ class Opened:
         self.vocabulary = vocabulary_of(self.model)
         self.shape = getattr(self.vocabulary, "image_shape_", None)
         self.limits = getattr(self.model, "input_range_", None)
-        own = self.model._reader() if hasattr(self.model, "_reader") else None
+        own: Any = self.model._reader() if hasattr(self.model, "_reader") else None
         self.has_reader = own is not None
         if self.has_reader:
             if scale is not None:
