@@ -15,7 +15,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert.checks import check_count
-from sklearn_patchcert.datasets.readers import ImageReader, is_images, paths_of
+from sklearn_patchcert.datasets.readers import is_images, paths_of, reader_of
 from sklearn_patchcert.displays.report.cards import steps_card
 from sklearn_patchcert.displays.report.rendering import report_page
 from sklearn_patchcert.displays.report.reports import content_of
@@ -216,8 +216,8 @@ def _checked(model, path, norm, whole_image):
 
 def _images(model, X, y, names, skipped):
     """The model of images, and what it is given; a reader's files are read once, here."""
-    first = model.steps[0][1]
-    if not isinstance(first, ImageReader) or is_images(X):
+    first = model._reader()
+    if first is None or is_images(X):
         return model, X, y, names
     paths = paths_of(X)
     if names is None:
@@ -231,7 +231,8 @@ def _images(model, X, y, names, skipped):
         skipped[str(names[at])] = why.removeprefix(f"{os.fspath(paths[at])}: ")
     y = y if y is None else np.asarray(y)[kept]
     if type(model) is CertifiedPatchClassifier:  # others may predict in their own way
-        model = CertifiedPatchClassifier(model.steps[1:])
+        at = next(at for at, (_, step) in enumerate(model.steps) if reader_of([step]) is first)
+        model = CertifiedPatchClassifier(model.steps[at + 1 :])
     return model, images, y, [names[at] for at in kept]
 
 

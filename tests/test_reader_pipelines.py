@@ -29,8 +29,10 @@ from sklearn_patchcert import (
     ImageReader,
     load,
     save,
+    write_report,
 )
 from sklearn_patchcert.attacks import run_attack
+from sklearn_patchcert.cli import main
 from sklearn_patchcert.files.archive import ModelFileError
 from sklearn_patchcert.scorers import (
     attack_accuracy,
@@ -309,3 +311,22 @@ def test_readers_that_make_different_images_have_no_common_map(photos):
     np.testing.assert_array_equal(
         sklearn_patchcert.certify(same_way, paths), sklearn_patchcert.certify(same_way, images)
     )
+
+
+@pytest.mark.parametrize("way", ["frozen", "behind nothing"])
+def test_the_page_and_the_command_read_as_the_model_does(photos, tmp_path, way, capsys):
+    paths, y, _ = photos
+    model = bayes(mode="L", resize="stretch")
+    name, own = model.steps[0]
+    first = [(name, FrozenEstimator(own))] if way == "frozen" else [("no", None), (name, own)]
+    model = CertifiedPatchClassifier([*first, *model.steps[1:]]).fit(paths, y)
+    found = write_report(model, paths, y, tmp_path / "page.html")
+    smallest = model.certify(paths).reshape(len(paths), -1).min(1)
+    np.testing.assert_array_equal(found.smallest, smallest)
+    sklearn_patchcert.save(model, tmp_path / "model.patchcert")
+    command = ["predict", *map(str, paths), "--model", str(tmp_path / "model.patchcert"), "--json"]
+    assert main(command) == 0
+    told = {
+        row["file"]: row["smallest_radius"] for row in json.loads(capsys.readouterr().out)["images"]
+    }
+    assert sorted(told.values()) == sorted(smallest.tolist())

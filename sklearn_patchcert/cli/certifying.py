@@ -13,6 +13,7 @@ from sklearn_patchcert.cli.options import (
     add_pictures,
     add_prediction,
     add_talk,
+    cell,
     prediction_options,
     shown,
 )
@@ -82,11 +83,9 @@ def run(options):
     told = {"norm": options.norm, "scale": options.scale, "prediction": options.prediction}
     told |= whole or {}
     journal = Journal(options.out / JOURNAL, options.model, told)
-    rows = {name: journal.row(name, path) for name, path in files.items()}
+    rows = journal.rows(files)
     rows = {
-        name: row
-        for name, row in rows.items()
-        if row is not None and (options.out / f"{name}.radii.npy").is_file()
+        name: row for name, row in rows.items() if (options.out / f"{name}.radii.npy").is_file()
     }
     left = {name: path for name, path in files.items() if name not in rows}
     answer = functools.partial(_answer, norm=options.norm, whole=whole)
@@ -103,7 +102,7 @@ def run(options):
             with _fitting_names(name, left_out):
                 maps.write_npy(options.out / f"{name}.radii.npy", radii)
                 rows[name] = row
-                journal.add(name, left[name], row)
+                journal.add(name, row)
             bar.update()
     top = max((row["largest_radius"] for row in rows.values()), default=0.0)
     if not options.no_pictures:
@@ -206,4 +205,4 @@ def _write_statistics(path, rows):
     ):
         writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({"image": name, **row} for name, row in rows.items())
+        writer.writerows({"image": cell(name), **row} for name, row in rows.items())

@@ -22,6 +22,7 @@ _COMMANDS = {
     "report": ("reporting", "one page that shows what a model can do on a folder of pictures"),
     "export": ("exporting", "the network of a model as a program for torch"),
 }
+_FROM_THE_START = ("fit", "info", "attack", "export")
 _EPILOG = """
 Start with a folder that has a subfolder of pictures for each class:
 
@@ -68,10 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Impossible, OSError) as error:
         return _stop(f"error: {error}", 2)
     except KeyboardInterrupt:
-        return _stop("interrupted; start the same command again to go on", 130)
+        return _stop(_interrupted(options.command), 130)
     except Exception:  # status 1 says that files were left out, and this is another matter
         traceback.print_exc()
         return _stop("error: this should not happen; please report it", 2)
+
+
+def _interrupted(command):
+    if command in _FROM_THE_START:
+        return "interrupted; nothing is written"
+    return "interrupted; start the same command again to go on"
 
 
 def _stop(message, status):

@@ -33,6 +33,7 @@ class Journal:
         digest = hashlib.sha256(model.read_bytes()).hexdigest()
         self.head = {"version": __version__, "model": digest, "options": told}
         self.done = self._read()
+        self._seen: dict = {}
 
     def _read(self):
         done: dict = {}
@@ -49,10 +50,20 @@ class Journal:
             return {}
         return done
 
-    def row(self, name, path):
-        """What was found for a file that has not changed since, or None."""
-        entry = self.done.get(name)
-        return entry["row"] if entry is not None and entry["file"] == _state(path) else None
+    def look(self, files):
+        """Note how files are, before they are read: what changes in the midst is done again."""
+        self._seen = {name: _state(path) for name, path in files.items()}
+
+    def rows(self, files):
+        """What was found for files that have not changed since."""
+        self.look(files)
+        found = {name: self.row(name) for name in files}
+        return {name: row for name, row in found.items() if row is not None}
+
+    def row(self, name):
+        """What was found for a file that had not changed when it was looked at, or None."""
+        entry, state = self.done.get(name), self._seen[name]
+        return entry["row"] if entry is not None and entry["file"] == state is not None else None
 
     def key(self, name, *more):
         """A text that changes with the model, the options, the file and what was found."""
@@ -69,9 +80,9 @@ class Journal:
             self.stream = open(self.path, "a", encoding="utf-8")
         return self
 
-    def add(self, name, path, row):
+    def add(self, name, row):
         """Note that an image is done; its files must be written before."""
-        self.done[name] = {"name": name, "file": _state(path), "row": row}
+        self.done[name] = {"name": name, "file": self._seen[name], "row": row}
         if self.path is not None:
             self.stream.write(json.dumps(self.done[name]) + "\n")
             self.stream.flush()

@@ -10,7 +10,7 @@ from sklearn_patchcert.cli.options import Impossible, shown
 from sklearn_patchcert.datasets.folders import find_classes
 
 
-def labeled(folder, own, left_out, *, n_images=None, seed=0):
+def labeled(folder, own, left_out, *, n_images=None, seed=0, look=None):
     """Images and labels of a folder, as a model takes them.
 
     Parameters
@@ -21,6 +21,8 @@ def labeled(folder, own, left_out, *, n_images=None, seed=0):
     n_images : int or None
         Draw so many; None: all.
     seed : int
+    look : callable or None
+        Is given the files before they are read.
 
     Returns
     -------
@@ -54,6 +56,8 @@ def labeled(folder, own, left_out, *, n_images=None, seed=0):
     files = {below(paths[at], folder): folder / below(paths[at], folder) for at in chosen}
     labels = {below(paths[at], folder): known[class_names[target[at]]] for at in chosen}
     own.check(files)
+    if look is not None:
+        look(files)
     names, images = [], []
     with left_out.progress(len(files), "reading") as bar:
         for name, X in own.each(files, left_out):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+from typing import Any
 
 import numpy as np
 
@@ -45,8 +46,8 @@ class Opened:
         self.vocabulary = vocabulary_of(self.model)
         self.shape = getattr(self.vocabulary, "image_shape_", None)
         self.limits = getattr(self.model, "input_range_", None)
-        own = getattr(self.model, "steps", [(None, None)])[0][1]
-        self.has_reader = isinstance(own, ImageReader)
+        own: Any = self.model._reader() if hasattr(self.model, "_reader") else None
+        self.has_reader = own is not None
         if self.has_reader:
             if scale is not None:
                 raise Impossible("--scale is for models without a reader; this one has its own")

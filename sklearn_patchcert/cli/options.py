@@ -18,6 +18,12 @@ def shown(name):
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(name))
 
 
+def cell(name):
+    """The name of a file for a table: no spreadsheet takes it for a formula, and it still leads
+    to the file."""
+    return f"./{name}" if name[:1] in tuple("=+-@\t\r\n") else name
+
+
 def positive(kind):
     """A type for argparse: a finite number above 0."""
 

@@ -6,7 +6,7 @@ import csv
 import sys
 from pathlib import Path
 
-from sklearn_patchcert.cli.options import Impossible, add_model, add_pictures, add_talk, shown
+from sklearn_patchcert.cli.options import Impossible, add_model, add_pictures, add_talk, cell, shown
 
 EPILOG = """
 The result is a table (CSV) with a line for each picture: file, class,
@@ -45,8 +45,7 @@ def run(options):
         maps.check_file(options.out, [options.model, *files.values()])
         clear_leftovers(options.out.absolute().parent)
     journal = Journal(beside(options.out), options.model, {"scale": options.scale})
-    rows = {name: journal.row(name, path) for name, path in files.items()}
-    rows = {name: row for name, row in rows.items() if row is not None}
+    rows = journal.rows(files)
     left = {name: path for name, path in files.items() if name not in rows}
     answer = "class" if hasattr(own.model, "classes_") else "prediction"
     columns = ["file", answer, "probability", "smallest_radius", "mean_radius"]
@@ -61,9 +60,9 @@ def run(options):
             if row is None:
                 continue
             rows[name] = {answer: row.pop("answer"), **row}
-            journal.add(name, left[name], rows[name])
+            journal.add(name, rows[name])
             if lines is not None:
-                lines.write({"file": name, **rows[name]})
+                lines.write({"file": cell(name), **rows[name]})
             bar.update()
     found = [{"file": name, **rows[name]} for name in files if name in rows]
     if found and options.out is not None:
@@ -73,7 +72,7 @@ def run(options):
         ):
             writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
             writer.writeheader()
-            writer.writerows(found)
+            writer.writerows({**row, "file": cell(row["file"])} for row in found)
         journal.remove()
     if options.json:
         talking.told({"images": found, "left_out": left_out.reasons}, True, "")

@@ -51,11 +51,11 @@ def run(options):
     own = opened.open_model(options)
     whole = prediction_options(options, own.model, _SECONDS)
     maps.check_file(options.out, [options.model])
-    data = labeled(options.folder, own, left_out)
-    maps.check_file(options.out, data.files.values())
-    clear_leftovers(options.out.absolute().parent)
     told = {"scale": options.scale, "norm": options.norm, **(whole or {})}
     journal = Journal(beside(options.out) if options.prediction else None, options.model, told)
+    data = labeled(options.folder, own, left_out, look=journal.look)
+    maps.check_file(options.out, data.files.values())
+    clear_leftovers(options.out.absolute().parent)
     folder = options.folder.resolve().name
     in_pictures = own.factor == 1.0
     with talking.spoken_warnings(), journal:

@@ -42,13 +42,12 @@ class Watched(CertifiedPatchClassifier):
         rows = []
         with self._left_out.progress(len(X), "certifying predictions") as bar:
             for name, image in zip(self._data.names, X, strict=True):
-                path = self._data.files[name]
-                row = self._journal.row(name, path)
+                row = self._journal.row(name)
                 if row is None:
                     found = self._model.certify_prediction(image[None], **options)
                     row = [found.prediction.tolist()[0], float(found.radius[0])]
                     row.append(bool(found.limited[0]))
-                    self._journal.add(name, path, row)
+                    self._journal.add(name, row)
                 rows.append(row)
                 bar.update()
         prediction, radius, limited = zip(*rows, strict=True)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from sklearn_patchcert._version import __version__
 from sklearn_patchcert.datasets.pictures import picture_suffixes
 from sklearn_patchcert.datasets.readers import ImageReader
-from sklearn_patchcert.whole_files import replacing
+from sklearn_patchcert.whole_files import clear_leftovers, replacing
 
 _AT_ONCE = 256  # pictures between two writes to the cache
 
@@ -58,7 +58,7 @@ def load_image_folder(
     cache : path-like or None, default=None
         An ``.npy`` file for the images, for folders larger than memory: `data` is then mapped from
         it.  It is written at the first call, read at the next, and written again where pictures or
-        options have changed.
+        options have changed.  Beside it is a ``.json`` file of its name.
     on_error : {"warn", "raise"}, default="warn"
         What a file that can't be read does: "warn" leaves it out.
     verbose : bool, default=False
@@ -77,8 +77,8 @@ def load_image_folder(
     Raises
     ------
     ValueError
-        If there are no subfolders with pictures, sizes differ while `image_size` is None, or an
-        option is out of range.
+        If there are no subfolders with pictures, sizes differ while `image_size` is None, an
+        option is out of range, or `cache` is the name of a file that is no cache.
     OSError
         If the folder is not there.
 
@@ -236,10 +236,10 @@ def _images(reader, root, files, cache, bar):
     notes, key = cache.with_suffix(".json"), _key(reader, root, files)
     failed = _known(notes, key)
     if failed is None or not cache.exists():
+        _check_own(cache, notes)
+        clear_leftovers(cache.absolute().parent)
         failed = _write(reader, files, cache, bar)
-        told = json.dumps({"key": key, "failed": failed})
-        with replacing(notes) as partial:
-            partial.write_text(told, encoding="utf-8")
+        _note(notes, key, failed)
     if failed and reader.on_error == "raise":
         raise ValueError(next(iter(failed.values())))
     return np.load(cache, mmap_mode="r")[: len(files) - len(failed)], failed
@@ -250,6 +250,21 @@ def _all_read(reader, files, bar):
     if not len(images):
         raise ValueError(f"None of the files can be read: {next(iter(failed.values()))}, ...")
     return images, failed
+
+
+def _check_own(cache, notes):
+    """Refuse to replace files that are no cache."""
+    try:
+        own = set(json.loads(notes.read_text(encoding="utf-8"))) == {"key", "failed"}
+    except FileNotFoundError:
+        own = not os.path.lexists(cache)
+    except (OSError, ValueError, TypeError):
+        own = False
+    if not own:
+        raise ValueError(
+            f"cache={str(cache)!r}: {cache.name} or {notes.name} is there and was not written as a "
+            "cache, so it is not replaced: give another name."
+        )
 
 
 def _known(notes, key):
@@ -268,7 +283,6 @@ def _write(reader, files, cache, bar):
     failed: dict = {}
     images: Any = None
     kept = 0
-    cache.with_suffix(".json").unlink(missing_ok=True)
     with replacing(cache) as partial:
         for start in range(0, len(files), _AT_ONCE):
             like = None if images is None else images.shape[1:]
@@ -285,7 +299,13 @@ def _write(reader, files, cache, bar):
             raise ValueError(f"None of the files can be read: {next(iter(failed.values()))}, ...")
         images.flush()
         del images
+        _note(cache.with_suffix(".json"), None, {})  # if this is killed, the array is still ours
     return failed
+
+
+def _note(notes, key, failed):
+    with replacing(notes) as partial:
+        partial.write_text(json.dumps({"key": key, "failed": failed}), encoding="utf-8")
 
 
 def _key(reader, root, files):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import stat
 from pathlib import Path
 
 import numpy as np
@@ -61,9 +60,8 @@ def read_picture(
         If it can't be read, or has another size and `resize` is None.
     """
     try:
-        kind = os.stat(path).st_mode
-        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe would be waited for
-            raise _Refused("it is no regular file")
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise _Refused("it is no regular file")  # reading a pipe may never end
         if Path(path).suffix.lower() == ".npy":
             planes = _from_array(path)
         else:
@@ -107,17 +105,25 @@ def _decoded(path, mode, background, size):
             file.draft(None, (2 * max(size), 2 * max(size)))
         file.load()
         form, clear = file.format, file.has_transparency_data
+        bits = _bits(file)
         picture: Image.Image = file
         ImageOps.exif_transpose(picture, in_place=True)  # in place, as copies take a tenth more
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        return _of_deep(picture, form, background)
+        return _of_deep(picture, form, background, 2**bits - 1)
     if clear:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
     return picture if picture.mode == mode else picture.convert(mode)
 
 
-def _of_deep(picture, form, background):
+def _bits(file):
+    """How many bits the values of a picture of one channel have, if more than 8."""
+    if file.format == "TIFF" and file.mode.startswith("I;16"):
+        return file.tag_v2.get(258, (16,))[0]  # Pillow hands 12 bits on as they are
+    return 16
+
+
+def _of_deep(picture, form, background, top):
     """A picture of one channel with more than 8 bits, scaled by its own depth."""
     from PIL import Image
 
@@ -129,7 +135,7 @@ def _of_deep(picture, form, background):
             "its values are whole numbers of 32 bits, whose range is not known: save it with 16"
         )
     clear = values == picture.info.get("transparency")
-    values /= np.float32(65535)
+    values /= np.float32(top)
     values[clear] = _luma(background)
     return Image.fromarray(_checked(values))
 
@@ -145,16 +151,20 @@ def _from_array(path):
     from PIL import Image
 
     array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise _Refused("it is an archive of arrays")
     array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     if not array.size or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)):
         raise _Refused(f"an array {array.shape} is not one picture (H, W), (H, W, 1) or (H, W, 3)")
     if array.dtype == np.uint8:
         return [Image.fromarray(np.array(array))]
-    if array.dtype not in _TOPS and array.dtype.kind != "f":
+    kind = array.dtype.newbyteorder("=")
+    if kind not in _TOPS and kind.kind != "f":
         raise _Refused(
             f"the range of {array.dtype} is not known: save uint8, uint16, or floats in [0, 1]"
         )
-    values = array.astype(np.float32) / np.float32(_TOPS.get(array.dtype, 1))
+    values = array.astype(np.float32) / np.float32(_TOPS.get(kind, 1))
     channels = np.moveaxis(np.atleast_3d(values), -1, 0)
     return [Image.fromarray(_checked(np.ascontiguousarray(v))) for v in channels]
 
@@ -183,7 +193,9 @@ def _sized(picture, size, resize, interpolation, background):
         sized = ImageOps.fit(picture, shape, method)
     elif resize == "pad":
         color = _luma(background) if picture.mode == "F" else background
-        sized = ImageOps.pad(picture, shape, method, color)
+        share = min(shape[0] / picture.width, shape[1] / picture.height)
+        inner = [max(1, round(share * side)) for side in picture.size]  # a line stays a line
+        sized = ImageOps.pad(picture.resize(inner, method), shape, method, color)
     else:
         sized = picture.resize(shape, method)
     if picture.mode != "F":

@@ -12,7 +12,7 @@ from sklearn_patchcert.networks.fitting.disturbance import check_options
 from sklearn_patchcert.networks.fitting.loops import SCHEDULES
 from sklearn_patchcert.torch_globals import plain_torch
 
-_ALIKE = 1e-3  # of the largest output: what another machine's rounding may change
+_ALIKE = 1e-3  # of the spread of the outputs: what another machine's rounding may change
 _PLAIN = (type(None), bool, int, float, tuple)
 _LEAST = {  # of the values of a buffer, by the last part of its name
     "running_var": 0.0,
@@ -179,8 +179,9 @@ def _check_answers(net, saved):
     found = _answers(net)
     if not isinstance(saved, torch.Tensor) or saved.shape != found.shape:
         raise ValueError("the answers of the module have another shape")
-    size = float(saved.abs().max().clamp_min(1e-6))
-    if not bool(((found - saved).abs() <= _ALIKE * size).all()):
+    spread, size = float((saved - saved.mean()).abs().max()), float(saved.abs().max())
+    near = max(_ALIKE * spread, 16 * torch.finfo(torch.float32).eps * size, 1e-9)
+    if not bool(((found - saved).abs() <= near).all()):
         raise ValueError(
             "the module has the weights of the file but answers something else than the one that "
             "was saved: give load the same module, with the same options"

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from pictures_for_cli import files_of, run, table
 
 from sklearn_patchcert.cli import certifying, maps, predicting
+from sklearn_patchcert.cli.journal import Journal
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,3 +127,33 @@ def test_a_process_that_is_killed_at_a_random_moment(photos, model_file, tmp_pat
     assert len(table(often / "statistics.csv")) == 24 >= len(done)
     left = {path.name for path in often.rglob(".*")}
     assert left == {".patchcert.jsonl"}
+
+
+@pytest.mark.parametrize("command", ["certify", "predict", "report"])
+def test_a_picture_that_changes_in_the_midst_is_done_again(
+    command, photos, model_file, tmp_path, monkeypatch
+):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    shutil.rmtree(folder / "green")
+    end = {"certify": "", "predict": ".csv", "report": ".html"}[command]
+    whole = () if command == "predict" else ("--prediction", "--configurations", 20)
+    options = (command, folder, "--model", model_file, "--quiet", *whole, "--out")
+    real, other = Journal.add, (folder / "red" / "001.png").read_bytes()
+
+    def changed(self, name, *more):
+        # Pillow looks at what a file holds, and not at its name.
+        folder.joinpath(name).write_bytes(other)
+        real(self, name, *more)
+        if len(self.done) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add", changed)
+        assert run(*options, tmp_path / f"often{end}") == 130
+    assert run(*options, tmp_path / f"often{end}") == run(*options, tmp_path / f"once{end}") == 0
+    if end:
+        found = [(tmp_path / f"{name}{end}").read_bytes() for name in ("often", "once")]
+    else:
+        found = [files_of(tmp_path / name) for name in ("often", "once")]
+    assert found[0] == found[1]

@@ -1,5 +1,7 @@
 """patchcert predict, info and names of files: tables of what the library says."""
 
+import csv
+import io
 import os
 import re
 import shutil
@@ -228,3 +230,20 @@ def test_memory_does_not_grow_with_the_number_of_pictures(model_file, tmp_path):
         alive.append(weakref.ref(X.base if X.base is not None else X))
         assert sum(one() is not None for one in alive) <= 10
     assert len(alive) == 30
+
+
+@pytest.mark.parametrize("name", ["=1+1.png", "-1.png", "+1.png", "@1.png", "\t=1.png"])
+def test_no_name_of_a_file_is_a_formula_in_a_table(name, photos, model_file, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    shutil.copy(photos / "red" / "001.png", tmp_path / "in" / name)
+    options = (tmp_path / "in", "--model", model_file, "--quiet")
+    assert run("predict", *options, "--out", tmp_path / "out.csv") == 0
+    assert run("certify", *options, "--out", tmp_path / "maps") == 0
+    told = [table(tmp_path / "out.csv")[0]["file"]]
+    told.append(table(tmp_path / "maps" / "statistics.csv")[0]["image"])
+    capsys.readouterr()
+    assert run("predict", *options) == 0
+    told.append(next(csv.DictReader(io.StringIO(capsys.readouterr().out, newline="")))["file"])
+    for text in told:
+        assert text[0] not in "=+-@\t"
+        assert (tmp_path / "in" / text).is_file()

@@ -9,6 +9,7 @@ import pytest
 import torchvision
 from PIL import Image
 
+from sklearn_patchcert import whole_files
 from sklearn_patchcert.datasets import ImageReader, load_image_folder
 
 NAMES = ["cats/a.jpg", "cats/B.PNG", "cats/deep/er/c.webp", "dogs/d.bmp", "dogs/a.jpg"]
@@ -107,11 +108,31 @@ def test_a_cache_gives_the_same_images_as_long_as_nothing_changes(folder, tmp_pa
     changed = load()
     assert calls
     np.testing.assert_array_equal(changed, load_image_folder(folder, image_size=16).data)
-    for damage in ("{", "[]", '{"key": 1}'):
+    for damage in ('{"key": null, "failed": {}}', '{"key": 1, "failed": []}'):
         cache.with_suffix(".json").write_text(damage)
         np.testing.assert_array_equal(load(), changed)
         assert calls
     assert {path.name for path in tmp_path.iterdir()} == {"pictures", "cache.npy", "cache.json"}
+
+
+@pytest.mark.parametrize("name", ["mine.npy", "mine.json", "pictures/cats/picture.npy"])
+def test_a_cache_takes_no_place_of_another_file(folder, tmp_path, name):
+    np.save(folder / "cats" / "picture.npy", np.zeros((20, 20), dtype=np.uint8))
+    own = tmp_path / name
+    if not own.exists():
+        own.write_text('{"key": "of a door"}')
+    before = own.read_bytes()
+    with pytest.raises(ValueError, match="was not written as a cache, so it is not replaced"):
+        load_image_folder(folder, image_size=16, cache=own.with_suffix(".npy"))
+    assert own.read_bytes() == before
+    assert not (own.with_suffix(".json").exists() and own.suffix == ".npy")
+
+
+def test_what_a_killed_process_left_of_a_cache_is_cleared(folder, tmp_path):
+    left = tmp_path / f".cache.npy.{whole_files._host()}.{2**22 + 1}.0123abcd.tmp"
+    left.write_bytes(bytes(10))
+    load_image_folder(folder, image_size=16, cache=tmp_path / "cache.npy")
+    assert not left.exists()
 
 
 def test_an_interrupted_cache_is_not_there(folder, tmp_path, monkeypatch):

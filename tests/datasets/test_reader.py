@@ -275,3 +275,45 @@ def test_it_is_an_estimator():
     assert {".jpg", ".jpeg", ".tif", ".webp", ".npy"} <= picture_suffixes()
     assert not {".eps", ".wmf", ".txt", ".pdf"} & picture_suffixes()
     assert all(Path(f"a{end}").suffix == end for end in picture_suffixes())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("name", ["pipe.png", "pipe.npy"])
+def test_what_might_never_end_is_not_read(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    keeper = os.open(tmp_path / name, os.O_RDWR)  # so that opening it does not wait
+    os.write(keeper, bytes(64))
+    try:
+        with pytest.raises(ValueError, match="it is no regular file"):
+            read_picture(tmp_path / name)
+    finally:
+        os.close(keeper)
+
+
+@pytest.mark.parametrize("shape", [(1, 5000), (5000, 1), (3, 2000), (40, 30)])
+@pytest.mark.parametrize("kind", ["png", "npy"])
+def test_padding_never_makes_a_picture_vanish(tmp_path, shape, kind):
+    path = tmp_path / f"line.{kind}"
+    values = np.zeros((*shape, 3), dtype=np.uint8)
+    np.save(path, values) if kind == "npy" else Image.fromarray(values).save(path)
+    image = read_picture(path, (32, 32), resize="pad", background="white")
+    assert image.min() == 0  # black on white
+
+
+def test_a_tiff_of_twelve_bits_is_scaled_by_its_own_depth(tmp_path):
+    packed = np.full((8, 12), 255, dtype=np.uint8)  # 8 x 8 values of 4095
+    tags = [(256, 8), (257, 8), (258, 12), (259, 1), (262, 1), (273, 134), (277, 1), (278, 8)]
+    tags.append((279, packed.size))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries
+    path = tmp_path / "deep.tif"
+    path.write_bytes(head.ljust(134, b"\0") + packed.tobytes())
+    assert (read_picture(path) == 1).all()
+
+
+def test_arrays_of_either_byte_order_are_the_same_picture(tmp_path):
+    values = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
+    for order in "<>":
+        np.save(tmp_path / f"{ord(order)}.npy", values.astype(f"{order}u2"))
+    few, many = (read_picture(tmp_path / f"{ord(order)}.npy") for order in "<>")
+    assert np.array_equal(few, many)

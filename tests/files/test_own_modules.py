@@ -110,3 +110,13 @@ def test_modules_without_a_name_are_refused_by_save(digits, tmp_path):
         with pytest.raises(TypeError, match="has no name"):
             save(fitted(digits, module, {}), tmp_path / "file")
     assert not (tmp_path / "file").exists()
+
+
+def test_a_common_offset_hides_no_other_module(digits, tmp_path):
+    class Offset(MyNet):
+        def forward(self, images):
+            return super().forward(images) + 1e4
+
+    save(fitted(digits, Offset(10), {}), tmp_path / "file")
+    with pytest.raises(ModelFileError, match="something else"):
+        load(tmp_path / "file", modules={"Offset": Offset(10, slope=0.9)})

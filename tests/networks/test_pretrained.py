@@ -444,3 +444,43 @@ def test_radii_and_attacks_stay_in_the_pixels_of_x(trained):
     ).fit(large / 255, y)
     found = same.certify_prediction(large[:3] / 255, max_configurations=20).radius
     np.testing.assert_allclose(radii, found * 255, rtol=1e-3)
+
+
+class Two(nn.Module):
+    """The head comes before another layer of its size, which predictions do not use."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(64, 3)
+        self.aux = nn.Linear(64, 3)
+
+    def forward(self, images):
+        return self.fc(images.flatten(1))
+
+
+class Turned(nn.Module):
+    """All outputs are 0 for values up to 1, and they are not in the order of the last layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(64, 3, bias=False)
+
+    def forward(self, images):
+        return self.fc((images - 1).relu().flatten(1))[:, [1, 0, 2]]
+
+
+def test_the_head_is_the_layer_that_is_used_last():
+    X, y = np.random.default_rng(0).random((6, 8, 8)), [0, 1, 2] * 2
+    module = Two()
+    net = PatchNetClassifier(module, head="replace", trainable="head", max_epochs=1, random_state=0)
+    net.fit(X, y)
+    assert not torch.equal(net.module_.fc.weight, module.fc.weight)
+    assert torch.equal(net.module_.aux.weight, module.aux.weight)
+    named = PatchNetClassifier.from_pretrained(module, ["c", "b", "a"], image_shape=(8, 8))
+    plain = PatchNetClassifier.from_pretrained(module, image_shape=(8, 8))
+    assert (named.predict(X) == np.array(["c", "b", "a"])[plain.predict(X)]).all()
+
+
+def test_outputs_of_another_order_are_refused_also_where_they_are_all_equal():
+    with pytest.raises(ValueError, match="cannot be brought into the order"):
+        PatchNetClassifier.from_pretrained(Turned(), ["c", "b", "a"], image_shape=(8, 8))

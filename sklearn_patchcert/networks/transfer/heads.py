@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -113,8 +114,17 @@ def head_of(module: nn.Module, images: torch.Tensor) -> tuple[str, Any]:
     ValueError
         If no layer has as many outputs as the module.
     """
-    shape = tuple(outputs_of(module, images).shape)
+    used: list = []
+    with contextlib.ExitStack() as hooks:
+        for name, part in module.named_modules():
+            if _width(part) is not None:
+                note = functools.partial(_note, used, name)
+                hooks.callback(part.register_forward_hook(note).remove)
+        shape = tuple(outputs_of(module, images).shape)
     found = last_layer(module, shape[1]) if len(shape) == 2 else None
+    if found is not None:  # the last that is used, which need not be the last that was made
+        last = [(name, part) for name, part in used if _width(part) == shape[1]][-1:]
+        found = last[0] if last else found
     if found is None:
         raise ValueError(
             "The last layer of the module cannot be told: there is no Linear layer or 1x1 "
@@ -145,17 +155,49 @@ def in_order(module: nn.Module, images: torch.Tensor, order: Any) -> None:
     order = torch.as_tensor(order)
     before = outputs_of(module, images)
     _, layer = head_of(module, images)
+    # Weights for which all outputs are equal on these images would hide another order.
+    kept = _follows(module, images, layer, order)
     with torch.no_grad():
         layer.weight.copy_(layer.weight[order])
         if layer.bias is not None:
             layer.bias.copy_(layer.bias[order])
     after = outputs_of(module, images)
-    if not after.is_meta and not torch.allclose(after, before[:, order], rtol=1e-3, atol=1e-5):
+    if not kept or not _alike(after, before[:, order]):
         raise ValueError(
             "The outputs of the module cannot be brought into the order of sorted classes, since "
             "they are not those of its last layer in its order. Let the module return them in "
             "the order of the sorted labels, and pass classes in that order."
         )
+
+
+def _follows(module, images, layer, order):
+    """Whether the outputs of the module are in another order if those of the layer are."""
+    drawn: dict = {}
+
+    def replaced(part, given, made, by=None):
+        values = drawn.setdefault("", torch.randn(made.shape, generator=_generator()).to(made))
+        return values if by is None else values[:, by]
+
+    found = []
+    for by in (None, order):
+        hook = layer.register_forward_hook(functools.partial(replaced, by=by))
+        try:
+            found.append(outputs_of(module, images))
+        finally:
+            hook.remove()
+    return not drawn or _alike(found[1], found[0][:, order])  # not drawn: used as a function
+
+
+def _generator():
+    return torch.Generator().manual_seed(0)
+
+
+def _alike(outputs, others):
+    return outputs.is_meta or torch.allclose(outputs, others, rtol=1e-3, atol=1e-5)
+
+
+def _note(used, name, part, given, made):
+    used.append((name, part))
 
 
 def _width(part: nn.Module) -> int | None:
