@@ -29,6 +29,7 @@ EXPECTED = {
     "check_parameters_default_constructible": "steps=None becomes the default steps at once",
 }
 
+
 class SmallNet(PatchConvNet):
     def __init__(self, image_shape, n_outputs, mean, std, width=8, hidden=32):
         super().__init__(image_shape, n_outputs, mean, std, width, hidden)

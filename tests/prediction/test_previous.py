@@ -139,8 +139,7 @@ class Threshold(PatchNetClassifier):
 
 def test_previous_of_a_network_with_parameters_of_its_own_is_refused(digits):
     low, high = (
-        with_last(digits, Threshold(**SMALL, threshold=threshold))
-        for threshold in (0.1, 0.15)
+        with_last(digits, Threshold(**SMALL, threshold=threshold)) for threshold in (0.1, 0.15)
     )
     assert_refused(low, high, digits[0][800:803])
 
