@@ -1,4 +1,5 @@
 import functools
+import os
 from types import SimpleNamespace
 
 import matplotlib
@@ -6,12 +7,16 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_limits
 
 from sklearn_patchcert.voronoi import preparation
 from sklearn_patchcert.voronoi.engines import walk
 
 matplotlib.use("agg")
-torch.set_num_threads(1)  # so that test workers do not fight over cores
+# One thread each, so that test workers and the processes they start do not fight over cores.
+torch.set_num_threads(1)
+threadpool_limits(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,21 @@ def test_all_arrows_go_down_and_every_wing_has_a_floor():
     floor = wings.floors(arrows)
     assert set(floor) == set(arrows)
     assert all(floor[below] < floor[wing] for wing in arrows for below in arrows[wing])
-    assert max(floor.values()) <= 9
+    assert max(floor.values()) <= 10
+
+
+def test_the_table_of_the_wings_goes_down_and_leaves_none_out():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.split("| wing | what it holds |")[1].split("\n\n")[0]
+    row = {
+        name.removesuffix("/").removesuffix(".py"): at
+        for at, line in enumerate(table.splitlines())
+        for name in re.findall(r"`([\w/.]+)`", line.split("|")[1] if "|" in line else "")
+    }
+    arrows = wings.arrows()
+    assert set(row) == set(arrows)
+    up = {(w, b) for w in arrows for b in arrows[w] if row[b] < row[w]}
+    assert up == set()
 
 
 def test_a_circle_has_no_picture():

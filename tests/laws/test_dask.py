@@ -56,7 +56,7 @@ def test_the_same_bits_as_at_home(client, digits, monkeypatch, tmp_path):
 
     monkeypatch.setattr(tokenizer, "_VALUES_AT_ONCE", 64 * 50)  # several parts of little data
     monkeypatch.setattr(classifier, "_COPIES_AT_ONCE", 200)
-    X, y = digits[0][:240].astype(np.float32), digits[1][:240]
+    X, y = digits[0][:120].astype(np.float32), digits[1][:120]
     np.save(tmp_path / "images.npy", X)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     model = searched(X, y).best_estimator_
@@ -70,7 +70,7 @@ def test_the_same_bits_as_at_home(client, digits, monkeypatch, tmp_path):
 
     def out_of_core(name, images):
         def run():
-            return {"radii": certify_to(model, images, tmp_path / name, chunk_size=120)}
+            return {"radii": certify_to(model, images, tmp_path / name, chunk_size=60)}
 
         return run
 
@@ -78,10 +78,10 @@ def test_the_same_bits_as_at_home(client, digits, monkeypatch, tmp_path):
         "search": search,
         "certify": lambda: {"radii": model.certify(mapped), "batches": model.certify(iter([X, X]))},
         "transform": lambda: {"images": model[0].transform(X)},
-        "enumeration": lambda: model.certify_prediction(X[:12], max_configurations=60),
-        "stickers": lambda: model.certify_prediction(X[:4], norm="sticker", max_configurations=60),
-        "smoothing": lambda: dict(enumerate(smooth.fit(X, y).certify(X[:12]))),
-        "Dask arrays": out_of_core("dask.npy", da.from_array(X, chunks=(60, 64))),
+        "enumeration": lambda: model.certify_prediction(X[:6], max_configurations=30),
+        "stickers": lambda: model.certify_prediction(X[:3], norm="sticker", max_configurations=30),
+        "smoothing": lambda: dict(enumerate(smooth.fit(X, y).certify(X[:6]))),
+        "Dask arrays": out_of_core("dask.npy", da.from_array(X, chunks=(30, 64))),
     }
     workers: set = set()
     for name, do in work.items():
@@ -99,6 +99,6 @@ def test_the_same_bits_as_at_home(client, digits, monkeypatch, tmp_path):
         workers |= {task["worker"] for task in tasks.data}
     assert len(workers) == 2
 
-    bad = np.where(np.arange(240)[:, None] == 100, np.nan, X)
+    bad = np.where(np.arange(120)[:, None] == 100, np.nan, X)
     with joblib.parallel_config(backend="dask"), pytest.raises(ValueError, match="NaN"):
         model.certify(bad)

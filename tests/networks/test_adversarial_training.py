@@ -21,6 +21,7 @@ from sklearn_patchcert.networks.fitting.adversarial_training import _OnDevice, a
 
 X, y = load_digits(return_X_y=True)
 X = (X.reshape(-1, 8, 8) / 16).astype(np.float32)
+SMALL = {"module__width": 8, "module__hidden": 32, "random_state": 0}
 
 
 def tensors(n=60):
@@ -36,9 +37,9 @@ def code_of(vocabulary):
 
 @pytest.fixture(scope="module")
 def fitted():
-    vocabulary = PatchVocabulary(32, 2, random_state=0).fit(X)
-    net = PatchNetClassifier(max_epochs=4, random_state=0)
-    return vocabulary, net.fit(vocabulary.transform(X), y)
+    vocabulary = PatchVocabulary(32, 2, strategy="kmeans", random_state=0).fit(X[:600])
+    net = PatchNetClassifier(max_epochs=6, batch_size=32, **SMALL)
+    return vocabulary, net.fit(vocabulary.transform(X[:600]), y[:600])
 
 
 @settings(max_examples=15, deadline=None)
@@ -122,9 +123,7 @@ def plain_and_trained():
     vocabulary = PatchVocabulary.from_tokens(tokens, patch_size=1, image_shape=(8, 8))
     models = []
     for radius in (0.0, EPS):
-        net = PatchNetClassifier(
-            max_epochs=5, batch_size=64, adversarial_radius=radius, random_state=0
-        )
+        net = PatchNetClassifier(max_epochs=5, batch_size=32, adversarial_radius=radius, **SMALL)
         model = CertifiedPatchClassifier([("vocab", FrozenEstimator(vocabulary)), ("clf", net)])
         models.append(model.fit(X[:1200], y[:1200]))
     return models
@@ -135,7 +134,7 @@ def plain_and_trained():
 def test_trained_networks_stand_attacks_better(plain_and_trained, attack):
     left = []
     for model in plain_and_trained:
-        held, labels = X[1200:1230], y[1200:1230]
+        held, labels = X[1200:1220], y[1200:1220]
         found = run_attack(model, held, labels, attack, eps=EPS)
         left.append(((model.predict(held) == labels) & ~found.success).mean())
     assert left[1] > left[0] + 0.1
@@ -143,9 +142,9 @@ def test_trained_networks_stand_attacks_better(plain_and_trained, attack):
 
 def test_without_tokens_too_and_the_same_seed_gives_the_same_network():
     scores = [
-        PatchNetClassifier(max_epochs=1, adversarial_radius=0.5, random_state=seed)
+        PatchNetClassifier(max_epochs=1, adversarial_radius=0.5, **{**SMALL, "random_state": seed})
         .fit(X[:300], y[:300])
-        .predict_proba(X)
+        .predict_proba(X[:300])
         for seed in (0, 0, 1)
     ]
     np.testing.assert_array_equal(scores[0], scores[1])

@@ -49,18 +49,19 @@ class Doubling(MaxAbsScaler):
         return 2 * super().transform(X)
 
 
+SMALL = {"max_epochs": 1, "module__width": 4, "module__hidden": 8, "random_state": 0}
 LAST = {
     "trees": RandomForestClassifier(5, random_state=0),
     "neighbours": KNeighborsClassifier(3, algorithm="brute"),
-    "network": PatchNetClassifier(max_epochs=1, random_state=0),
-    "calibrated": CalibratedClassifierCV(PatchNetClassifier(max_epochs=1, random_state=0), cv=2),
+    "network": PatchNetClassifier(**SMALL),
+    "calibrated": CalibratedClassifierCV(PatchNetClassifier(**SMALL), cv=2),
 }
 
 
 def with_last(digits, last, between=()):
     vocabulary = PatchVocabulary(8, 2, strategy="kmeans", random_state=0)
     steps = [("vocab", vocabulary), *between, ("clf", clone(last))]
-    return CertifiedPatchClassifier(steps).fit(digits[0][:300], digits[1][:300])
+    return CertifiedPatchClassifier(steps).fit(digits[0][:200], digits[1][:200])
 
 
 @pytest.mark.parametrize("last", ["trees", "neighbours", "network"])
@@ -138,8 +139,7 @@ class Threshold(PatchNetClassifier):
 
 def test_previous_of_a_network_with_parameters_of_its_own_is_refused(digits):
     low, high = (
-        with_last(digits, Threshold(max_epochs=1, random_state=0, threshold=threshold))
-        for threshold in (0.1, 0.15)
+        with_last(digits, Threshold(**SMALL, threshold=threshold)) for threshold in (0.1, 0.15)
     )
     assert_refused(low, high, digits[0][800:803])
 

@@ -110,8 +110,9 @@ def test_a_loss_of_ones_own(crops):
     assert own.vocabulary_.var(1).mean() < 0.3 * fitted(crops).vocabulary_.var(1).mean()
 
 
-@pytest.mark.parametrize("distance", [None, 200.0, 400.0])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("distance", "dtype"), [(None, np.float32), (200.0, np.float64), (400.0, np.float32)]
+)
 def test_denoised_tokens_are_a_net(crops, distance, dtype):
     pytest.importorskip("skimage")
     X = crops.astype(dtype)

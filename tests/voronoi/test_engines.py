@@ -14,7 +14,7 @@ from sklearn_patchcert.voronoi import certificate, preparation
 from sklearn_patchcert.voronoi.certificate import NORMS
 
 pytestmark = pytest.mark.usefixtures("tree_engine")
-MANY = settings(max_examples=200, deadline=None, derandomize=True)
+MANY = settings(max_examples=100, deadline=None, derandomize=True)
 
 
 def cases(rng, n_tokens, dim, spread):
@@ -102,7 +102,7 @@ def test_witnesses_or_none_the_rest_is_the_same(engine, n_tokens):
 def test_large_vocabularies(n_tokens):
     rng = np.random.default_rng(0)
     tokens = np.cumsum(rng.normal(size=(n_tokens, 16)), axis=1).astype(np.float32)
-    patches = np.cumsum(rng.normal(size=(500, 1, 16)), axis=2).astype(np.float32)
+    patches = np.cumsum(rng.normal(size=(100, 1, 16)), axis=2).astype(np.float32)
     for norm in NORMS:
         wanted = certificate.certify(patches, tokens, norm, engine="dense", return_witness=True)
         found = certificate.certify(patches, tokens, norm, engine="walk", return_witness=True)
