@@ -267,8 +267,8 @@ def pretrained(result):
         f"{settings['confident']:g}, of {100 * confident['share']:.0f} % of the crops. 95 % "
         "intervals take the crops as independent, which crops of one photograph are not. Radii are "
         "L2, in units of 1/255; *levels* are those of single values, shared by the channels. "
-        f"`python benchmarks/pretrained.py`, {result['environment']['processor']}, one thread, beside "
-        "other work."
+        f"`python benchmarks/pretrained.py`, {result['environment']['processor']}, one thread, "
+        "beside other work."
     )
     return header, rows, note
 
