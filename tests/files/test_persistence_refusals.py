@@ -43,7 +43,7 @@ Impostor.__name__ = "PatchVocabulary"
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        (Ridge(), "is a Ridge, and safe files hold only (ImageReader, )?PatchVocabulary"),
+        (Ridge(), "is a Ridge, and safe files hold only PatchVocabulary"),
         (OwnVocabulary(), "is a OwnVocabulary"),
         (Impostor(), "is a Impostor"),
         (make_pipeline(PatchVocabulary(), Ridge()), r"steps\[1\]\[1\] is a Ridge"),
