@@ -23,8 +23,8 @@ def attack():
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
 def test_nothing_changes_inside_a_radius_and_almost_all_just_beyond(attack, digits, engine, norm):
     images = digits[0].reshape(-1, 8, 8)
-    for dtype, scale, n_tokens in itertools.product(
-        ("float32", "float64"), (1e-20, 1.0, 1e20), (64, 600)
+    for dtype, (scale, n_tokens) in itertools.product(
+        ("float32", "float64"), [(1e-20, 64), (1.0, 64), (1.0, 600), (1e20, 64)]
     ):
         found = attack(images, engine, norm, dtype, scale, n_tokens, 100)
         assert found["inside"] == 600
