@@ -44,8 +44,10 @@ class Journal:
             if not lines or json.loads(lines[0]) != self.head:
                 return {}
             for line in lines[1:]:
-                entry = json.loads(line)
-                done[entry["name"]] = {name: entry[name] for name in ("name", "file", "row")}
+                entry, checksum = json.loads(line)
+                if checksum != _checksum(entry):
+                    return {}
+                done[entry["name"]] = entry
         except (OSError, ValueError, KeyError, TypeError):
             return {}
         return done
@@ -72,8 +74,7 @@ class Journal:
 
     def __enter__(self):
         if self.path is not None:
-            lines = [self.head, *self.done.values()]
-            text = "".join(json.dumps(line) + "\n" for line in lines)
+            text = json.dumps(self.head) + "\n" + "".join(map(_line, self.done.values()))
             partial = self.path.with_name(self.path.name + ".part")
             partial.write_text(text, encoding="utf-8")
             partial.replace(self.path)
@@ -84,7 +85,7 @@ class Journal:
         """Note that an image is done; its files must be written before."""
         self.done[name] = {"name": name, "file": self._seen[name], "row": row}
         if self.path is not None:
-            self.stream.write(json.dumps(self.done[name]) + "\n")
+            self.stream.write(_line(self.done[name]))
             self.stream.flush()
 
     def __exit__(self, *error):
@@ -95,6 +96,14 @@ class Journal:
         """Nothing is left to do."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+
+def _line(entry):
+    return json.dumps([entry, _checksum(entry)]) + "\n"
+
+
+def _checksum(entry):
+    return hashlib.sha256(json.dumps(entry).encode()).hexdigest()[:16]
 
 
 def beside(path):

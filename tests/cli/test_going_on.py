@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -90,7 +91,18 @@ def test_a_journal_that_is_damaged_is_begun_again(photos, model_file, tmp_path):
     assert run(*options, out) == run(*options, once) == 0
     journal = out / ".patchcert.jsonl"
     text = journal.read_text()
-    for damaged in (text[:-20], text[: len(text) // 2], "", "nonsense", "[]\n[]\n", "\xff" * 9):
+    other = re.sub(r'"row": \{[^}]*\}', '"row": 5', text)
+    assert other != text
+    for damaged in (
+        other,
+        text.replace("0.", "9.", 1),
+        text[:-20],
+        text[: len(text) // 2],
+        "",
+        "nonsense",
+        "[]\n[]\n",
+        "\xff" * 9,
+    ):
         journal.write_text(damaged, encoding="latin-1")
         assert run(*options, out) == 0
         assert files_of(out) == files_of(once)
