@@ -259,11 +259,11 @@ class ImageReader(VersionedState, TransformerMixin, BaseEstimator):
         size = self.image_size
         if size is not None:
             pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
-            if len(pair) != 2 or not all(type(n) is not bool and n > 0 for n in pair):
+            if len(pair) != 2 or not all(_is_side(n) for n in pair):
                 raise ValueError(
                     f"image_size must be a positive integer or (H, W), got {self.image_size!r}."
                 )
-            size = (int(pair[0]), int(pair[1]))
+            size = (int(pair[0]), int(pair[1]))  # NumPy integers, too
         try:
             ImageColor.getrgb(self.background)
         except ValueError as error:
@@ -371,6 +371,10 @@ def _told(failed):
     named = "; ".join(list(failed.values())[:5])
     more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
     return f"{len(failed)} picture(s) could not be read: {named}{more}."
+
+
+def _is_side(n):
+    return isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0
 
 
 def _sides(shape):

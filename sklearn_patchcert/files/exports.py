@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_patchcert._validation import isolated_seed
 from sklearn_patchcert.networks.base import PatchNet
+from sklearn_patchcert.networks.transfer.heads import evaluating
 from sklearn_patchcert.torch_globals import plain_torch
 from sklearn_patchcert.whole_files import replacing
 
@@ -63,24 +63,18 @@ def export_network(model: Any, path: str | os.PathLike[str]) -> None:
         )
     check_is_fitted(last)
     module = getattr(last.module_, "_orig_mod", last.module_)  # what torch.compile wraps
-    with isolated_seed(0, "cpu"):
-        height, width, channels = last.image_shape_
-        images = torch.rand(3, channels, height, width)
-    modes = [(part, part.training) for part in module.modules()]
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    images = last._some().cpu()
+    batch = torch.export.Dim("batch", min=1)
     try:
-        module.eval().cpu()
-        with plain_torch(), torch.no_grad():
+        with evaluating(module.cpu()), plain_torch(), torch.no_grad():
             wanted = module(images)
-            batch = torch.export.Dim("batch", min=1)
             program = torch.export.export(module, (images,), dynamic_shapes=({0: batch},))
-            found = [program.module()(images[:n]) for n in (1, 3)]
+            found = [program.module()(images[:n]) for n in (1, len(images))]
     except Exception as error:  # of many kinds
         raise ValueError(f"torch cannot export {type(module).__name__}: {_line(error)}") from error
     finally:
         module.to(device)
-        for part, mode in modes:
-            part.training = mode
     size = max(float(wanted.abs().max()), 1e-6)
     for some in found:
         if not np.allclose(some, wanted[: len(some)], rtol=0, atol=_ALIKE * size):

@@ -10,6 +10,8 @@ from sklearn_patchcert._validation import check_device, isolated_seed
 from sklearn_patchcert.files.values import shown
 from sklearn_patchcert.networks.fitting.disturbance import check_options
 from sklearn_patchcert.networks.fitting.loops import SCHEDULES
+from sklearn_patchcert.networks.transfer.heads import outputs_of
+from sklearn_patchcert.networks.transfer.pretrained import is_ours
 from sklearn_patchcert.torch_globals import plain_torch
 
 _ALIKE = 1e-3  # of the spread of the outputs: what another machine's rounding may change
@@ -152,26 +154,11 @@ def _check_weight(name, value):
         raise ValueError(f"{name} has values below {least:.3g}, which training would not leave")
 
 
-def is_ours(module):
-    """Whether a module is one of this library's classes, of which a file tells the name alone."""
-    return isinstance(module, type) and module.__module__.startswith("sklearn_patchcert.")
-
-
 def _answers(net):
     """What a module answers to some images of no meaning: so it is known again."""
-    with isolated_seed(0, net.device):
-        module = getattr(net.module_, "_orig_mod", net.module_)
-        place = next((p.device for p in module.parameters()), torch.device("cpu"))
-        height, width, channels = net.image_shape_
-        images = torch.rand(2, channels, height, width).to(place)
-        modes = [(part, part.training) for part in module.modules()]
-        module.eval()
-        with plain_torch(), torch.no_grad():
-            found = module(images)
-        for part, mode in modes:
-            part.training = mode
-    found = found[0] if isinstance(found, tuple) else found
-    return found.detach().float().cpu().clone()
+    module = getattr(net.module_, "_orig_mod", net.module_)
+    with isolated_seed(0, net.device), plain_torch():
+        return outputs_of(module, net._some()).detach().float().cpu().clone()
 
 
 def _check_answers(net, saved):

@@ -17,7 +17,7 @@ from sklearn_patchcert.networks.transfer.pretrained import ordered, outputs_of_p
 from sklearn_patchcert.torch_globals import plain_torch
 
 
-class PatchNetClassifier(ClassTargets, PatchNet, NeuralNetClassifier):  # type: ignore[override]
+class PatchNetClassifier(ClassTargets, PatchNet, NeuralNetClassifier):
     """A convolutional network that classifies images, as a scikit-learn estimator.
 
     A skorch NeuralNetClassifier that follows scikit-learn's conventions.  It validates and converts
@@ -133,7 +133,6 @@ class PatchNetClassifier(ClassTargets, PatchNet, NeuralNetClassifier):  # type: 
     (1297, 10)
     """
 
-    multilabel_ = False
     _held_out = "valid_acc"
     _made_by_fit = (*PatchNet._made_by_fit, "classes_inferred_")
 
@@ -357,7 +356,7 @@ class PatchNetRegressor(NumberTargets, PatchNet, NeuralNetRegressor):
     (1797,)
     """
 
-    _default_criterion, _held_out = torch.nn.MSELoss, "valid_r2"
+    _held_out = "valid_r2"
     _made_by_fit = (*PatchNet._made_by_fit, "target_mean_", "target_std_", "target_ndim_")
 
     @property

@@ -32,10 +32,12 @@ class GivenParameters(_Base):
     fit.
     """
 
-    _default_criterion: type[nn.Module]
     _params_to_validate: set[str]
     # Of parameters set since the fit, what the fitted part was made with: (value,), or () for none.
     _made_with: dict[str, tuple] = {}
+
+    def _default_criterion(self) -> type[nn.Module]:
+        raise NotImplementedError
 
     def __setattr__(self, name, value):
         if self.initialized_ and part_of(name) in _PARTS:
@@ -113,7 +115,7 @@ class GivenParameters(_Base):
     def criterion(self):
         """The loss: None as the one that it stands for, others as given."""
         given = self.__dict__["criterion"]
-        return self._default_criterion if given is None else given
+        return self._default_criterion() if given is None else given
 
     @criterion.setter
     def criterion(self, criterion):

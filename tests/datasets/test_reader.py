@@ -194,14 +194,6 @@ def test_every_broken_file_is_one_error_with_its_path(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are of POSIX")
-def test_nobody_waits_for_a_pipe(tmp_path):
-    save(tmp_path, "one.png")
-    os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(ValueError, match=r"pipe\.png: it is no regular file"):
-        ImageReader().transform([tmp_path / "one.png", tmp_path / "pipe.png"])
-
-
 def test_files_that_cannot_be_read_are_left_out_aloud(tmp_path):
     broken = make_broken(tmp_path)
     paths = [*broken[:3], tmp_path / "whole.jpg", *broken[3:]]
@@ -258,6 +250,7 @@ def test_jobs_change_nothing(tmp_path):
     "options",
     [
         {"image_size": 0}, {"image_size": (3, 4, 5)}, {"image_size": True}, {"mode": "RGBA"},
+        {"image_size": (3.5, 4)}, {"image_size": ("3", 4)},
         {"resize": "fit"}, {"interpolation": "cubic"}, {"background": "whitish"},
         {"on_error": "ignore"},
     ],

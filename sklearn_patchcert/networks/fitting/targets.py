@@ -25,8 +25,7 @@ class ClassTargets(_Base):
 
     multilabel_ = False
 
-    @property
-    def _default_criterion(self):  # type: ignore[override]
+    def _default_criterion(self):
         return torch.nn.BCEWithLogitsLoss if self.multilabel_ else torch.nn.CrossEntropyLoss
 
     def _encode_target(self, y, start, classes):
@@ -101,6 +100,9 @@ class ClassTargets(_Base):
 
 class NumberTargets(_Base):
     """Mixin of the regressor: targets in units of their standard deviation."""
+
+    def _default_criterion(self):
+        return torch.nn.MSELoss
 
     def _encode_target(self, y, start, classes):
         if self.classes is not None:

@@ -63,9 +63,9 @@ def last_layer(module: nn.Module, n_outputs: int | None = None) -> tuple[str, An
     return found
 
 
-def described(name: str, layer: nn.Module) -> str:
+def described(name: str, layer: Any) -> str:
     """A layer in words, such as ``'fc' (Linear(512, 1000))``."""
-    sizes = ", ".join(str(size) for size in reversed(layer.weight.shape[:2]))  # type: ignore
+    sizes = ", ".join(str(size) for size in reversed(layer.weight.shape[:2]))
     return f"{name!r} ({type(layer).__name__}({sizes}))"
 
 

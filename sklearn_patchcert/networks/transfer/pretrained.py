@@ -61,7 +61,7 @@ class GivenModule(_Base):
         kwargs = {name: _copied(v) if _holds_module(v) else v for name, v in kwargs.items()}
         made = super().initialized_instance(instance_or_cls, kwargs)
         # A function, or a class, may hand on an instance that it has.
-        alone = isinstance(instance_or_cls, nn.Module) or _is_ours(instance_or_cls)
+        alone = isinstance(instance_or_cls, nn.Module) or is_ours(instance_or_cls)
         return made if alone or not isinstance(made, nn.Module) else _copied(made)
 
     def initialize_module(self):
@@ -258,7 +258,8 @@ def _holds_module(value):
     return isinstance(value, nn.Module)
 
 
-def _is_ours(made):
+def is_ours(made: Any) -> bool:
+    """Whether a module is one of this library's classes."""
     return inspect.isclass(made) and made.__module__.startswith("sklearn_patchcert.networks.")
 
 
