@@ -283,7 +283,7 @@ def training_memory(result):
     note = (
         f"Color pictures, the peak of the whole process, {result['settings']['repeats']} rounds. "
         "*Stride 1* is the network without its stride. `python benchmarks/training_memory.py`, "
-        f"{result['environment']['processor']}, beside other work."
+        f"{result['environment']['processor']}."
     )
     return header, rows, note
 
