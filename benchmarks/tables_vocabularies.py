@@ -150,8 +150,8 @@ def reading(result):
     note = (
         f"{count:,} JPEG files of {width} x {height} pixels, brought to {settings['image_size']} x "
         f"{settings['image_size']} by {settings['jobs']} threads or workers. Medians of "
-        f"{settings['rounds']} rounds that alternate, with quartiles of the ratios; beside them ran "
-        f"{result['beside']}. `python benchmarks/reading.py --rounds {settings['rounds']}`, "
+        f"{settings['rounds']} rounds that alternate, with quartiles of the ratios; beside them "
+        f"ran {result['beside']}. `python benchmarks/reading.py --rounds {settings['rounds']}`, "
         f"{result['environment']['processor']}."
     )
     return ["reader", "photos a second", "time, as a multiple of torchvision's"], rows, note
