@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_to_images
+from sklearn_patchcert.vocabulary import bands
 from sklearn_patchcert.voronoi import certificate
 
 
@@ -29,6 +30,9 @@ def encode(images, vocabulary, patch_size, *, per_channel=False, device="cpu"):
     ids : ndarray of int64 (n, rows, cols, groups)
         With one group, or one for each channel.
     """
+    if _is_cpu(device):
+        parts = _parts(vocabulary)
+        return bands.search(images, parts, patch_size, per_channel=per_channel, device=device)
     patches, weights = _cut(images, patch_size, per_channel, 1.0)
     ids = np.empty(patches.shape[:-1], dtype=np.int64)
     for part, tokens in _parts(vocabulary):
@@ -54,10 +58,14 @@ def decode(ids, vocabulary, image_shape, patch_size, *, per_channel=False):
     -------
     images : ndarray (n, H, W, C), of the vocabulary's dtype
     """
-    patches = np.empty((*ids.shape, vocabulary.shape[-1]), dtype=vocabulary.dtype)
-    for part, tokens in _parts(vocabulary):
-        patches[:, :, :, part] = tokens[ids[..., part]]
-    return patches_to_images(patches, image_shape, patch_size, per_channel=per_channel)
+    images = np.empty((len(ids), *image_shape), dtype=vocabulary.dtype)
+    join(ids, vocabulary, patch_size, per_channel=per_channel, images=images)
+    return images
+
+
+def join(ids, vocabulary, patch_size, *, images, per_channel=False):
+    """Fill C-contiguous images (n, H, W, C) as :func:`decode` makes them."""
+    bands.join(ids, _parts(vocabulary), patch_size, per_channel=per_channel, images=images)
 
 
 def certify(
@@ -67,7 +75,7 @@ def certify(
     norm="l2",
     *,
     per_channel=False,
-    scale=1.0,
+    scale=None,
     error=None,
     error_growth=0.0,
     device="cpu",
@@ -82,8 +90,9 @@ def certify(
     patch_size : tuple (ph, pw)
     norm : {"l2", "linf", "l1"}
     per_channel : bool
-    scale : ndarray (H, W, C) or float
+    scale : ndarray (H, W, C), float or None
         How far `images` move when the user's input, from which they were computed, moves by one.
+        None: they are that input.
     error : ndarray (n, H, W, C) or None
         Bound on the rounding error of that computation.
     error_growth : float
@@ -102,6 +111,10 @@ def certify(
         With `return_witness` only: the smallest perturbation, in the user's units, that takes
         every patch onto its nearest wall; NaN where there is none.
     """
+    if _is_cpu(device) and scale is None and error is None and not return_witness:
+        parts = _parts(vocabulary)
+        return bands.search(images, parts, patch_size, norm, per_channel=per_channel, device=device)
+    scale = 1.0 if scale is None else scale
     patches, weights = _cut(images, patch_size, per_channel, scale)
     noise = None
     if error is not None:
@@ -143,6 +156,10 @@ def split_channels(patches, own_tokens):
     """
     groups = range(patches.shape[3]) if own_tokens else [slice(None)]
     return [_flat(patches[:, :, :, part]) for part in groups]
+
+
+def _is_cpu(device):
+    return getattr(device, "type", device) == "cpu"
 
 
 def _cut(images, patch_size, per_channel, scale):

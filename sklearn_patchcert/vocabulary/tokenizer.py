@@ -135,12 +135,11 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
 
         def compute(images, device):
             ids = encoding.encode(images, device=device, **self._code())
-            if self.output == "ids":
-                return (ids.reshape(len(ids), -1),)
-            return (encoding.decode(ids, image_shape=images.shape[1:], **self._code()),)
+            return (ids.reshape(len(ids), -1) if self.output == "ids" else ids,)
 
-        (made,) = self._over_batches(X, compute)
-        return made if self.output == "ids" else made.reshape(tuple(X.shape))
+        if self.output == "ids":
+            return self._over_batches(X, compute)[0]
+        return self._over_batches(X, compute, join=True)[0].reshape(tuple(X.shape))
 
     def tokenize(self, X) -> NDArray[np.int64]:
         """Find the index of the nearest token of every patch.
@@ -259,10 +258,10 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
     def _check(self, X):
         return self._checked(X)[0]
 
-    def _checked(self, X):
+    def _checked(self, X, convert=True):
         """Images (n, H, W, C), and the range of their values."""
         images, limits, _ = images_and_range(
-            self, X, image_shape=self.image_shape, channels=self._channels()
+            self, X, image_shape=self.image_shape, channels=self._channels(), convert=convert
         )
         self._check_channels(images.shape[3])
         return images, limits
@@ -325,8 +324,11 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             "per_channel": bool(self.per_channel_),
         }
 
-    def _over_batches(self, X, compute, before=None, owner=None):
-        """Arrays that compute(images) makes of a bounded number of images at once, put together."""
+    def _over_batches(self, X, compute, before=None, owner=None, join=False):
+        """Arrays that compute(images) makes of a bounded number of images at once, put together.
+
+        With `join`, images are made of the ids that it computes.
+        """
         check_is_fitted(self, "vocabulary_")
 
         def checked(batch):
@@ -334,7 +336,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             if before is not None:
                 with quiet():
                     given, description = before(batch)
-            images, limits = self._checked(given)
+            images, limits = self._checked(given, convert=False)
             if before is not None:
                 limits = range_of(np.asarray(batch))
             return limits, compute(images, device=check_device(self.device), **description)
@@ -344,7 +346,21 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         pieces = over_parts(checked, batches, self.n_jobs)
         bar = tqdm(desc=type(self).__name__, total=n, unit="image", disable=not self.verbose)
         with bar, closing(pieces):
-            return _gather(_judged(pieces, self if owner is None else owner, X), n, bar)
+            arrays = _judged(pieces, self if owner is None else owner, X)
+            return self._joined(arrays, X, bar) if join else _gather(arrays, n, bar)
+
+    def _joined(self, pieces, X, bar):
+        """Images made of all ids of X, each written once, into its place."""
+        images, start = np.empty(0), 0
+        for (ids,) in pieces:
+            if not start:  # now X is known to be right
+                shape = getattr(self, "image_shape_", None) or (*X.shape[1:], 1)[:3]
+                images = np.empty((len(X), *shape), self.vocabulary_.dtype)
+            stop = start + len(ids)
+            encoding.join(ids, images=images[start:stop], **self._code())
+            bar.update(stop - start)
+            start = stop
+        return (images,)
 
     def _map(self, values):
         """(n, rows, cols, groups) as users see it: the last axis where channels are apart."""
@@ -414,6 +430,8 @@ def _gather(pieces, n, bar):
         if n is None:
             kept.append(piece)
             continue
+        if whole is None and stop == n:
+            return tuple(piece)
         if whole is None:
             whole = tuple(np.empty((n, *part.shape[1:]), part.dtype) for part in piece)
         for target, part in zip(whole, piece, strict=True):

@@ -59,29 +59,47 @@ class Cell(NamedTuple):
 def cells(patches, tokens, weights, norm, device, engine):
     """Yield (patches (m, dim), their positions, their cell), by positions of equal weights."""
     n, positions, dim = patches.shape
-    tokens = np.ascontiguousarray(tokens, dtype=np.float64)
-    if tokens.shape[1] != dim:
-        raise ValueError(f"patches have {dim} values each but the tokens have {tokens.shape[1]}.")
-    _check_size(tokens, "tokens")
+    tokens = check_tokens(tokens, dim)
     check_norm(norm)
     if not n:
         return
-    _check_size(patches, "images")
-    weights = np.ones((positions, dim)) if weights is None else np.abs(weights)
-    kinds, kind_of = np.unique(weights, axis=0, return_inverse=True)
+    check_size(patches, "images")
+    weights = np.ones((min(positions, 1), dim)) if weights is None else np.abs(weights)
+    if (weights == weights[:1]).all():  # sorting them takes long
+        kinds, kind_of = weights[:1], None
+    else:
+        kinds, kind_of = np.unique(weights, axis=0, return_inverse=True)
     for kind, weight in enumerate(kinds):
         members = np.flatnonzero(kind_of.ravel() == kind) if len(kinds) > 1 else slice(None)
         # +0.0 elsewhere, never -0.0: these bytes are a key
         padding = np.where(weight == 0, np.asarray(patches[0, members][0], dtype=np.float64), 0.0)
         name = _engine_name(engine, device, len(kinds))
-        cell = _prepare(tokens.tobytes(), weight.tobytes(), padding.tobytes(), norm, name, device)
+        cell = cell_of(tokens, weight, padding, norm, name, device)
         block = patches[:, members].reshape(-1, dim)
         if not weight.all():
             block = block[:, cell.order]
         yield block, members, cell
 
 
-def _check_size(values, what):
+def check_tokens(tokens, dim):
+    """Tokens (n_tokens, dim) in float64, which must be finite and of as many values as patches."""
+    tokens = np.ascontiguousarray(tokens, dtype=np.float64)
+    if tokens.shape[1] != dim:
+        raise ValueError(f"patches have {dim} values each but the tokens have {tokens.shape[1]}.")
+    check_size(tokens, "tokens")
+    return tokens
+
+
+def cell_of(tokens, weight, padding, norm, engine, device):
+    """The cell of float64 tokens (n_tokens, dim) for weights and padding (dim,), as an engine has it.
+
+    The padding is +0.0, never -0.0, in the coordinates that have a weight: its bytes are a key.
+    """
+    return _prepare(tokens.tobytes(), weight.tobytes(), padding.tobytes(), norm, engine, device)
+
+
+def check_size(values, what):
+    """Refuse values that are not finite, or whose squares could overflow."""
     if values.dtype.kind == "f":
         flat = values.ravel(order="K")
         with np.errstate(over="ignore", invalid="ignore"):

@@ -54,6 +54,13 @@ def certify(patches, prepared, noise=None, noise_growth=0.0, witnesses=True):
     return _search(patches, prepared, noise, noise_growth, True, witnesses)
 
 
+def fill(patches, prepared, ids, radii, walls):
+    """Write the ids and, if `walls`, the radii (n,) of contiguous float patches (n, dim)."""
+    search, exact, unit, tables = prepared
+    none = np.empty(0)
+    search(patches, exact, unit, tables, none, 0.0, walls, ids, radii, none.astype(np.int64))
+
+
 def _search(patches, prepared, noise, noise_growth, walls, witnesses):
     search, exact, unit, tables = prepared
     patches = np.ascontiguousarray(patches)
