@@ -14,7 +14,7 @@ import torch
 from sklearn.base import _fit_context
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.multiclass import _ConstantPredictor
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Integral, Interval, Real, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, validate_data
@@ -49,7 +49,6 @@ __all__ = [
 
 LARGEST = 1e150
 _EXACT_IN_FLOAT32 = (np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.float16)
-_IN_CACHE = 2**16  # values
 _SEED_LOCK = threading.RLock()
 
 
@@ -104,7 +103,7 @@ def check_images(estimator, X, *, reset, image_shape=None, outright=False, learn
 
 
 def images_and_range(
-    estimator, X, *, reset=False, image_shape=None, outright=False, channels=None, convert=True
+    estimator, X, *, reset=False, image_shape=None, outright=False, channels=None, as_given=False
 ):  # fmt: skip
     """Images as :func:`check_images` returns them, their smallest and largest value, and the dtype.
 
@@ -114,13 +113,14 @@ def images_and_range(
         As there.
     channels : int or None
         How many channels images of any size must have.
-    convert : bool
-        Whether to convert them to floats; else arrays of numbers stay as they are.
+    as_given : bool
+        Whether arrays of numbers may stay as they are, with values that nobody has looked at. Then
+        the range is None.
 
     Returns
     -------
     images : ndarray (n, H, W, C)
-    limits : (float, float)
+    limits : (float, float) or None
     dtype : dtype
         Of X as it was given.
     """
@@ -145,34 +145,33 @@ def images_and_range(
             raise TypeError(f"{dtype} is wider than float64; convert X to float64 first.")
     exact = dtypes and all(dtype.type in _EXACT_IN_FLOAT32 for dtype in dtypes)
     wanted = np.float32 if exact else [np.float64, np.float32]
-    limits = _limits_of_finite(X)
-    if limits is None:
+    limits: tuple[float, float] | None = None
+    if as_given and _is_plain(X):
+        rows = np.asarray(validate_data(estimator, X, reset=reset, skip_check_array=True))
+    else:
         rows = validate_data(estimator, X, reset=reset, dtype=wanted)
         limits = float(rows.min()), float(rows.max())
-    else:  # what validate_data does besides
-        rows = np.asarray(validate_data(estimator, X, reset=reset, skip_check_array=True))
-        if convert and rows.dtype not in (np.float32, np.float64):
-            rows = rows.astype(np.float32 if exact else np.float64)
-    largest = max(limits[1], -limits[0])
-    if largest > LARGEST:
-        raise ValueError(f"X has values beyond {LARGEST:g}, whose squares would overflow.")
-    if largest >= 2**53 and not all(dtype.kind == "f" for dtype in dtypes):
-        raise ValueError("X has integers from 2**53 on, which float64 does not hold exactly.")
+        _check_limits(limits, dtypes)
     shape = shape or fitted or _shape_of_rows(rows.shape[1], image_shape, warn=reset)
     if reset:
         estimator.image_shape_ = tuple(map(int, shape))
     return rows.reshape(len(rows), *shape), limits, np.result_type(*dtypes)
 
 
-def _limits_of_finite(X):
-    """Smallest and largest value of rows of plain finite numbers; None for all else."""
+def _check_limits(limits, dtypes):
+    largest = max(limits[1], -limits[0])
+    if largest > LARGEST:
+        raise ValueError(f"X has values beyond {LARGEST:g}, whose squares would overflow.")
+    if largest >= 2**53 and not all(dtype.kind == "f" for dtype in dtypes):
+        raise ValueError("X has integers from 2**53 on, which float64 does not hold exactly.")
+
+
+def _is_plain(X):
+    """Whether these are rows of numbers of which only finiteness and size are in question."""
     plain = type(X) in (np.ndarray, np.memmap) and X.ndim == 2 and X.size > 0
-    if not plain or X.dtype.kind not in "biuf" or not X.dtype.isnative:
-        return None
-    low, high = np.inf, -np.inf
-    for some in gen_batches(len(X), max(1, _IN_CACHE // X.shape[1])):
-        low, high = np.minimum(low, X[some].min()), np.maximum(high, X[some].max())
-    return (float(low), float(high)) if np.isfinite([low, high]).all() else None
+    if not plain or not X.dtype.isnative:
+        return False
+    return X.dtype.kind == "f" or (X.dtype.kind in "biu" and X.dtype.itemsize <= 4)
 
 
 def check_output_of_images(estimator, X):

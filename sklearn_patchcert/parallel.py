@@ -36,7 +36,7 @@ def over_parts(function, parts, n_jobs=None):
     result : object
     """
     jobs = effective_n_jobs(n_jobs)
-    if jobs == 1 or (isinstance(parts, list) and len(parts) < 2):
+    if alone(n_jobs) or (isinstance(parts, list) and len(parts) < 2):
         for part in parts:
             yield function(*part)
         return
@@ -57,6 +57,11 @@ def over_parts(function, parts, n_jobs=None):
             results.close()
         work.wait()
         raise
+
+
+def alone(n_jobs=None):
+    """Whether :func:`over_parts` does one part after the other, here."""
+    return effective_n_jobs(n_jobs) == 1
 
 
 def stop_if_told():

@@ -15,9 +15,9 @@ import numpy as np
 from sklearn_patchcert.patches import grid_shape, images_to_patches
 from sklearn_patchcert.voronoi import engines
 from sklearn_patchcert.voronoi.engines import walk
-from sklearn_patchcert.voronoi.preparation import cell_of, check_norm, check_size, check_tokens
+from sklearn_patchcert.voronoi.preparation import LARGEST, cell_of, check_norm, check_tokens
 
-_VALUES_AT_ONCE = 2**16  # stay in the cache of a core
+_VALUES_AT_ONCE = 2**17  # stay in the cache of a core
 _MANY_VALUES = 2**20  # for a tree so large that patches take turns in it
 _LARGE_TREE = 8192
 _READ_AS = {np.dtype(bool): np.uint8}  # of the same bytes
@@ -74,13 +74,20 @@ def search(images, parts, patch_size, norm=None, *, per_channel, device):
     Returns
     -------
     found : ndarray of int64 or float64 (n, rows, cols, groups)
+    limits : (float, float)
+        Smallest and largest value of the images.
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite or beyond 1e150.
     """
     n, *shape = images.shape
     grid = *grid_shape(shape, patch_size), shape[2] if per_channel else 1
     walls = norm is not None
     norm = check_norm(norm) if walls else "l2"
     found = np.empty((n, *grid), np.float64 if walls else np.int64)
-    flat = _readable(images)
+    flat, limits = _readable(images), [np.inf, -np.inf]
     for group, tokens in parts:
         channel = None if group == slice(None) else group.start
         for area in areas(tuple(shape), tuple(patch_size), per_channel, channel):
@@ -90,10 +97,10 @@ def search(images, parts, patch_size, norm=None, *, per_channel, device):
             here = found[:, area.rows, area.cols, group]
             whole = here.shape == found.shape
             out = found.reshape(-1) if whole else np.empty(here.size, found.dtype)
-            _search_area(flat, images[:1].size, area, here.shape[1], cell, walls, out)
+            _search_area(flat, images[:1].size, area, here.shape[1], cell, walls, out, limits)
             if not whole:
                 here[...] = out.reshape(here.shape)
-    return found
+    return found, tuple(limits)
 
 
 def join(ids, parts, patch_size, *, per_channel, images):
@@ -112,8 +119,8 @@ def join(ids, parts, patch_size, *, per_channel, images):
             )  # fmt: skip
 
 
-def _search_area(flat, image_size, area, per_image, cell, walls, out):
-    """Write the flat ids or radii of an area."""
+def _search_area(flat, image_size, area, per_image, cell, walls, out, limits):
+    """Write the flat ids or radii of an area, and widen the limits."""
     positions, dim = area.table.shape
     table = np.ascontiguousarray(area.table[:, cell.order]).ravel()
     padded = bool(table.min() < 0)
@@ -124,16 +131,27 @@ def _search_area(flat, image_size, area, per_image, cell, walls, out):
     other = np.empty(step * positions, np.int64 if walls else np.float64)
     for first in range(0, n_bands, step):
         count = min(step, n_bands - first)
+        begin, end = (_offset(b, per_image, area, image_size) for b in (first, first + count - 1))
+        some = flat[begin : end + area.band]  # which this brings into the cache
+        low, high = float(some.min()), float(some.max())
+        if not max(high, -low) <= LARGEST:
+            raise ValueError(f"images must be finite and at most {LARGEST:g} in magnitude.")
+        limits[:] = min(limits[0], low), max(limits[1], high)
         engines.cutting.cut(
             flat, table, first, count, per_image, area.start, image_size, area.band, padded, buffer
         )
         patches = buffer[: count * len(table)]
-        check_size(patches, "images")
         some = out[first * positions : (first + count) * positions]
         ids, radii = (other, some) if walls else (some, other)
         walk.fill(patches.reshape(-1, dim), cell.tables, ids, radii, walls)
         if not walls and not cell.all_of_them:
             some[:] = cell.named(some)
+
+
+def _offset(band, per_image, area, image_size):
+    """Where a band of an area begins in the flat images."""
+    image, row = divmod(band, per_image)
+    return image * image_size + area.start + row * area.band
 
 
 def _readable(images):

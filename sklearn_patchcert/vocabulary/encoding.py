@@ -31,8 +31,7 @@ def encode(images, vocabulary, patch_size, *, per_channel=False, device="cpu"):
         With one group, or one for each channel.
     """
     if _is_cpu(device):
-        parts = _parts(vocabulary)
-        return bands.search(images, parts, patch_size, per_channel=per_channel, device=device)
+        return ranged(images, vocabulary, patch_size, per_channel=per_channel, device=device)[0]
     patches, weights = _cut(images, patch_size, per_channel, 1.0)
     ids = np.empty(patches.shape[:-1], dtype=np.int64)
     for part, tokens in _parts(vocabulary):
@@ -41,6 +40,12 @@ def encode(images, vocabulary, patch_size, *, per_channel=False, device="cpu"):
             _flat(block), tokens, weights=_flat(weights[:, :, :, part])[0], device=device
         ).reshape(block.shape[:-1])
     return ids
+
+
+def ranged(images, vocabulary, patch_size, norm=None, *, per_channel=False, device="cpu"):
+    """Ids or, with a norm, radii of images, and the range of their values; on the CPU."""
+    parts = _parts(vocabulary)
+    return bands.search(images, parts, patch_size, norm, per_channel=per_channel, device=device)
 
 
 def decode(ids, vocabulary, image_shape, patch_size, *, per_channel=False):
@@ -112,8 +117,7 @@ def certify(
         every patch onto its nearest wall; NaN where there is none.
     """
     if _is_cpu(device) and scale is None and error is None and not return_witness:
-        parts = _parts(vocabulary)
-        return bands.search(images, parts, patch_size, norm, per_channel=per_channel, device=device)
+        return ranged(images, vocabulary, patch_size, norm, per_channel=per_channel, device=device)[0]
     scale = 1.0 if scale is None else scale
     patches, weights = _cut(images, patch_size, per_channel, scale)
     noise = None

@@ -29,13 +29,14 @@ from sklearn_patchcert._validation import (
     own_or_shared,
     shape_of,
 )
-from sklearn_patchcert.parallel import over_parts
+from sklearn_patchcert.parallel import alone, over_parts
 from sklearn_patchcert.patches import grid_shape
 from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.vocabulary.kmeans import distinct_tokens
 from sklearn_patchcert.voronoi import certificate
 
 _VALUES_AT_ONCE = 2**20
+_UNLESS_COPIED = 4  # times as many
 
 
 class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
@@ -133,13 +134,10 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         if self.output == "images":
             check_output_of_images(self, X)
 
-        def compute(images, device):
-            ids = encoding.encode(images, device=device, **self._code())
-            return (ids.reshape(len(ids), -1) if self.output == "ids" else ids,)
-
         if self.output == "ids":
-            return self._over_batches(X, compute)[0]
-        return self._over_batches(X, compute, join=True)[0].reshape(tuple(X.shape))
+            (ids,) = self._over_batches(X, self._encoded)
+            return ids.reshape(len(ids), -1)
+        return self._over_batches(X, self._encoded, join=True)[0].reshape(tuple(X.shape))
 
     def tokenize(self, X) -> NDArray[np.int64]:
         """Find the index of the nearest token of every patch.
@@ -153,11 +151,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         ids : ndarray of int64 (n, rows, cols) or, with tokens by channel, (n, rows, cols, C)
             The first index where several tokens are equally near.
         """
-
-        def compute(images, device):
-            return (encoding.encode(images, device=device, **self._code()),)
-
-        return self._map(*self._over_batches(X, compute))
+        return self._map(*self._over_batches(X, self._encoded))
 
     def inverse_transform(self, ids) -> NDArray[Any]:
         """Make images of the tokens with the given ids.
@@ -258,10 +252,10 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
     def _check(self, X):
         return self._checked(X)[0]
 
-    def _checked(self, X, convert=True):
-        """Images (n, H, W, C), and the range of their values."""
+    def _checked(self, X, as_given=False):
+        """Images (n, H, W, C), and the range of their values; None if these are yet to be seen."""
         images, limits, _ = images_and_range(
-            self, X, image_shape=self.image_shape, channels=self._channels(), convert=convert
+            self, X, image_shape=self.image_shape, channels=self._channels(), as_given=as_given
         )
         self._check_channels(images.shape[3])
         return images, limits
@@ -310,7 +304,10 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             return found if return_witness else (found,)
 
         X = X if isinstance(X, Iterator) else as_batch(X)
-        radii, *witness = self._over_batches(X, compute, before, owner)
+        radii, *witness = self._over_batches(
+            X, compute, norm=norm, before=before, owner=owner,
+            plain=before is None and not return_witness,
+        )  # fmt: skip
         if not return_witness:
             return self._map(radii)
         others, steps = witness
@@ -324,30 +321,46 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             "per_channel": bool(self.per_channel_),
         }
 
-    def _over_batches(self, X, compute, before=None, owner=None, join=False):
+    def _encoded(self, images, device):
+        return (encoding.encode(images, device=device, **self._code()),)
+
+    def _over_batches(self, X, compute, *, norm=None, join=False, before=None, owner=None, plain=True):
         """Arrays that compute(images) makes of a bounded number of images at once, put together.
 
-        With `join`, images are made of the ids that it computes.
+        With `join`, images are made of the ids that it computes.  On the CPU, where X is not scaled
+        before, `plain` ids or radii are found without a copy of the images.
         """
         check_is_fitted(self, "vocabulary_")
 
         def checked(batch):
-            given, description = batch, {}
+            given, description, device = batch, {}, check_device(self.device)
             if before is not None:
                 with quiet():
                     given, description = before(batch)
-            images, limits = self._checked(given, convert=False)
+            images, limits = self._checked(given, as_given=plain and device.type == "cpu")
+            if limits is None:
+                return self._ranged(given, images, norm, device)
             if before is not None:
                 limits = range_of(np.asarray(batch))
-            return limits, compute(images, device=check_device(self.device), **description)
+            return limits, compute(images, device=device, **description)
 
         X = X if isinstance(X, Iterator) else as_batch(X)
-        batches, n = _batches(X)
+        values = _VALUES_AT_ONCE * (_UNLESS_COPIED if plain and alone(self.n_jobs) else 1)
+        batches, n = _batches(X, values)
         pieces = over_parts(checked, batches, self.n_jobs)
         bar = tqdm(desc=type(self).__name__, total=n, unit="image", disable=not self.verbose)
         with bar, closing(pieces):
             arrays = _judged(pieces, self if owner is None else owner, X)
             return self._joined(arrays, X, bar) if join else _gather(arrays, n, bar)
+
+    def _ranged(self, given, images, norm, device):
+        """The range, and the ids or radii, of images whose values nobody has looked at."""
+        try:
+            found, limits = encoding.ranged(images, norm=norm, device=device, **self._code())
+        except ValueError:
+            self._checked(given)  # tells what is wrong as everywhere else
+            raise
+        return limits, (found,)
 
     def _joined(self, pieces, X, bar):
         """Images made of all ids of X, each written once, into its place."""
@@ -384,20 +397,20 @@ def count_groups(image_shape, per_channel):
     return image_shape[2] if per_channel else 1
 
 
-def _batches(X):
+def _batches(X, values):
     """Batches of X as 1-tuples, few held at once, and the number of images where that is known.
 
     An iterator is one of batches already, which are cut where they are large.
     """
     if isinstance(X, Iterator):
-        return (part for batch in X for part in _batches(batch)[0]), None
+        return (part for batch in X for part in _batches(batch, values)[0]), None
     X = as_batch(X)
     shape = tuple(X.shape)
     if len(shape) < 2 or 0 in shape:
         return [(X,)], None  # which the check will refuse
     if not hasattr(X, "__getitem__"):
         X = np.asarray(X)
-    size = max(1, _VALUES_AT_ONCE // math.prod(shape[1:]))
+    size = max(1, values // math.prod(shape[1:]))
     if shape[0] <= size:
         return [(X,)], shape[0]
     return ((_safe_indexing(X, part),) for part in gen_batches(shape[0], size)), shape[0]

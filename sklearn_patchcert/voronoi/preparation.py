@@ -10,7 +10,7 @@ import numpy as np
 from sklearn_patchcert.voronoi.engines import dense, walk
 
 NORMS = ("l2", "linf", "l1")
-_LARGEST = 1e150
+LARGEST = 1e150
 _FEW_KINDS = 8
 _ENGINES = {"dense": dense, "walk": walk}
 
@@ -63,7 +63,7 @@ def cells(patches, tokens, weights, norm, device, engine):
     check_norm(norm)
     if not n:
         return
-    check_size(patches, "images")
+    _check_size(patches, "images")
     weights = np.ones((min(positions, 1), dim)) if weights is None else np.abs(weights)
     if (weights == weights[:1]).all():  # sorting them takes long
         kinds, kind_of = weights[:1], None
@@ -86,7 +86,7 @@ def check_tokens(tokens, dim):
     tokens = np.ascontiguousarray(tokens, dtype=np.float64)
     if tokens.shape[1] != dim:
         raise ValueError(f"patches have {dim} values each but the tokens have {tokens.shape[1]}.")
-    check_size(tokens, "tokens")
+    _check_size(tokens, "tokens")
     return tokens
 
 
@@ -98,16 +98,15 @@ def cell_of(tokens, weight, padding, norm, engine, device):
     return _prepare(tokens.tobytes(), weight.tobytes(), padding.tobytes(), norm, engine, device)
 
 
-def check_size(values, what):
-    """Refuse values that are not finite, or whose squares could overflow."""
+def _check_size(values, what):
     if values.dtype.kind == "f":
         flat = values.ravel(order="K")
         with np.errstate(over="ignore", invalid="ignore"):
             square = float(np.dot(flat, flat))
-        if square <= _LARGEST:
+        if square <= LARGEST:
             return  # one quick pass, after which no value can be too large
-    if not max(float(values.max()), -float(values.min())) <= _LARGEST:
-        raise ValueError(f"{what} must be finite and at most {_LARGEST:g} in magnitude.")
+    if not max(float(values.max()), -float(values.min())) <= LARGEST:
+        raise ValueError(f"{what} must be finite and at most {LARGEST:g} in magnitude.")
 
 
 def _engine_name(engine, device, n_kinds):

@@ -105,7 +105,7 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
     for k in range(_AT_ONCE * dim):
         centres[k] = centre[k % dim]
     points = np.zeros(_AT_ONCE * wide, np.float32)
-    scores = np.zeros(_AT_ONCE * padded, np.float32)
+    scores = np.empty(_AT_ONCE * padded, np.float32)
     blocks = padded // BLOCK
     lows = np.zeros(_AT_ONCE * blocks * LANES, np.float32)  # of scores, then of walls
     squares = np.zeros(_AT_ONCE, np.float32)
@@ -115,8 +115,8 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
     unrounded, lowest = np.zeros(_AT_ONCE), np.zeros(_AT_ONCE)
     witness = np.zeros(_AT_ONCE, np.int64)
     pairs = _AT_ONCE * padded + 4  # the last three may be there for nothing
-    who, found = np.zeros(pairs, np.int64), np.zeros(pairs, np.int64)
-    sizes, gaps = np.zeros(pairs), np.zeros(pairs)
+    who, found = np.empty(pairs, np.int64), np.empty(pairs, np.int64)
+    sizes, gaps = np.empty(pairs), np.empty(pairs)
     spare = np.zeros(count, np.int64), np.zeros(count), np.zeros(count)
     for start in range(0, X.shape[0], _AT_ONCE):
         m = min(_AT_ONCE, X.shape[0] - start)
