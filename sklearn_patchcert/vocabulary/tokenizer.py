@@ -443,8 +443,9 @@ def _gather(pieces, n, bar):
         if n is None:
             kept.append(piece)
             continue
-        if whole is None and stop == n:
-            return tuple(piece)
+        if stop - start == n:
+            whole = tuple(piece)
+            continue
         if whole is None:
             whole = tuple(np.empty((n, *part.shape[1:]), part.dtype) for part in piece)
         for target, part in zip(whole, piece, strict=True):

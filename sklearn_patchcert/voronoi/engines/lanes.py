@@ -131,6 +131,29 @@ def boxes16(typingctx, point, low, high, offset, out, out_offset):
 
 
 @intrinsic
+def apart16(typingctx, rows, first, second, n):
+    """Squared distance of rows[first : first + n] to rows[second : second + n]; 16 divides n."""
+    signature = types.float32(rows, types.int64, types.int64, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        a, b = (
+            _at(context, builder, signature.args[0], arguments[0], place) for place in arguments[1:3]
+        )
+        total = cgutils.alloca_once_value(builder, _constant(0.0))
+        builder.store(_constant(0.0), total)
+        step = _INT64(LANES)
+        with cgutils.for_range_slice(builder, _INT64(0), arguments[3], step, _INT64) as (j, _):
+            pair = (_load(builder, builder.gep(row, [j])) for row in (a, b))
+            apart = builder.fsub(*pair)
+            builder.store(_multiply_add(builder, apart, apart, builder.load(total)), total)
+        zero = ir.Constant(_FLOAT, 0.0)
+        name, numbers = "llvm.vector.reduce.fadd.v16f32", [zero, builder.load(total)]
+        return _call(builder, name, _FLOAT, numbers, fastmath=("reassoc",))
+
+    return signature, codegen
+
+
+@intrinsic
 def rotate16(typingctx, point, matrix, offset, stride, dim, out):
     """out[offset + lane] = sum over j < dim of x[j] m[stride j + offset + lane]; 4 divides dim."""
     signature = types.void(point, matrix, types.int64, types.int64, types.int64, out)

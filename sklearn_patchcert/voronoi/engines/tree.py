@@ -34,6 +34,7 @@ from numba import njit
 
 from sklearn_patchcert.voronoi.engines.lanes import (
     LANES,
+    apart16,
     below16,
     boxes16,
     distances16,
@@ -231,15 +232,24 @@ def _size(weighted, a, b, wide, norm):
     """float32 dual norm of w (a - b)."""
     total = np.float32(0)
     if norm == L2:
-        for o in range(0, wide, 16):
-            for j in range(16):
-                part = weighted[a * wide + o + j] - weighted[b * wide + o + j]
-                total += part * part
-        return np.sqrt(total)
+        return np.sqrt(apart16(weighted, a * wide, b * wide, wide))
     for j in range(wide):
         part = abs(weighted[a * wide + j] - weighted[b * wide + j])
         total = max(total, part) if norm == L1 else total + part
     return total
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _wall(square, own_square, size):
+    """About how far a wall is."""
+    return (square - own_square) / (np.float32(2) * size) if size > 0 else np.float32(0)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _ball(own, reach, wall):
+    """About the square of the distance beyond which no token has a nearer wall."""
+    furthest = own + 2 * reach * max(np.float64(wall), 0.0)
+    return np.float32(min(furthest * furthest, 3e38))
 
 
 @njit(cache=True, nogil=True)
@@ -294,7 +304,7 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
         bound, n_seen = _look_around(point, key, places, low, high, groups, wide, bound, _GROW,
                                      floor, near, squares, seen, stamp, i, n_seen)  # fmt: skip
         a, nearest, own, own_square = -1, np.inf, 0.0, np.float32(0)
-        n_found = 0
+        n_found, first, lowest = 0, -1, infinite
         while True:
             n, least = 0, infinite
             for k in range(n_seen):
@@ -327,15 +337,24 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
                     if b >= 0 and b != who[0]:
                         square[n], who[n] = squares[t], b
                         n += 1
-            lowest, first = infinite, -1
+            # Start with the wall of the second nearest; only tokens near it may have a nearer one.
+            if first < 0:
+                second, distance = -1, infinite
+                for k in range(n):
+                    if who[k] != a and (square[k] < distance or second < 0):
+                        second, distance = k, square[k]
+                if second >= 0:
+                    first = who[second]
+                    lowest = _wall(distance, own_square, _size(weighted, a, first, sixteen, norm))
+            limit = _ball(own, reach, lowest)
             for k in range(n):
-                size[k] = _size(weighted, a, who[k], sixteen, norm)
-                if who[k] != a:
-                    wall = np.float32(0)
-                    if size[k] > 0:
-                        wall = (square[k] - own_square) / (2 * size[k])
-                    if wall < lowest or first < 0:
-                        lowest, first = wall, k
+                size[k] = -1
+                if square[k] <= limit and who[k] != a:
+                    size[k] = _size(weighted, a, who[k], sixteen, norm)
+                    wall = _wall(square[k], own_square, size[k])
+                    if wall < lowest:
+                        lowest, first = wall, who[k]
+                        limit = _ball(own, reach, lowest)
             if first < 0:
                 if not bound < infinite:
                     break
@@ -343,8 +362,9 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
                                              _KEEP, floor, near, squares, seen, stamp, i,
                                              n_seen)  # fmt: skip
                 continue
-            found[0], gaps[0] = who[first], squared_distance(x, tokens, who[first])
-            sizes[0] = dual_norm(tokens, weights, a, who[first], norm)
+            if n_found == 0 or found[0] != first:
+                found[0], gaps[0] = first, squared_distance(x, tokens, first)
+                sizes[0] = dual_norm(tokens, weights, a, first, norm)
             n_found = 1
             # The least wall so far, in the units of the tables; the ball that it leaves open.
             wall = (gaps[0] - nearest) / (2 * sizes[0]) * (scale / wscale)
@@ -361,8 +381,10 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
             error = 2 * within * (epsilon * within + delta) + 4 * within * blur
             for k in range(n):
                 b = who[k]
-                if k == first or b == a or not square[k] <= within * within * (1 + 1e-6):
+                if b == first or b == a or not square[k] <= within * within * (1 + 1e-6):
                     continue
+                if size[k] < 0:
+                    size[k] = _size(weighted, a, b, sixteen, norm)
                 gap = square[k] * (1 - 1e-7) - error - own * own
                 if gap <= 2 * wall * (1 + _TAU) * (size[k] * (1 + epsilon) + size_error):
                     found[n_found], gaps[n_found] = b, squared_distance(x, tokens, b)
