@@ -131,6 +131,47 @@ def certify(result):
     return header, rows, note
 
 
+def certify_images(result):
+    """Time of calls on images as multiples of the engine's and of faiss's, with quartiles."""
+    names = {
+        "engine": "engine, patches cut before",
+        "certify": "`certify`, float32",
+        "certify float64": "`certify`, float64",
+        "certify uint8": "`certify`, 8 bits",
+        "tokenize": "`tokenize`, float32",
+        "transform": "`transform`, float32",
+        "faiss": "faiss, nearest token",
+        "scikit-learn": "scikit-learn, nearest token",
+    }
+
+    def times(value):
+        low, high = value["quartiles"]
+        return f"{value['median']:.2f} ({low:.2f} to {high:.2f})"
+
+    header = ("tokens", "call", "ms", "of the engine's time", "of faiss's time")
+    rows = [
+        (f"{size['n_tokens']:,}", name, number(size["rows"][key]["seconds"]["median"] * 1e3, 1),
+         times(size["rows"][key]["of engine"]), times(size["rows"][key]["of faiss"]))
+        for size in result["sizes"] for key, name in names.items()
+    ]  # fmt: skip
+    peaks, machine = result["peak megabytes besides the result"], result["environment"]
+    most = {
+        dtype: max(peak for name, peak in peaks.items() if f" {dtype} " in name)
+        for dtype in ("uint8", "float16", "float32", "float64")
+    }
+    note = (
+        f"{result['settings']['images']:,} images of CIFAR-10, 192 patches of 4x4 pixels of one "
+        "channel each, one thread. Ratios are of times in the same round, median and quartiles; "
+        "float64 is compared with the engine in float64. The times of faiss and scikit-learn "
+        "include the cutting into patches. Peak memory besides the result, in memory or mapped: "
+        + ", ".join(f"{dtype} {peak:.1f} MB" for dtype, peak in most.items())
+        + f" (the images have {result['megabytes of the images in uint8']:.1f} MB in 8 bits). "
+        f"`python benchmarks/certify_images.py`, {machine['processor']}, faiss "
+        f"{result['faiss']}, scikit-learn {machine['scikit-learn']}."
+    )
+    return header, rows, note
+
+
 def reading(result):
     """Photos a second, and the time as a multiple of torchvision's, round by round."""
     seconds, count = result["seconds"], result["settings"]["pictures"]

@@ -20,7 +20,6 @@ from sklearn_patchcert.voronoi.preparation import LARGEST, cell_of, check_norm, 
 _VALUES_AT_ONCE = 2**17  # stay in the cache of a core
 _MANY_VALUES = 2**20  # for a tree so large that patches take turns in it
 _LARGE_TREE = 8192
-_READ_AS = {np.dtype(bool): np.uint8}  # of the same bytes
 _CUT_FROM = (np.uint8, np.float32, np.float64)  # what the cutting is compiled for
 
 
@@ -62,7 +61,7 @@ def search(images, parts, patch_size, norm=None, *, per_channel, device):
     Parameters
     ----------
     images : ndarray (n, H, W, C)
-        Of any real dtype up to float64; only single-byte integers and floats are never converted.
+        Of any real dtype up to float64.  Only the few bands at work are converted to floats.
     parts : list of (slice, ndarray (n_tokens, dim))
         The groups of channels, and the tokens for each of them.
     patch_size : tuple (ph, pw)
@@ -87,7 +86,7 @@ def search(images, parts, patch_size, norm=None, *, per_channel, device):
     walls = norm is not None
     norm = check_norm(norm) if walls else "l2"
     found = np.empty((n, *grid), np.float64 if walls else np.int64)
-    flat, limits = _readable(images), [np.inf, -np.inf]
+    flat, limits = np.ascontiguousarray(images).reshape(-1), [np.inf, -np.inf]
     for group, tokens in parts:
         channel = None if group == slice(None) else group.start
         for area in areas(tuple(shape), tuple(patch_size), per_channel, channel):
@@ -127,7 +126,7 @@ def _search_area(flat, image_size, area, per_image, cell, walls, out, limits):
     at_once = _VALUES_AT_ONCE if len(cell.names) <= _LARGE_TREE else _MANY_VALUES
     n_bands = len(out) // positions
     step = max(1, min(n_bands, at_once // len(table)))
-    buffer = np.empty(step * len(table), np.float64 if flat.dtype == np.float64 else np.float32)
+    buffer = np.empty(step * len(table), _decided_in(flat.dtype))
     other = np.empty(step * positions, np.int64 if walls else np.float64)
     for first in range(0, n_bands, step):
         count = min(step, n_bands - first)
@@ -138,8 +137,9 @@ def _search_area(flat, image_size, area, per_image, cell, walls, out, limits):
             raise ValueError(f"images must be finite and at most {LARGEST:g} in magnitude.")
         limits[:] = min(limits[0], low), max(limits[1], high)
         engines.cutting.cut(
-            flat, table, first, count, per_image, area.start, image_size, area.band, padded, buffer
-        )
+            _readable(some), table, first, count, per_image, area.start - begin, image_size,
+            area.band, padded, buffer,
+        )  # fmt: skip
         patches = buffer[: count * len(table)]
         some = out[first * positions : (first + count) * positions]
         ids, radii = (other, some) if walls else (some, other)
@@ -154,10 +154,13 @@ def _offset(band, per_image, area, image_size):
     return image * image_size + area.start + row * area.band
 
 
-def _readable(images):
-    """The flat values, C-contiguous, in a dtype that the cutting reads."""
-    images = images.view(_READ_AS.get(images.dtype, images.dtype))
-    if images.dtype not in _CUT_FROM:
-        exact = np.can_cast(images.dtype, np.float32)
-        images = images.astype(np.float32 if exact else np.float64)
-    return np.ascontiguousarray(images).reshape(-1)
+def _readable(values):
+    """Values in a dtype that the cutting reads."""
+    if values.dtype == np.bool_:
+        return values.view(np.uint8)
+    return values if values.dtype in _CUT_FROM else values.astype(_decided_in(values.dtype))
+
+
+def _decided_in(dtype):
+    """The float that holds all values of a dtype."""
+    return np.float32 if np.can_cast(dtype, np.float32) else np.float64

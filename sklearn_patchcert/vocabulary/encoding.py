@@ -117,7 +117,9 @@ def certify(
         every patch onto its nearest wall; NaN where there is none.
     """
     if _is_cpu(device) and scale is None and error is None and not return_witness:
-        return ranged(images, vocabulary, patch_size, norm, per_channel=per_channel, device=device)[0]
+        return ranged(images, vocabulary, patch_size, norm, per_channel=per_channel, device=device)[
+            0
+        ]
     scale = 1.0 if scale is None else scale
     patches, weights = _cut(images, patch_size, per_channel, scale)
     noise = None

@@ -324,7 +324,9 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
     def _encoded(self, images, device):
         return (encoding.encode(images, device=device, **self._code()),)
 
-    def _over_batches(self, X, compute, *, norm=None, join=False, before=None, owner=None, plain=True):
+    def _over_batches(
+        self, X, compute, *, norm=None, join=False, before=None, owner=None, plain=True
+    ):
         """Arrays that compute(images) makes of a bounded number of images at once, put together.
 
         With `join`, images are made of the ids that it computes.  On the CPU, where X is not scaled

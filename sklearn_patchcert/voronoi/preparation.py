@@ -66,7 +66,7 @@ def cells(patches, tokens, weights, norm, device, engine):
     _check_size(patches, "images")
     weights = np.ones((min(positions, 1), dim)) if weights is None else np.abs(weights)
     if (weights == weights[:1]).all():  # sorting them takes long
-        kinds, kind_of = weights[:1], None
+        kinds, kind_of = weights[:1], np.zeros(len(weights), np.intp)
     else:
         kinds, kind_of = np.unique(weights, axis=0, return_inverse=True)
     for kind, weight in enumerate(kinds):
@@ -91,7 +91,7 @@ def check_tokens(tokens, dim):
 
 
 def cell_of(tokens, weight, padding, norm, engine, device):
-    """The cell of float64 tokens (n_tokens, dim) for weights and padding (dim,), as an engine has it.
+    """The cell of float64 tokens (n_tokens, dim) for a weight and a padding (dim,).
 
     The padding is +0.0, never -0.0, in the coordinates that have a weight: its bytes are a key.
     """

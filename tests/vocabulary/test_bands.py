@@ -1,4 +1,4 @@
-"""The user's call on images has the bits of the engine on patches cut before, without their copy."""
+"""A call on images has the bits of the engine on patches cut before, without a copy of them."""
 
 import tracemalloc
 
@@ -41,7 +41,8 @@ def vocabulary_of(shape, size, per_channel, n_tokens=7, **options):
 def cut_and_searched(vocabulary, images, norm):
     """Ids and radii (n, rows, cols, groups), from the patches of all images at once."""
     cut = {"per_channel": bool(vocabulary.per_channel_)}
-    wide = images.dtype.kind in "iu" and images.dtype.itemsize >= 4 or images.dtype == np.float64
+    wide = images.dtype.kind in "iu" and images.dtype.itemsize >= 4
+    wide = wide or images.dtype == np.float64
     images = images.astype(np.float64 if wide else np.float32)
     patches = images_to_patches(images, vocabulary.patch_size_, **cut)
     weights = patch_weights(1.0, images.shape[1:], vocabulary.patch_size_, **cut)
@@ -74,7 +75,9 @@ def assert_same(vocabulary, given, images, norm="l2"):
         [tokens[ids[..., c]] for c, tokens in enumerate(flat)], axis=3
     )  # fmt: skip
     again = images_to_patches(
-        made.reshape(images.shape), vocabulary.patch_size_, per_channel=bool(vocabulary.per_channel_)
+        made.reshape(images.shape),
+        vocabulary.patch_size_,
+        per_channel=bool(vocabulary.per_channel_),
     )
     inside = patch_weights(
         1.0, images.shape[1:], vocabulary.patch_size_, per_channel=bool(vocabulary.per_channel_)
@@ -98,7 +101,9 @@ def test_every_dtype(dtype):
     assert_same(vocabulary_of(shape, size, "shared"), images, images)
 
 
-@pytest.mark.parametrize("layout", ["Fortran", "every second", "backwards", "rows", "mapped", "batches"])
+@pytest.mark.parametrize(
+    "layout", ["Fortran", "every second", "backwards", "rows", "mapped", "batches"]
+)
 @pytest.mark.parametrize("dtype", ["u1", "f4", "f8"])
 def test_every_layout(layout, dtype, tmp_path):
     shape, size = SHAPES["both edges"]
@@ -140,13 +145,13 @@ def test_bad_values_are_refused_wherever_they_are(call, bad, at):
     vocabulary = vocabulary_of((7, 9, 3), (4, 4), "shared")
     images = images_of("f8", (7, 9, 3))
     images.reshape(-1)[at] = bad
-    with pytest.raises(ValueError, match="NaN|infinity|beyond"):
+    with pytest.raises(ValueError, match=r"NaN|infinity|beyond"):
         getattr(vocabulary, call)(images)
 
 
-@pytest.mark.parametrize("dtype", ["u1", "f4"])
+@pytest.mark.parametrize("dtype", ["u1", "f2", "f4"])
 def test_memory_does_not_grow_with_the_images(dtype, tmp_path):
-    """Besides its result a call takes four chunks (2**17 values) in the float that it decides in."""
+    """Besides its result a call takes at most four blocks of 2**17 values in float32."""
     images = np.memmap(tmp_path / "images.raw", dtype, "w+", shape=(4_000, 32, 32, 3))
     vocabulary = vocabulary_of((32, 32, 3), (8, 8), False)
     vocabulary.certify(images[:1])

@@ -137,7 +137,8 @@ def apart16(typingctx, rows, first, second, n):
 
     def codegen(context, builder, signature, arguments):
         a, b = (
-            _at(context, builder, signature.args[0], arguments[0], place) for place in arguments[1:3]
+            _at(context, builder, signature.args[0], arguments[0], place)
+            for place in arguments[1:3]
         )
         total = cgutils.alloca_once_value(builder, _constant(0.0))
         builder.store(_constant(0.0), total)

@@ -381,7 +381,7 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
             error = 2 * within * (epsilon * within + delta) + 4 * within * blur
             for k in range(n):
                 b = who[k]
-                if b == first or b == a or not square[k] <= within * within * (1 + 1e-6):
+                if b in (first, a) or not square[k] <= within * within * (1 + 1e-6):
                     continue
                 if size[k] < 0:
                     size[k] = _size(weighted, a, b, sixteen, norm)
