@@ -10,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_to_images
-from sklearn_patchcert.vocabulary import bands
-from sklearn_patchcert.voronoi import certificate
+from sklearn_patchcert.voronoi import bands, certificate
 
 
 def encode(images, vocabulary, patch_size, *, per_channel=False, device="cpu"):

@@ -7,8 +7,8 @@ import pytest
 
 from sklearn_patchcert import PatchVocabulary
 from sklearn_patchcert.patches import images_to_patches, patch_weights
-from sklearn_patchcert.vocabulary import bands, tokenizer
-from sklearn_patchcert.voronoi import certificate
+from sklearn_patchcert.vocabulary import tokenizer
+from sklearn_patchcert.voronoi import bands, certificate
 
 DTYPES = ("u1", "i1", "?", "f2", "i2", "u2", "i4", "u4", "i8", "f4", "f8", ">f4")
 SHAPES = {  # of the images, of the patch: with and without padding, at each edge
