@@ -1,0 +1,1 @@
+"""What the search for token assignments takes: their cheapest changes, their order, and its time."""

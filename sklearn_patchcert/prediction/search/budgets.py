@@ -1,0 +1,88 @@
+"""Time for a search, for an image and for all images together.
+
+A budget is kept by never beginning what is not expected to end in time.  What an assignment takes
+is measured on those that were classified before.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import NamedTuple
+
+_LAST = 3  # assignments' worth of time that is left for what follows the search
+
+
+def now():
+    """Seconds since the epoch, so that workers on several machines have the same clock."""
+    return time.time()
+
+
+class Pace:
+    """How many assignments of an image to classify next, so that its time is kept.
+
+    Parameters
+    ----------
+    seconds : float
+        From now on; inf for no limit.
+
+    Examples
+    --------
+    >>> from sklearn_patchcert.prediction.search.budgets import Pace
+    >>> Pace(60.0).next(1000), Pace(float("inf")).next(1000), Pace(-1.0).next(1000)
+    (1, 1000, 0)
+    """
+
+    def __init__(self, seconds):
+        self.limited = seconds < math.inf
+        self.until = now() + seconds if self.limited else math.inf
+        self.each = math.nan  # seconds for an assignment
+        self.begun = math.nan
+
+    def next(self, most):
+        """Size of the next batch, at most `most`; 0 if there is no time for one."""
+        if not self.limited:
+            return most
+        self.begun = now()
+        left = self.until - self.begun
+        if math.isnan(self.each):
+            return 1 if left > 0 else 0
+        if self.each <= 0:
+            return most if left > 0 else 0
+        fit = left / self.each - _LAST
+        return 0 if fit < 1 else min(most, max(1, int(fit / 2)))  # the rest is planned later
+
+    def done(self, count):
+        """Tell that a batch of so many is classified."""
+        if self.limited and count:
+            self.each = (now() - self.begun) / count
+
+
+class Share(NamedTuple):
+    """The time of some images of a call, of which others may run at the same time.
+
+    image : float
+        Seconds for each image; inf for no limit.
+    until : float
+        When the whole call should end; inf for no limit.
+    left : int
+        These images and those after them.
+    jobs : int
+        How many parts of the images are worked on at once.
+    """
+
+    image: float = math.inf
+    until: float = math.inf
+    left: int = 1
+    jobs: int = 1
+
+    @property
+    def limited(self):
+        return min(self.image, self.until) < math.inf
+
+    def end(self, count):
+        """When the next `count` of the images should end: what others left over is theirs, too."""
+        if self.until == math.inf:
+            return math.inf
+        whole = max(0.0, self.until - now())
+        return now() + min(whole, whole * self.jobs * count / self.left)
