@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sklearn_patchcert.prediction.search import budgets
 from sklearn_patchcert.prediction.search import changes as single
 from sklearn_patchcert.prediction.search.budgets import Pace
 from sklearn_patchcert.prediction.search.queues import Queue
@@ -24,7 +25,6 @@ from sklearn_patchcert.voronoi import certificate, engines
 
 _DOWN = 1 - 1e-12  # for the rounding of sums and roots
 _FIRST = 32  # configurations of each image that are looked at first
-_VALUES = 2**22  # token ids at once, at most: what a batch holds of images of any size
 
 
 def wall_costs(
@@ -117,7 +117,8 @@ def certify_configurations(
     max_configurations : int
         How many are looked at for an image.
     max_seconds : float
-        For an image: no batch is begun that is not expected to end by then.
+        For an image: after the first configuration, none are begun that are not expected to be
+        classified by then.
     looked : ndarray of int (n,) or None
         So many configurations of each image are known not to change it, from an earlier call.
     known : ndarray (n,) or None
@@ -164,8 +165,8 @@ def certify_configurations(
 
     return searched(
         changes, cheapest, costs.argmin(-1), norm, max_configurations=max_configurations,
-        time_of=None if max_seconds == np.inf else lambda row: max_seconds, looked=looked, known=known, refine=refine,
-        batch_size=batch_size,
+        pace_of=None if max_seconds == np.inf else lambda row: Pace(max_seconds, always=True),
+        looked=looked, known=known, refine=refine, batch_size=batch_size,
     )  # fmt: skip
 
 
@@ -176,12 +177,11 @@ def searched(
     norm,
     *,
     max_configurations,
-    time_of=None,
+    pace_of=None,
     looked=None,
     known=None,
     refine=None,
     batch_size=2048,
-    seen=None,
 ):
     """As :func:`certify_configurations`, for costs that are computed image by image.
 
@@ -190,10 +190,8 @@ def searched(
     cheapest : callable, (row, most) -> Changes
         The `most` cheapest changes of an image.
     own : ndarray of int (n, positions)
-    time_of : callable, row -> float, or None
-        Seconds for an image from now on; asked when its turn comes.
-    seen : callable or None, count -> None
-        Is told how many configurations were looked at.
+    pace_of : callable, row -> Pace, or None
+        Asked when the turn of an image comes.
     """
     n = len(own)
     looked = np.zeros(n, dtype=np.int64) if looked is None else np.array(looked, dtype=np.int64)
@@ -217,8 +215,6 @@ def searched(
         found = np.split(bad, np.cumsum(lengths)[:-1])
         for row, part, those in zip(rows, parts, found, strict=True):
             judge(row, part, np.flatnonzero(those))
-        if seen is not None:
-            seen(len(bad))
         going = (looked[rows] < max_configurations) & ~np.isinf(radius[rows])
         return rows[going & (best[rows] > radius[rows])]
 
@@ -237,12 +233,12 @@ def searched(
         radius[row] = min(best[row], queue.cost(looked[row]))
         exact[row] = best[row] <= radius[row] < np.inf
 
-    batch_size = max(1, min(batch_size, _VALUES // max(1, own.shape[1])))
+    batch_size = budgets.at_once(own.shape[1], batch_size)
     first = min(_FIRST, batch_size)  # what changes soon is found soon, for many images at once
-    at_once = max(1, batch_size // first) if time_of is None else 1
+    at_once = max(1, batch_size // first) if pace_of is None else 1
     for at in range(0, n, at_once):
         rows = np.arange(at, min(at + at_once, n))
-        pace = Pace(np.inf if time_of is None else time_of(at))
+        pace = Pace() if pace_of is None else pace_of(at)
         if not pace.next(1):
             continue
         for row in rows:

@@ -153,8 +153,8 @@ def test_the_time_of_an_image_is_kept(images, monkeypatch, seconds):
 
     radius, _, looked, *_ = certify_configurations(slow, costs[:1], max_seconds=seconds)
     spent = clock.time - 1000.0
-    assert spent <= max(1.1 * seconds, 1.5 * (seconds > 0))  # the first has to be tried
-    assert (looked[0] == 0) == (seconds == 0)
+    assert spent <= max(1.1 * seconds, 1.5)  # the first has to be tried
+    assert looked[0] >= 1
     if 20 <= seconds < np.inf:
         assert looked[0] >= 0.6 * seconds
     if seconds == np.inf:

@@ -10,12 +10,18 @@ import math
 import time
 from typing import NamedTuple
 
+_VALUES = 2**22  # token ids at once, at most: what a batch holds of images of any size
 _LAST = 3  # assignments' worth of time that is left for what follows the search
 
 
 def now():
     """Seconds since the epoch, so that workers on several machines have the same clock."""
     return time.time()
+
+
+def at_once(positions, batch_size):
+    """How many assignments of an image of so many patches to classify at once."""
+    return max(1, min(batch_size, _VALUES // max(1, positions)))
 
 
 class Pace:
@@ -25,6 +31,8 @@ class Pace:
     ----------
     seconds : float
         From now on; inf for no limit.
+    always : bool
+        Whether one assignment is classified in any case.
 
     Examples
     --------
@@ -33,11 +41,17 @@ class Pace:
     (1, 1000, 0)
     """
 
-    def __init__(self, seconds):
+    def __init__(self, seconds=math.inf, always=False):
+        self.always = always
         self.limited = seconds < math.inf
         self.until = now() + seconds if self.limited else math.inf
         self.each = math.nan  # seconds for an assignment
         self.begun = math.nan
+
+    @property
+    def left(self):
+        """Seconds, inf without limit."""
+        return self.until - now() if self.limited else math.inf
 
     def next(self, most):
         """Size of the next batch, at most `most`; 0 if there is no time for one."""
@@ -46,7 +60,7 @@ class Pace:
         self.begun = now()
         left = self.until - self.begun
         if math.isnan(self.each):
-            return 1 if left > 0 else 0
+            return 1 if left > 0 or self.always else 0
         if self.each <= 0:
             return most if left > 0 else 0
         fit = left / self.each - _LAST
@@ -76,13 +90,28 @@ class Share(NamedTuple):
     left: int = 1
     jobs: int = 1
 
-    @property
-    def limited(self):
-        return min(self.image, self.until) < math.inf
+    def paces(self, count):
+        """Function of the place of an image among the next `count`: its pace, from then on.
 
-    def end(self, count):
-        """When the next `count` of the images should end: what others left over is theirs, too."""
-        if self.until == math.inf:
-            return math.inf
-        whole = max(0.0, self.until - now())
-        return now() + min(whole, whole * self.jobs * count / self.left)
+        Their time begins now, with what is done for all of them together.  What an image leaves
+        over belongs to those after it.  None without limits.
+        """
+        if min(self.image, self.until) == math.inf:
+            return None
+        begun = now()
+        whole = max(0.0, self.until - begun)
+        end = begun + min(whole, whole * self.jobs * count / self.left)
+        together = None
+
+        def pace(place):
+            nonlocal together
+            at = now()
+            together = (at - begun) / count if together is None else together
+            own, shared = self.image - together, (end - at) / (count - place)
+            return Pace(min(own, shared), always=self.until == math.inf)
+
+        return pace
+
+    def over(self):
+        """Whether the call should have ended."""
+        return now() >= self.until
