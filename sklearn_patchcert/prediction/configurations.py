@@ -211,7 +211,8 @@ def searched(
         lengths = [len(part) for part in parts]
         bad = np.zeros(sum(lengths), dtype=bool)
         if len(bad):
-            bad = changes(np.repeat(rows, lengths), np.concatenate(parts))
+            every = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            bad = changes(np.repeat(rows, lengths), every)
         found = np.split(bad, np.cumsum(lengths)[:-1])
         for row, part, those in zip(rows, parts, found, strict=True):
             judge(row, part, np.flatnonzero(those))

@@ -25,6 +25,7 @@ from sklearn_patchcert.prediction.consistency import check_one_image_at_a_time
 from sklearn_patchcert.prediction.estimator_tree import is_pipeline
 from sklearn_patchcert.prediction.fingerprints import fingerprint
 from sklearn_patchcert.prediction.search import budgets
+from sklearn_patchcert.prediction.search.images import Decoder
 from sklearn_patchcert.prediction.search.progress import Progress
 from sklearn_patchcert.prediction.token_costs import TokenCosts
 from sklearn_patchcert.vocabulary import encoding
@@ -295,12 +296,10 @@ def _given(vocabulary, costs, Z):
     Z, some images, are in the layout in which it is given images, and gives them on.
     """
     handed_on = vocabulary.transform(_safe_indexing(Z, [0]))
+    decode = Decoder(costs.grid[1:4], costs.shape, **vocabulary._code())
 
     def given(ids):
-        made = ids.copy()
-        if vocabulary.output == "images":
-            maps = ids.reshape(-1, *costs.grid[1:4])
-            made = encoding.decode(maps, image_shape=costs.shape, **vocabulary._code())
+        made = decode(ids) if vocabulary.output == "images" else ids.copy()
         made = made.reshape(len(ids), *np.shape(handed_on)[1:])
         if hasattr(handed_on, "columns"):
             made = type(handed_on)(made, columns=handed_on.columns)
