@@ -144,9 +144,7 @@ def _check_options(norm, max_configurations, limits, cells, method, before):
     if not isinstance(most, Integral) or isinstance(most, bool) or most < 1:
         raise ValueError(f"max_configurations must be a positive integer, got {most!r}.")
     for name, seconds in limits.items():
-        number = isinstance(seconds, int | float | np.number) and not isinstance(seconds, bool)
-        if seconds is not None and not (number and seconds > 0):
-            raise ValueError(f"{name} must be positive or None, got {seconds!r}.")
+        budgets.check_seconds(name, seconds)
     if not isinstance(cells, bool | np.bool_):
         raise ValueError(f"cells must be True or False, got {cells!r}.")
     if cells and (before or norm != "l2"):

@@ -1,13 +1,18 @@
 """Costs of tokens: the compiled engine computes, bit by bit, what a plain loop over patches does."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sklearn_patchcert import PatchVocabulary
 from sklearn_patchcert.prediction.configurations import wall_costs
 from sklearn_patchcert.prediction.search import changes
+from sklearn_patchcert.prediction.search.images import Decoder
 from sklearn_patchcert.prediction.search.queues import Queue
+from sklearn_patchcert.prediction.token_costs import TokenCosts
 from sklearn_patchcert.voronoi import certificate
 
 TINY = np.finfo(np.float64).tiny
@@ -152,3 +157,52 @@ def test_the_cheapest_changes_are_those_of_the_whole_table(norm, case, n_walls, 
         wanted = changes.of_costs(costs, most)
         for part, other in zip(found, wanted, strict=True):
             np.testing.assert_array_equal(part, other)
+
+
+def calls(function):
+    """How many calls of Python and C functions a function makes."""
+    count = 0
+
+    def tell(frame, event, argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(tell)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("per_channel", [False, True, "shared"])
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("norm", ["l2", "linf", "l0"])
+def test_no_loop_goes_over_patches(per_channel, scaled, norm):
+    """Preparing an image takes as many calls for many patches as for few."""
+    rng = np.random.default_rng(0)
+    shape = (3, 5, 1) if per_channel is True else (5, 1 if per_channel else 3)
+
+    def prepare(side):
+        vocabulary = PatchVocabulary.from_tokens(
+            tokens, patch_size=1, image_shape=(side, side, 3), per_channel=per_channel
+        )
+        images = rng.random((1, side, side, 3))
+        scale = {"scale": rng.uniform(0.5, 2, images.shape[1:])} if scaled else {}
+
+        def work():
+            costs = TokenCosts(images, vocabulary, scale, norm)
+            changes = costs.cheapest(0, 50)
+            queue = Queue(changes, norm, 50)
+            assert len(queue.take(0, 50)) == 50
+            decode = Decoder(costs.grid[1:4], costs.shape, **vocabulary._code())
+            assert np.isfinite(decode(costs.own)).all()
+            if norm != "l0":
+                assert costs.walls().shape == (*costs.own.shape, tokens.shape[-2])
+
+        return work
+
+    tokens = rng.random(shape)
+    prepare(6)()  # compiles
+    few, many = calls(prepare(8)), calls(prepare(32))
+    assert many <= 1.2 * few + 100

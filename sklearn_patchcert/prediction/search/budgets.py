@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from numbers import Real
 from typing import NamedTuple
 
 _VALUES = 2**22  # token ids at once, at most: what a batch holds of images of any size
@@ -17,6 +18,13 @@ _LAST = 3  # assignments' worth of time that is left for what follows the search
 def now():
     """Seconds since the epoch, so that workers on several machines have the same clock."""
     return time.time()
+
+
+def check_seconds(name, value):
+    """Refuse a time limit that is neither None nor a positive number."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if value is not None and not (number and value > 0):
+        raise ValueError(f"{name} must be positive or None, got {value!r}.")
 
 
 def at_once(positions, batch_size):
@@ -100,7 +108,8 @@ class Share(NamedTuple):
             return None
         begun = now()
         whole = max(0.0, self.until - begun)
-        end = begun + min(whole, whole * self.jobs * count / self.left)
+        waiting = self.left + (self.jobs - 1) * count  # others are at work on as many
+        end = begun + min(whole, whole * self.jobs * count / waiting)
         together = None
 
         def pace(place):
@@ -115,3 +124,19 @@ class Share(NamedTuple):
     def over(self):
         """Whether the call should have ended."""
         return now() >= self.until
+
+
+def shared(options, count):
+    """Yield options for each of `count` calls, one after the other, that share the time limits."""
+    limits = {name: options.get(name) for name in ("max_seconds", "max_total_seconds")}
+    for name, seconds in limits.items():
+        check_seconds(name, seconds)
+    each, whole = limits.values()
+    until = None if whole is None else now() + whole
+    for left in range(count, 0, -1):
+        given = dict(options)
+        if each is not None:
+            given["max_seconds"] = each / count
+        if until is not None:
+            given["max_total_seconds"] = max(1e-9, (until - now()) / left)
+        yield given
