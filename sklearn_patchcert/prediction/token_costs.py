@@ -62,7 +62,7 @@ class TokenCosts:
             for number, (at, tokens) in enumerate(self.parts)
         ]
         if len(found) > 1:
-            places, tokens, costs = map(np.concatenate, zip(*(part[1:] for part in found)))
+            _, places, tokens, costs = (np.concatenate(parts) for parts in zip(*found, strict=True))
             order = np.lexsort((tokens, places))
             found = [changes.Changes(self.own[row], places[order], tokens[order], costs[order])]
         return changes.fewest(found[0]._replace(own=self.own[row]), most)
@@ -80,10 +80,10 @@ class TokenCosts:
                 for part, tokens in self.parts
             ]
         noise = None if self.noise is None else self.noise[row, at]
+        tables, scale = self._tables[number]
         found = changes.cheapest(
-            self.patches[row, at], own, *self._tables[number], noise, self.growth, _WALLS, count,
-            most,
-        )  # fmt: skip
+            self.patches[row, at], own, tables, scale, noise, self.growth, _WALLS, count, most
+        )
         return found._replace(places=at[found.places])
 
     def walls(self):

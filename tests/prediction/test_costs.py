@@ -1,4 +1,4 @@
-"""Costs of tokens: the compiled engine computes, bit by bit, what a plain loop over patches does."""
+"""Costs of tokens: the compiled engine computes, to the bit, what a loop over patches does."""
 
 import sys
 

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_patchcert.prediction import enumeration
 from sklearn_patchcert.prediction.configurations import certify_configurations
-from sklearn_patchcert.prediction.search import budgets
+from sklearn_patchcert.prediction.search import budgets, enumeration
 
 
 def sorted_prices(rng, positions, choices, ties):

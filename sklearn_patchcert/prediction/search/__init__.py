@@ -1,1 +1,1 @@
-"""What the search for token assignments takes: their cheapest changes, their order, and its time."""
+"""The search for token assignments: their cheapest changes, their order, images, and time."""

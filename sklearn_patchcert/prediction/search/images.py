@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from sklearn_patchcert.patches import images_to_patches
@@ -34,7 +36,8 @@ class Decoder:
         numbers = np.arange(np.prod(image_shape)).reshape(1, *image_shape)
         pixels = images_to_patches(numbers, patch_size, per_channel=per_channel, pad_value=-1)
         self.pixels = pixels.reshape(-1, pixels.shape[-1])  # of each patch; -1 for the padding
-        self.ids, self.image = None, None
+        self.ids: Any = None
+        self.image: Any = None
 
     def __call__(self, ids):
         if not len(ids):

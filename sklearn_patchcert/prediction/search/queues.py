@@ -6,7 +6,7 @@ import numpy as np
 
 
 def _enumeration():
-    from sklearn_patchcert.prediction import enumeration  # numba: only where it is used
+    from sklearn_patchcert.prediction.search import enumeration  # numba: only where it is used
 
     return enumeration
 

@@ -123,7 +123,7 @@ def _farthest(x, own, tokens, columns, weights, ones, kind, tables, apart, norm,
             continue
         if limit < np.inf:  # few are left: each by itself
             for b in range(count):
-                if b == own or b == a or not out[b] < limit:
+                if b in (own, a) or not out[b] < limit:
                     continue
                 wide = dual_norm(tokens, weights, a, b, norm)
                 if wide <= flat and _never_apart(tokens, weights, a, b):
@@ -165,7 +165,8 @@ def every(X, own, tables, scale, noise, growth, n_walls, costs):
     tokens, columns, norm, sizes_of, apart = tables
     kinds, weights, motions = scale
     count = tokens.shape[0]
-    squares, sizes, aparts, walls = np.empty(count), np.empty(count), np.empty(count), np.empty(count)
+    squares, sizes, aparts = np.empty(count), np.empty(count), np.empty(count)
+    walls = np.empty(count)
     chosen, ones = np.zeros(n_walls, np.int64), np.ones(tokens.shape[1])
     for i in range(X.shape[0]):
         kind, blur = kinds[i], noise[i] if noise.shape[0] else -1.0
