@@ -182,7 +182,7 @@ def forward():
             for repeat in range(3):
                 with Forward(pipeline["clf"].module_) as network:
                     image = crops(side)[repeat : repeat + 1]
-                    found, took = timed(
+                    _, took = timed(
                         lambda p=pipeline, i=image: p.certify_prediction(i, max_configurations=300)
                     )
                 shares.append(100 * network.seconds / took["seconds"])

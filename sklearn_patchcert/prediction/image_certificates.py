@@ -128,7 +128,8 @@ def certify_prediction(
     certify = partial(
         _certified, pipeline, scaled, table, norm, (max_configurations, cells), progress
     )
-    with progress, closing(over_parts(certify, work, vocabulary.n_jobs)) as pieces:
+    pieces = over_parts(certify, work if len(parts) > 1 else list(work), vocabulary.n_jobs)
+    with progress, closing(pieces):
         for part, found in zip(parts, pieces, strict=True):
             for name, values in found.items():
                 result[name][part] = values

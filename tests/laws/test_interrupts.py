@@ -28,6 +28,7 @@ from sklearn_patchcert import (
     SmoothedClassifier,
 )
 from sklearn_patchcert.attacks.robustness import worst_case
+from sklearn_patchcert.networks import outputs
 from sklearn_patchcert.outofcore.certification import certify_to
 from sklearn_patchcert.prediction.search import progress
 from sklearn_patchcert.vocabulary import losses
@@ -414,3 +415,16 @@ def test_a_bar_moves_while_one_image_lasts_long(data, monkeypatch, capsys, n_job
     assert len({count for _, count in told}) >= 4
     assert told[-1] == (2, found.n_configurations.sum() + 2 * (norm == "sticker"))
     assert "assignments" in capsys.readouterr().err
+
+
+def test_a_batch_of_large_images_can_be_stopped_in_between(data, monkeypatch):
+    """A thread asks whether to stop after few images, and the outputs are those of all at once."""
+    X, y = data
+    net = network().fit(X, y)
+    wanted, unit = outputs.raw_scores(net, X[:100])
+    asked = []
+    monkeypatch.setattr(outputs, "stop_if_told", lambda: asked.append(None))
+    monkeypatch.setattr(outputs, "_VALUES", 64 * 7)
+    found, again = outputs.raw_scores(net, X[:100])
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    assert (len(asked), again) == (15, unit)
