@@ -118,7 +118,7 @@ class CertifiedPatchClassifier(CertifiedPipeline):
         max_total_seconds : float or None, default=None
             Time limit for the whole call.  The images that are left share the time that is left,
             so what one of them does not need belongs to those after it.  An image whose turn comes
-            too late has radius 0.  Not for `method="additive"`.
+            after the end has radius 0.  Not for `method="additive"`.
         cells : bool, default=False
             Whether to compute the distance to the whole cells for assignments that change the
             class.  By default, costs are lower bounds from single cell boundaries.  Slower, larger

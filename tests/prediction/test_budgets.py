@@ -125,6 +125,15 @@ def test_images_whose_turn_comes_too_late_have_a_radius_that_holds(model, digits
     np.testing.assert_array_equal(more.radius, whole.radius)
 
 
+def test_an_image_that_is_prepared_is_classified(model, digits, clock, whole):
+    """Its own tokens, at least, if there is no time for more: the radius is then not 0."""
+    seconds = CHECKS + 16 * PREPARATION / 2
+    found = model.certify_prediction(digits[0][500:516], max_total_seconds=seconds)
+    stays_valid(found, whole)
+    assert (found.n_configurations[:6] >= 1).all()
+    assert clock.spent <= seconds + PREPARATION + 2 * ASSIGNMENT
+
+
 @pytest.mark.parametrize("jobs", [1, 2, 4])
 @pytest.mark.parametrize("count", [1, 3])
 def test_workers_have_as_much_time_as_there_is(monkeypatch, jobs, count):

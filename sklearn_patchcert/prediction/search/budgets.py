@@ -117,7 +117,7 @@ class Share(NamedTuple):
             at = now()
             together = (at - begun) / count if together is None else together
             own, shared = self.image - together, (end - at) / (count - place)
-            return Pace(min(own, shared), always=self.until == math.inf)
+            return Pace(min(own, shared), always=at < self.until)
 
         return pace
 
