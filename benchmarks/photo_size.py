@@ -231,7 +231,9 @@ STAGES = {"costs": costs, "forward": forward, "limits": limits, "total": total}
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stages", nargs="*", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--threads", type=int, default=1, help="of torch; 1 if others compute, too")
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     results = {}
     for name in options.stages:

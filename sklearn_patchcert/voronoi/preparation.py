@@ -68,6 +68,8 @@ def cells(patches, tokens, weights, norm, device, engine):
         return
     _check_size(patches, "images")
     weights = np.ones((positions, dim)) if weights is None else np.abs(weights)
+    if (weights == weights[:1]).all():  # quickly, as it usually is
+        weights = weights[:1]
     kinds, kind_of = np.unique(weights, axis=0, return_inverse=True)
     for kind, weight in enumerate(kinds):
         members = np.flatnonzero(kind_of.ravel() == kind) if len(kinds) > 1 else slice(None)
