@@ -256,6 +256,43 @@ def scale_out(result):
     return header, rows, note
 
 
+def photo_size(result):
+    """Certified predictions of photographs with a token for each pixel and channel."""
+    stages, machine = result["stages"], result["environment"]
+    forward = {(r["side"], r["tokens"]): r for r in stages["forward"]["rows"]}
+    header = ("pixels", "tokens", "patches", "costs and preparation", "loop over patches, before",
+              "time in the network")  # fmt: skip
+    rows = []
+    for row in stages["costs"]["rows"]:
+        share = forward.get((row["side"], row["tokens"]))
+        loop = row["loop_seconds_per_patch"]["mean"] * row["patches"]
+        rows.append((
+            f"{row['side']}x{row['side']}", f"{row['tokens']}", f"{row['patches']:,}",
+            f"{median(row['seconds']['values']):.3f} s", f"{loop:,.1f} s",
+            f"{share['percent']['mean']:.0f} %" if share else "",
+        ))  # fmt: skip
+    kept = [
+        f"{one['images']} of {one['side']}x{one['side']} with `max_seconds={one['max_seconds']:g}` "
+        f"took {one['seconds']:.1f} s"
+        for one in stages["limits"]["rows"]
+    ]
+    whole = stages["total"]["rows"][0]
+    slopes = ", ".join(
+        f"{slope['mean']:.2f} with {n_tokens} tokens"
+        for n_tokens, slope in stages["costs"]["exponents"].items()
+    )
+    note = (
+        f"Medians of {result['settings']['repeats']} crops of photographs on {machine['processor']}"
+        f", {machine['cores']} cores. The loop was run on {stages['costs']['rows'][0]['patches']:,}"
+        " patches of each image and multiplied. CPU time grows with the number of patches to the "
+        f"power of {slopes}. The network is a small PatchConvNet. Time limits: {', '.join(kept)}; "
+        f"{whole['images']} of {whole['side']}x{whole['side']} with "
+        f"`max_total_seconds={whole['max_total_seconds']:g}` took {whole['seconds']:.1f} s. "
+        f"`python benchmarks/photo_size.py`, torch {machine['torch']}."
+    )
+    return header, rows, note
+
+
 def soundness(result):
     """Attacks on the patch certificate, in a few sentences."""
     reach = {

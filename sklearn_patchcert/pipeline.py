@@ -91,6 +91,7 @@ class CertifiedPatchClassifier(CertifiedPipeline):
         norm="l2",
         max_configurations=10_000,
         max_seconds=None,
+        max_total_seconds=None,
         cells=False,
         previous=None,
         method="enumeration",
@@ -111,8 +112,13 @@ class CertifiedPatchClassifier(CertifiedPipeline):
             Largest number of token assignments to classify per image.  More can only enlarge a
             radius that is not exact.
         max_seconds : float or None, default=None
-            Time limit per image.  The radius is then the cost reached so far.  It does not limit
-            stickers.
+            Time limit per image, including its preparation and its share of what is done once for
+            all images.  The radius is then the cost reached so far.  No batch begins that is not
+            expected to end in time, except that the image itself is always classified.
+        max_total_seconds : float or None, default=None
+            Time limit for the whole call.  The images that are left share the time that is left,
+            so what one of them does not need belongs to those after it.  An image whose turn comes
+            after the end has radius 0.  Not for `method="additive"`.
         cells : bool, default=False
             Whether to compute the distance to the whole cells for assignments that change the
             class.  By default, costs are lower bounds from single cell boundaries.  Slower, larger
@@ -188,6 +194,7 @@ class CertifiedPatchClassifier(CertifiedPipeline):
                 norm=norm,
                 max_configurations=max_configurations,
                 max_seconds=max_seconds,
+                max_total_seconds=max_total_seconds,
                 cells=cells,
                 previous=previous,
                 method=method,

@@ -15,6 +15,7 @@ from sklearn_patchcert.cli.options import (
     add_talk,
     cell,
     prediction_options,
+    sharing,
     shown,
 )
 
@@ -61,6 +62,7 @@ def add_options(add):
 
 def run(options):
     import functools
+    from itertools import repeat
 
     from sklearn_patchcert.cli import maps, opened, talking
     from sklearn_patchcert.cli.finding import find_files
@@ -88,13 +90,14 @@ def run(options):
         name: row for name, row in rows.items() if (options.out / f"{name}.radii.npy").is_file()
     }
     left = {name: path for name, path in files.items() if name not in rows}
-    answer = functools.partial(_answer, norm=options.norm, whole=whole)
+    shares = sharing(whole, len(left)) if whole else repeat(None)
     with (
         talking.spoken_warnings(),
         left_out.progress(len(files), "certifying", len(rows)) as bar,
         journal,
     ):
         for name, X in own.each(left, left_out):
+            answer = functools.partial(_answer, norm=options.norm, whole=next(shares))
             found = opened.answered(answer, own.model, name, X, left_out)
             if found is None:
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import time
 from pathlib import Path
 
 CONFIGURATIONS = 10_000
@@ -111,14 +112,24 @@ def add_prediction(add, seconds):
         help="time that --prediction takes at most for an image; results then depend on the "
         f"machine (default: {f'{seconds:g}' if seconds else 'no limit'})",
     )
+    add(
+        "--max-total-seconds",
+        type=positive(float),
+        metavar="S",
+        help="time that --prediction takes at most for all images, which share it (default: no "
+        "limit)",
+    )
 
 
 def prediction_options(options, model, seconds):
     """Options of certify_prediction, or None; --prediction is refused where there can be none."""
-    given = options.configurations, options.max_seconds
+    given = options.configurations, options.max_seconds, options.max_total_seconds
     if not options.prediction:
-        if given != (None, None):
-            raise Impossible("--configurations and --max-seconds belong to --prediction: pass it")
+        if any(given):
+            raise Impossible(
+                "--configurations, --max-seconds and --max-total-seconds belong to --prediction: "
+                "pass it"
+            )
         return None
     if not hasattr(model, "certify_prediction"):
         raise Impossible(f"--prediction is for classifiers, not for a {type(model).__name__}")
@@ -127,7 +138,17 @@ def prediction_options(options, model, seconds):
     return {
         "max_configurations": options.configurations or CONFIGURATIONS,
         "max_seconds": options.max_seconds or seconds,
+        "max_total_seconds": options.max_total_seconds,
     }
+
+
+def sharing(whole, count):
+    """Yield options of certify_prediction for each of `count` images that share the time."""
+    total = whole["max_total_seconds"]
+    until = None if total is None else time.monotonic() + total
+    for left in range(count, 0, -1):
+        share = None if until is None else max(1e-9, (until - time.monotonic()) / left)
+        yield {**whole, "max_total_seconds": share}
 
 
 def add_talk(add, jobs=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils import Bunch
 
+from sklearn_patchcert.cli.options import sharing
 from sklearn_patchcert.pipeline import CertifiedPatchClassifier
 
 _AT_ONCE = 16
@@ -39,12 +40,14 @@ class Watched(CertifiedPatchClassifier):
 
     def certify_prediction(self, X, **options):
         """Radii of predictions, image by image."""
-        rows = []
+        rows: list = []
+        left = sum(self._journal.row(name) is None for name in self._data.names)
+        shares = sharing({"max_total_seconds": None, **options}, left)
         with self._left_out.progress(len(X), "certifying predictions") as bar:
             for name, image in zip(self._data.names, X, strict=True):
                 row = self._journal.row(name)
                 if row is None:
-                    found = self._model.certify_prediction(image[None], **options)
+                    found = self._model.certify_prediction(image[None], **next(shares))
                     row = [found.prediction.tolist()[0], float(found.radius[0])]
                     row.append(bool(found.limited[0]))
                     self._journal.add(name, row)

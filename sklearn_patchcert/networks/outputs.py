@@ -8,13 +8,18 @@ or 1 hides it.
 from __future__ import annotations
 
 import contextlib
+import math
 
+import numpy as np
 import torch
+from sklearn.utils import _safe_indexing
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 
 from sklearn_patchcert.networks.estimators import PatchNetClassifier
+from sklearn_patchcert.parallel import stop_if_told
 
 _UNITS = 1024  # in the last place of the largest output: rounding in a network of some layers
+_VALUES = 2**20  # values of images at once, at most: less than half a second of a small network
 _PARTS = ("predict_proba", "forward", "forward_iter", "evaluation_step", "infer",
           "_get_predict_nonlinearity")  # fmt: skip
 
@@ -75,6 +80,12 @@ def raw_scores(net, X):
     unit : float
         Spacing of numbers near 1 in the coarsest floating-point type that the network computes in.
     """
+    count, size = np.shape(X)[0], max(1, _VALUES // max(1, math.prod(np.shape(X)[1:])))
+    parts = [slice(at, at + size) for at in range(0, count, size)]
+    if len(parts) > 1:  # which can be stopped in between
+        found = [raw_scores(net, _safe_indexing(X, part)) for part in parts]
+        return np.concatenate([values for values, _ in found]), found[0][1]
+    stop_if_told()
     out = net._logits(X) if isinstance(net, PatchNetClassifier) else net.forward(X)
     out = out[0] if isinstance(out, tuple) else out
     types = {part.dtype for part in net.module_.parameters() if part.dtype.is_floating_point}

@@ -1,8 +1,8 @@
 """From the map of a vocabulary to the prediction of the whole image.
 
 `image_certificates` goes through the token assignments of an image from the cheapest on
-(`token_costs`, `configurations`) and asks the steps after the vocabulary for their class, as far as
-rounding lets them answer (`answers`).  `committee` lets several pipelines vote.
+(`token_costs`, `configurations`, `search`) and asks the steps after the vocabulary for their class,
+as far as rounding lets them answer (`answers`).  `committee` lets several pipelines vote.
 """
 
 from sklearn_patchcert.prediction.committee import CertifiedCommittee

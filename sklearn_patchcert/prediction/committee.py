@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._ranges import judged
 from sklearn_patchcert._validation import VersionedState
+from sklearn_patchcert.prediction.search import budgets
 from sklearn_patchcert.prediction.voting import committee_radius, plurality
 
 
@@ -111,7 +112,7 @@ class CertifiedCommittee(VersionedState, VotingClassifier):
         X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
         **options
             Go to the members' :meth:`CertifiedPatchClassifier.certify_prediction`; `previous` is
-            not for committees.
+            not for committees.  Members share `max_seconds` and `max_total_seconds`.
 
         Returns
         -------
@@ -127,6 +128,8 @@ class CertifiedCommittee(VersionedState, VotingClassifier):
             If the committee is not fitted.
         TypeError
             If a member has no certificate, or `previous` is given.
+        ValueError
+            If a time limit is not positive, or as of the members.
         """
         check_is_fitted(self)
         own = type(self).predict, type(self).transform
@@ -143,7 +146,12 @@ class CertifiedCommittee(VersionedState, VotingClassifier):
                 raise TypeError(f"{name!r} has no certify_prediction: {member!r}.")
         X = as_batch(X)
         with judged(self.estimators_[0], X):
-            found = [member.certify_prediction(_copy(X), **options) for member in self.estimators_]
+            found = [
+                member.certify_prediction(_copy(X), **limited)
+                for member, limited in zip(
+                    self.estimators_, budgets.shared(options, len(self.estimators_)), strict=True
+                )
+            ]
         frame, X = X, np.asarray(X)
         votes = np.stack([one.prediction for one in found])
         winners, radius = committee_radius(

@@ -11,19 +11,20 @@ regions of a network in a similar way.)
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.distance import cdist
 
+from sklearn_patchcert.prediction.search import budgets
+from sklearn_patchcert.prediction.search import changes as single
+from sklearn_patchcert.prediction.search.budgets import Pace
+from sklearn_patchcert.prediction.search.queues import Queue
 from sklearn_patchcert.voronoi import certificate, engines
-from sklearn_patchcert.voronoi.engines.dense import largest_motion
 
 _DOWN = 1 - 1e-12  # for the rounding of sums and roots
-_TABLE, _TABLES = 1024, 8  # tokens of which, and weights for which, all distances are kept
+_FIRST = 32  # configurations of each image that are looked at first
 
 
 def wall_costs(
@@ -72,72 +73,17 @@ def wall_costs(
     """
     certificate.check_norm(norm)
     n, positions, dim = patches.shape
-    weights = np.ones((positions, dim)) if weights is None else np.abs(weights)
-    tokens = np.ascontiguousarray(tokens, dtype=np.float64)
+    weights = np.ones((positions, dim)) if weights is None else weights
     own = certificate.tokenize(patches, tokens, weights=weights)
-    gamma, tiny = (dim + 8) * 2.0**-52, np.finfo(np.float64).tiny
-    n_walls = min(n_walls, len(tokens))
-    costs = np.zeros((n, positions, len(tokens)))
-    sizes, distances = _DualNorms(tokens, norm), _DualNorms(tokens, "l2")
-    for p in range(positions):
-        squares = _squares(patches[:, p], tokens)
-        ranks = np.argpartition(squares, n_walls - 1, axis=1)[:, :n_walls]
-        motion, movable = largest_motion(weights[p], norm), tokens[:, weights[p] > 0]
-        for rank in range(n_walls + 1):  # the own token, and then the nearest, this one again
-            near = own[:, p] if rank == 0 else ranks[:, rank - 1]
-            some, rows = np.unique(near, return_inverse=True)
-            size = sizes(weights[p], some)[rows]
-            nearest = np.take_along_axis(squares, near[:, None], 1)
-            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                move = motion * (np.abs(squares - nearest) / (2 * size))
-                blur = 0.0 if noise is None else 2 * noise[:, p, None] + noise_growth * move
-                left = squares - nearest - 4 * gamma * (squares + nearest + (move + blur) ** 2)
-                left -= 8 * dim * tiny
-                if noise is not None:
-                    apart = distances(np.ones(dim), some)[rows]
-                    left -= 2 * apart * blur * (1 + gamma)
-                found = left / (2 * size) * (1 - 4 * gamma)
-            # Tokens that differ where nothing moves have no wall between them: the own one stays.
-            same = size <= 2 * dim * tiny
-            if same.sum() > n:  # not only each token and itself: underflow, or really the same
-                same &= np.array([(movable[a] == movable).all(1) for a in some])[rows]
-            found = np.where(same, np.inf if rank == 0 else 0, found)
-            costs[:, p] = np.fmax(costs[:, p], found)  # 0 where the bound is beyond all numbers
-            if n_walls == 1:
-                break
-        costs[np.arange(n), p, own[:, p]] = 0
+    tables, (kinds, *scale) = single.prepared(tokens, weights, norm)
+    costs = np.empty((n, positions, len(tables[0])))
+    blur = np.empty(0) if noise is None else np.asarray(noise, dtype=np.float64).ravel()
+    engines.walls.every(
+        np.ascontiguousarray(patches, dtype=np.float64).reshape(-1, dim), own.ravel(), tables,
+        (np.tile(kinds, n), *scale), np.ascontiguousarray(blur), float(noise_growth),
+        min(n_walls, len(tables[0])), costs.reshape(n * positions, -1),
+    )  # fmt: skip
     return costs
-
-
-class _DualNorms:
-    """|w (a - b)|_* of some tokens and all, the difference first: near ones lose no digits."""
-
-    def __init__(self, tokens, norm):
-        self.tokens = tokens
-        measure = engines.measure
-        self.norm = {"l2": measure.L2, "linf": measure.LINF, "l1": measure.L1}[norm]
-        self.tables: dict = {}  # most positions have the same weights
-
-    def __call__(self, weights, some):
-        weights, n = np.ascontiguousarray(weights), len(self.tokens)
-        key = weights.tobytes()
-        if n > _TABLE or (len(self.tables) == _TABLES and key not in self.tables):
-            return engines.measure.dual_norms(self.tokens, weights, some, self.norm)
-        if key not in self.tables:
-            every = np.arange(n)
-            self.tables[key] = engines.measure.dual_norms(self.tokens, weights, every, self.norm)
-        return self.tables[key][some]
-
-
-def _enumeration():
-    from sklearn_patchcert.prediction import enumeration  # numba: only where it is used
-
-    return enumeration
-
-
-def _squares(patches, tokens):
-    """Squared distances (n, n_tokens) in the difference form."""
-    return cdist(np.ascontiguousarray(patches, dtype=np.float64), tokens, "sqeuclidean")
 
 
 def certify_configurations(
@@ -171,7 +117,8 @@ def certify_configurations(
     max_configurations : int
         How many are looked at for an image.
     max_seconds : float
-        After so much time no new batch is begun for an image.
+        For an image: after the first configuration, none are begun that are not expected to be
+        classified by then.
     looked : ndarray of int (n,) or None
         So many configurations of each image are known not to change it, from an earlier call.
     known : ndarray (n,) or None
@@ -179,7 +126,7 @@ def certify_configurations(
     refine : callable or None, (row, ids (positions,)) -> float
         A better bound of the cost of a configuration, asked for those that change.
     batch_size : int
-        Configurations that `changes` is given at once, at most.
+        Configurations that `changes` is given at once, at most; fewer of large images.
 
     Returns
     -------
@@ -212,17 +159,51 @@ def certify_configurations(
     """
     if norm not in ("l2", "linf", "l0"):
         raise ValueError(f'norm must be "l2", "linf" or "l0" for a whole image, got {norm!r}.')
-    n = len(costs)
+
+    def cheapest(row, most):
+        return single.of_costs(costs[row], most)
+
+    return searched(
+        changes, cheapest, costs.argmin(-1), norm, max_configurations=max_configurations,
+        pace_of=None if max_seconds == np.inf else lambda row: Pace(max_seconds, always=True),
+        looked=looked, known=known, refine=refine, batch_size=batch_size,
+    )  # fmt: skip
+
+
+def searched(
+    changes,
+    cheapest,
+    own,
+    norm,
+    *,
+    max_configurations,
+    pace_of=None,
+    looked=None,
+    known=None,
+    refine=None,
+    batch_size=2048,
+):
+    """As :func:`certify_configurations`, for costs that are computed image by image.
+
+    Parameters
+    ----------
+    cheapest : callable, (row, most) -> Changes
+        The `most` cheapest changes of an image.
+    own : ndarray of int (n, positions)
+    pace_of : callable, row -> Pace, or None
+        Asked when the turn of an image comes.
+    """
+    n = len(own)
     looked = np.zeros(n, dtype=np.int64) if looked is None else np.array(looked, dtype=np.int64)
     most = np.maximum(looked, max_configurations)
-    queues = [_Queue(cost, norm, m) for cost, m in zip(costs, most, strict=True)]
+    queues: dict = {}
 
     def power(cost):
         return cost**2 if norm == "l2" else cost
 
     radius, exact = np.zeros(n), np.zeros(n, dtype=bool)
     best = np.full(n, np.inf) if known is None else power(np.asarray(known, dtype=np.float64))
-    changing = costs.argmin(-1)
+    changing = np.array(own)
 
     def look(rows, size):
         """Take the next configurations of some images; which of the images go on after that."""
@@ -230,7 +211,8 @@ def certify_configurations(
         lengths = [len(part) for part in parts]
         bad = np.zeros(sum(lengths), dtype=bool)
         if len(bad):
-            bad = changes(np.repeat(rows, lengths), np.concatenate(parts))
+            every = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            bad = changes(np.repeat(rows, lengths), every)
         found = np.split(bad, np.cumsum(lengths)[:-1])
         for row, part, those in zip(rows, parts, found, strict=True):
             judge(row, part, np.flatnonzero(those))
@@ -252,57 +234,30 @@ def certify_configurations(
         radius[row] = min(best[row], queue.cost(looked[row]))
         exact[row] = best[row] <= radius[row] < np.inf
 
-    size = 32  # what changes soon is found soon, for many images at once
-    at_once = max(1, batch_size // size)
-    left = [look(np.arange(at, min(at + at_once, n)), size) for at in range(0, n, at_once)]
-    for row in np.concatenate(left) if left else []:
-        clock, part, rows = time.monotonic(), size, np.array([row])
-        while len(rows) and time.monotonic() - clock < max_seconds:
-            part = min(2 * part, batch_size)
-            rows = look(rows, part)
-        queues[row].close()
+    batch_size = budgets.at_once(own.shape[1], batch_size)
+    first = min(_FIRST, batch_size)  # what changes soon is found soon, for many images at once
+    at_once = max(1, batch_size // first) if pace_of is None else 1
+    for at in range(0, n, at_once):
+        rows = np.arange(at, min(at + at_once, n))
+        pace = Pace() if pace_of is None else pace_of(at)
+        if not pace.next(1):
+            continue
+        for row in rows:
+            queues[row] = Queue(cheapest(row, int(most[row])), norm, most[row])
+        size = pace.next(first)
+        going = look(rows, size) if size else rows[:0]
+        pace.done(size)
+        for row in going:
+            alone, size = np.array([row]), first
+            while len(alone):
+                plan = min(2 * size, batch_size)
+                size = pace.next(plan)
+                if not size:
+                    break
+                alone = look(alone, size)
+                pace.done(size)
+        queues.clear()
     if norm == "l2":
         radius, best = np.sqrt(radius), np.sqrt(best)
     down = 1.0 if norm == "l0" else _DOWN  # numbers of patches are exact
     return radius * down, exact, looked, changing, best
-
-
-class _Queue:
-    """The configurations of an image in the order of their cost, enumerated when asked for."""
-
-    def __init__(self, costs, norm, most):
-        positions = len(costs)
-        prices = np.square(costs) if norm == "l2" else costs.astype(np.float64)
-        prices[np.arange(positions), costs.argmin(-1)] = -1  # first, also where others are free
-        order = np.argsort(prices, axis=1, kind="stable")
-        prices = np.take_along_axis(prices, order, axis=1)
-        prices[:, 0] = 0
-        second = prices[:, 1] if prices.shape[1] > 1 else np.full(positions, np.inf)
-        self.first = np.argsort(second, kind="stable")
-        self.prices, self.tokens = prices[self.first], order[self.first]
-        self.largest, self.most = norm == "linf", int(most) + 1
-        self.room = 0
-        self.state: tuple = _enumeration().start(0)
-
-    def _ahead(self, count):
-        """Have `count` configurations in order, or all; the cost of the next, and how many."""
-        if count > self.room:
-            self.room = min(max(256, 4 * count), self.most)
-            self.state = _enumeration().start(self.room)
-        following = _enumeration().cheapest(self.prices, count, self.largest, self.state)
-        return following, int(self.state[0][2])
-
-    def take(self, begin, end):
-        """Configurations (m, positions) from `begin` to `end`, or to the last."""
-        _, count = self._ahead(min(end, self.most - 1))
-        end = max(begin, min(end, self.most - 1, count))
-        return _enumeration().configurations(begin, end, self.tokens, self.first, self.state)
-
-    def cost(self, at):
-        """Cost of the configuration `at`; inf where there are fewer."""
-        following, count = self._ahead(at)
-        return following if count <= at else self.state[1][self.state[7][at]]
-
-    def close(self):
-        """Free the memory."""
-        self.room, self.state = 0, _enumeration().start(0)

@@ -9,10 +9,10 @@ from numbers import Integral
 
 import joblib
 import numpy as np
+from joblib import effective_n_jobs
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch, _safe_indexing
-from tqdm.auto import tqdm
 
 from sklearn_patchcert._ranges import quiet
 from sklearn_patchcert.networks import outputs
@@ -24,6 +24,9 @@ from sklearn_patchcert.prediction.answers import reader
 from sklearn_patchcert.prediction.consistency import check_one_image_at_a_time
 from sklearn_patchcert.prediction.estimator_tree import is_pipeline
 from sklearn_patchcert.prediction.fingerprints import fingerprint
+from sklearn_patchcert.prediction.search import budgets
+from sklearn_patchcert.prediction.search.images import Decoder
+from sklearn_patchcert.prediction.search.progress import Progress
 from sklearn_patchcert.prediction.token_costs import TokenCosts
 from sklearn_patchcert.vocabulary import encoding
 
@@ -31,6 +34,7 @@ NORMS = ("l2", "linf", "l0", "sticker")
 _UNITS = 128  # in the last place of the terms of an additive network: the rounding of their sum
 _DRAWN = 256  # images on which an additive network must be the sum of its terms
 _PROBES = 16  # images, and as many assignments at random, on which the steps are asked twice
+_PROBED = 2**19  # values, beyond which there are fewer probes, but no fewer than a quarter
 _AT_ONCE, _PARTS = 64, 16  # images at once, at most; parts of few images, for several jobs
 _CLAIM = 2  # one more whenever certificates of before are not to be trusted any longer
 _NO_MATTER = ("steps", "memory", "verbose", "input_range_", "input_dtype_")  # for predictions
@@ -45,6 +49,7 @@ def certify_prediction(
     norm="l2",
     max_configurations=10_000,
     max_seconds=None,
+    max_total_seconds=None,
     cells=False,
     previous=None,
     method="enumeration",
@@ -59,7 +64,7 @@ def certify_prediction(
     scaled : callable, X -> (Z, dict)
         The images as the vocabulary sees them, and scale, error and error_growth as
         :func:`vocabulary.encoding.certify` takes them.
-    norm, max_configurations, max_seconds, cells, previous, method
+    norm, max_configurations, max_seconds, max_total_seconds, cells, previous, method
         As there.
     verbose : bool
 
@@ -67,8 +72,10 @@ def certify_prediction(
     -------
     result : Bunch
     """
+    begun = budgets.now()
     before, vocabulary = pipeline._split()
-    _check_options(norm, max_configurations, max_seconds, cells, method, before)
+    seconds = {"max_seconds": max_seconds, "max_total_seconds": max_total_seconds}
+    _check_options(norm, max_configurations, seconds, cells, method, before)
     vocabulary._check_own_tokens()
     if not is_pipeline(pipeline):
         raise TypeError(
@@ -100,35 +107,45 @@ def certify_prediction(
             raise ValueError("previous is not of these X, norm and cells, and this pipeline.")
         result = copy.deepcopy(previous)
     table = _Table(pipeline, vocabulary) if method == "additive" else None
-    limits = max_configurations, max_seconds, cells
     left = np.flatnonzero(result.limited)
     size = max(1, min(_AT_ONCE, -(-len(left) // _PARTS)))
     parts = [left[at : at + size] for at in range(0, len(left), size)]
-
+    jobs = min(effective_n_jobs(vocabulary.n_jobs), max(1, len(parts)))
+    each, until = np.inf, np.inf
+    if max_seconds is not None:  # with its share of what was done for all
+        each = max_seconds - (budgets.now() - begun) / max(1, len(left))
+    if max_total_seconds is not None:
+        until = begun + max_total_seconds
+    progress = Progress(len(left), bool(verbose))
     work = (
-        (_safe_indexing(frame, part), {name: result[name][part] for name in _KEPT})
-        for part in parts
+        (
+            _safe_indexing(frame, part),
+            {name: result[name][part] for name in _KEPT},
+            budgets.Share(each, until, len(left) - number * size, jobs),
+        )
+        for number, part in enumerate(parts)
     )
-    certify = partial(_certified, pipeline, scaled, table, norm, limits)
-    bar = tqdm(desc="certifying", total=len(left), unit="image", disable=not verbose)
-    with bar, closing(over_parts(certify, work, vocabulary.n_jobs)) as pieces:
+    certify = partial(
+        _certified, pipeline, scaled, table, norm, (max_configurations, cells), progress
+    )
+    pieces = over_parts(certify, work if len(parts) > 1 else list(work), vocabulary.n_jobs)
+    with progress, closing(pieces):
         for part, found in zip(parts, pieces, strict=True):
             for name, values in found.items():
                 result[name][part] = values
-            bar.update(len(part))
+            progress.bar.update(len(part))
     return result
 
 
-def _check_options(norm, max_configurations, max_seconds, cells, method, before):
+def _check_options(norm, max_configurations, limits, cells, method, before):
     """Refuse options that are out of range or do not go together."""
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {NORMS} for a whole image, got {norm!r}.")
-    most, seconds = max_configurations, max_seconds
+    most = max_configurations
     if not isinstance(most, Integral) or isinstance(most, bool) or most < 1:
         raise ValueError(f"max_configurations must be a positive integer, got {most!r}.")
-    number = isinstance(seconds, int | float | np.number) and not isinstance(seconds, bool)
-    if seconds is not None and not (number and seconds > 0):
-        raise ValueError(f"max_seconds must be positive or None, got {seconds!r}.")
+    for name, seconds in limits.items():
+        budgets.check_seconds(name, seconds)
     if not isinstance(cells, bool | np.bool_):
         raise ValueError(f"cells must be True or False, got {cells!r}.")
     if cells and (before or norm != "l2"):
@@ -137,17 +154,24 @@ def _check_options(norm, max_configurations, max_seconds, cells, method, before)
         raise ValueError(f'method must be "enumeration" or "additive", got {method!r}.')
     if method == "additive" and norm != "l2":
         raise ValueError(f'method="additive" is for norm="l2", got {norm!r}.')
+    if method == "additive" and limits["max_total_seconds"] is not None:
+        raise ValueError(
+            'method="additive" has no search to stop: leave max_total_seconds out, or use '
+            'method="enumeration".'
+        )
 
 
 def _check_steps(pipeline, vocabulary, scaled, frame):
     """Refuse steps that do not look at one image at a time, found out on a few images."""
-    Z, options = scaled(_safe_indexing(frame, np.arange(min(_PROBES, len(frame)))))
+    size = np.prod(np.shape(frame)[1:], dtype=np.int64)
+    probes = max(_PROBES // 4, min(_PROBES, _PROBED // max(1, int(size))))
+    Z, options = scaled(_safe_indexing(frame, np.arange(min(probes, len(frame)))))
     costs = TokenCosts(vocabulary._check(Z), vocabulary, options, "l2")
-    rng, ids = np.random.default_rng(0), np.repeat(costs.own[:1], 2 * _PROBES, axis=0)
+    rng, ids = np.random.default_rng(0), np.repeat(costs.own[:1], 2 * probes, axis=0)
     for at, tokens in costs.parts:
         count = encoding.count_own(tokens)
-        ids[:_PROBES, at] = rng.integers(count, size=ids[:_PROBES, at].shape)
-        ids[_PROBES:, at] = np.arange(_PROBES)[:, None] % count  # images of one token each
+        ids[:probes, at] = rng.integers(count, size=ids[:probes, at].shape)
+        ids[probes:, at] = np.arange(probes)[:, None] % count  # images of one token each
     given = _given(vocabulary, costs, Z)(np.concatenate([costs.own, ids]))
     check_one_image_at_a_time(_after(pipeline, vocabulary), given)
 
@@ -175,20 +199,27 @@ def _holds(step, vocabulary):
 
 
 @quiet()  # where it runs, in other threads and processes, nobody has judged X
-def _certified(pipeline, scaled, table, norm, limits, frame, before):
-    """What becomes of the fields of the result for some images, a dict of arrays (n, ...)."""
+def _certified(pipeline, scaled, table, norm, limits, progress, frame, before, share):
+    """What becomes of the fields of the result for some images, a dict of arrays (n, ...).
+
+    Empty if the time for all images is over before it is their turn.
+    """
+    if share.over():
+        return {}
+    pace_of = share.paces(len(before["prediction"]))
     _, vocabulary = pipeline._split()
     Z, options = scaled(frame)
     costs = TokenCosts(vocabulary._check(Z), vocabulary, options, norm)
     predicted = before["prediction"]
     if table is not None:
         return {"radius": np.maximum(before["radius"], table.radii(costs, predicted))}
-    most, seconds, cells = limits
+    most, cells = limits
     answers = _answers(pipeline, vocabulary, costs, Z)
 
     def changes(rows, ids):
         stop_if_told()
         found, sure = answers(ids)
+        progress.seen(len(ids))
         return (found != predicted[rows]) | ~sure
 
     def cell(row, ids):
@@ -196,14 +227,15 @@ def _certified(pipeline, scaled, table, norm, limits, frame, before):
         return costs.cell(row, ids)
 
     if norm == "sticker":
-        found = _stickers(costs, changes, most)
+        found = _stickers(costs, changes, most, pace_of)
     else:
-        found = configurations.certify_configurations(
+        found = configurations.searched(
             changes,
-            costs.walls(),
+            costs.cheapest,
+            costs.own,
             norm,
             max_configurations=most,
-            max_seconds=np.inf if seconds is None else seconds,
+            pace_of=pace_of,
             looked=before["n_configurations"],
             known=before["upper"],
             refine=cell if cells else None,
@@ -235,19 +267,24 @@ def _certified(pipeline, scaled, table, norm, limits, frame, before):
     return result
 
 
-def _stickers(costs, changes, most):
+def _stickers(costs, changes, most, pace_of):
     """As certify_configurations, for windows of pixels."""
     n, positions = costs.own.shape
     radius, exact, looked = np.zeros(n), np.zeros(n, dtype=bool), np.zeros(n, dtype=np.int64)
     changing = np.empty((n, positions), dtype=np.int64)
     n_tokens = [encoding.count_own(tokens) for _, tokens in costs.parts]
+    changing[:] = costs.own
     for row, own in enumerate(costs.own.reshape(n, *costs.grid[1:4])):
+        pace = budgets.Pace() if pace_of is None else pace_of(row)
+        if not pace.next(1):
+            continue
         radius[row], exact[row], looked[row], changing[row] = stickers.certify_stickers(
             lambda ids, row=row: changes(np.full(len(ids), row), ids),
             own,
             n_tokens,
             costs.cut["patch_size"],
             max_configurations=most,
+            max_seconds=pace.left,
         )
     return radius, exact, looked, changing, np.where(exact, radius, np.inf)
 
@@ -258,12 +295,10 @@ def _given(vocabulary, costs, Z):
     Z, some images, are in the layout in which it is given images, and gives them on.
     """
     handed_on = vocabulary.transform(_safe_indexing(Z, [0]))
+    decode = Decoder(costs.grid[1:4], costs.shape, **vocabulary._code())
 
     def given(ids):
-        made = ids.copy()
-        if vocabulary.output == "images":
-            maps = ids.reshape(-1, *costs.grid[1:4])
-            made = encoding.decode(maps, image_shape=costs.shape, **vocabulary._code())
+        made = decode(ids) if vocabulary.output == "images" else ids.copy()
         made = made.reshape(len(ids), *np.shape(handed_on)[1:])
         if hasattr(handed_on, "columns"):
             made = type(handed_on)(made, columns=handed_on.columns)

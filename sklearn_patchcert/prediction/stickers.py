@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_patchcert.prediction.search.budgets import Pace, at_once
+
 
 def touched(side: int, patch_size: tuple[int, int]) -> tuple[int, int]:
     """Largest number of patches that a square window touches.
@@ -44,6 +46,7 @@ def certify_stickers(
     patch_size: tuple[int, int],
     *,
     max_configurations: int = 10_000,
+    max_seconds: float = np.inf,
     batch_size: int = 2048,
 ) -> tuple[float, bool, int, NDArray[np.integer[Any]]]:
     """Side of the smallest window in which changes may change the class of an image.
@@ -58,7 +61,11 @@ def certify_stickers(
     patch_size : tuple (ph, pw)
     max_configurations : int
         How many are looked at; those of a larger window only if all of it can be.
+    max_seconds : float
+        After the first configuration, none are begun that are not expected to be classified by
+        then.
     batch_size : int
+        Fewer of large images.
 
     Returns
     -------
@@ -82,9 +89,13 @@ def certify_stickers(
     >>> side, exact
     (2.0, True)
     """
+    pace = Pace(max_seconds, always=True)
     rows, cols, groups = own.shape
+    pace.next(1)
     if changes(own.reshape(1, -1))[0]:  # tied as it is
         return 0.0, True, 1, own.ravel()
+    pace.done(1)
+    batch_size = at_once(own.size, batch_size)
     choices = np.broadcast_to(n_tokens, groups).tolist()
     done: tuple[int, ...] = (0, 0)
     looked, side = 0, 1
@@ -95,14 +106,31 @@ def certify_stickers(
             places = (rows - size[0] + 1) * (cols - size[1] + 1)
             if count * places > max_configurations - looked:
                 return float(side), False, looked, own.ravel()
-            for ids in _windows(own, choices, size, done, count, batch_size):
-                bad = np.flatnonzero(changes(ids))
-                if len(bad):
-                    return float(side), True, looked + int(bad[0]) + 1, ids[bad[0]]
-                looked += len(ids)
+            for ids in _full(_windows(own, choices, size, done, count, batch_size), batch_size):
+                while len(ids):
+                    some = pace.next(len(ids))
+                    if not some:
+                        return float(side), False, looked, own.ravel()
+                    bad = np.flatnonzero(changes(ids[:some]))
+                    if len(bad):
+                        return float(side), True, looked + int(bad[0]) + 1, ids[bad[0]]
+                    pace.done(some)
+                    looked, ids = looked + some, ids[some:]
             done = size
         side += 1
     return np.inf, False, looked, own.ravel()
+
+
+def _full(batches, size):
+    """The same in batches that are as large as they may be."""
+    kept: list = []
+    for ids in batches:
+        if kept and sum(map(len, kept)) + len(ids) > size:
+            yield np.concatenate(kept)
+            kept = []
+        kept.append(ids)
+    if kept:
+        yield np.concatenate(kept)
 
 
 def _windows(own, choices, size, done, count, batch_size):

@@ -6,6 +6,7 @@ import numpy as np
 
 from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_to_images
 from sklearn_patchcert.prediction import configurations
+from sklearn_patchcert.prediction.search import changes
 from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.voronoi import certificate, projections
 
@@ -52,22 +53,52 @@ class TokenCosts:
                 self.patches[:, at], part, weights=self.weights[at]
             )
         self._cells: dict = {}
+        self._tables: list = []
+
+    def cheapest(self, row, most):
+        """The `most` cheapest changes of an image, of equally dear ones the first."""
+        found = [
+            self._cheapest(row, number, at, encoding.count_own(tokens), most)
+            for number, (at, tokens) in enumerate(self.parts)
+        ]
+        if len(found) > 1:
+            _, places, tokens, costs = (np.concatenate(parts) for parts in zip(*found, strict=True))
+            order = np.lexsort((tokens, places))
+            found = [changes.Changes(self.own[row], places[order], tokens[order], costs[order])]
+        return changes.fewest(found[0]._replace(own=self.own[row]), most)
+
+    def _cheapest(self, row, number, at, count, most):
+        own = self.own[row, at]
+        if self.norm == "l0":  # one value is enough for any token but the own
+            numbers = np.arange(min(own.size * (count - 1), most))
+            place, token = np.divmod(numbers, max(1, count - 1))
+            token += token >= own[place]
+            return changes.Changes(own, at[place], token, np.ones(len(numbers)))
+        if not self._tables:
+            self._tables = [
+                changes.prepared(tokens, self.weights[part], self.norm)
+                for part, tokens in self.parts
+            ]
+        noise = None if self.noise is None else self.noise[row, at]
+        tables, scale = self._tables[number]
+        found = changes.cheapest(
+            self.patches[row, at], own, tables, scale, noise, self.growth, _WALLS, count, most
+        )
+        return found._replace(places=at[found.places])
 
     def walls(self):
-        """Lower bounds of all costs, ndarray (n, positions, n_tokens)."""
+        """Lower bounds of all costs in L2 or Linf, ndarray (n, positions, n_tokens)."""
         costs = np.empty((*self.patches.shape[:2], self.vocabulary.vocabulary_.shape[-2]))
         for at, tokens in self.parts:
             costs[:, at] = configurations.wall_costs(
                 self.patches[:, at],
                 tokens,
-                "l2" if self.norm == "l0" else self.norm,
+                self.norm,
                 weights=self.weights[at],
                 noise=None if self.noise is None else self.noise[:, at],
                 noise_growth=self.growth,
                 n_walls=_WALLS,
             )
-        if self.norm == "l0":  # one value is enough for any token but the own
-            costs = (np.arange(costs.shape[-1]) != self.own[..., None]).astype(np.float64)
         for at, tokens in self.parts:
             costs[:, at, encoding.count_own(tokens) :] = np.inf  # copies, which no patch gets
         return costs

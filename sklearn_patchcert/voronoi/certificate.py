@@ -191,6 +191,8 @@ def tokenize(
     array([[0, 1]])
     """
     ids = np.empty(patches.shape[:2], dtype=np.int64)
+    if weights is not None:  # only what is padding matters: positions are alike
+        weights = (np.asarray(weights) != 0).astype(np.float64)
     for block, members, cell in cells(patches, tokens, weights, "l2", device, engine):
         found = cell.engine.tokenize(block, cell.tables)
         ids = _put(ids, members, cell.named(found))

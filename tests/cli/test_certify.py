@@ -56,7 +56,7 @@ def test_predictions_are_certified(photos, model_file, tmp_path, capsys):
 
 
 def test_options_of_predictions_are_not_passed_over(photos, model_file, tmp_path, capsys):
-    for option in ("--configurations", "--max-seconds"):
+    for option in ("--configurations", "--max-seconds", "--max-total-seconds"):
         for command in ("certify", "report"):
             out = ("--out", tmp_path / "out", option, 9)
             assert run(command, photos, "--model", model_file, *out) == 2

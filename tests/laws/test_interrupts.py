@@ -28,7 +28,9 @@ from sklearn_patchcert import (
     SmoothedClassifier,
 )
 from sklearn_patchcert.attacks.robustness import worst_case
+from sklearn_patchcert.networks import outputs
 from sklearn_patchcert.outofcore.certification import certify_to
+from sklearn_patchcert.prediction.search import progress
 from sklearn_patchcert.vocabulary import losses
 
 
@@ -390,3 +392,39 @@ def test_bars_are_shown_where_they_are_asked_for(data, capsys):
     for strategy, name in {"denoised": "distance", "supervised": "vocabulary"}.items():
         PatchVocabulary(12, 8, strategy=strategy, max_iter=1, verbose=1, random_state=0).fit(X, y)
         assert name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("norm", ["l2", "sticker"])
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_a_bar_moves_while_one_image_lasts_long(data, monkeypatch, capsys, n_jobs, norm):
+    """It tells how many assignments were classified, all of them, and before the image is done."""
+    vocabulary = PatchVocabulary(16, 4, strategy="kmeans", random_state=0)
+    model = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", DummyClassifier())])
+    model.fit(*data).set_params(vocab__n_jobs=n_jobs, vocab__verbose=1)
+    monkeypatch.setattr(progress, "_EVERY", -1.0)
+    told = []
+    real = tqdm.set_postfix_str
+
+    def set_postfix_str(bar, text, **options):
+        told.append((bar.n, int(text.split()[0].replace(",", ""))))
+        return real(bar, text, **options)
+
+    monkeypatch.setattr(tqdm, "set_postfix_str", set_postfix_str)
+    found = model.certify_prediction(data[0][:2], norm=norm, max_configurations=9000)
+    assert sum(done == 0 for done, _ in told) >= 2
+    assert len({count for _, count in told}) >= 4
+    assert told[-1] == (2, found.n_configurations.sum() + 2 * (norm == "sticker"))
+    assert "assignments" in capsys.readouterr().err
+
+
+def test_a_batch_of_large_images_can_be_stopped_in_between(data, monkeypatch):
+    """A thread asks whether to stop after few images, and the outputs are those of all at once."""
+    X, y = data
+    net = network().fit(X, y)
+    wanted, unit = outputs.raw_scores(net, X[:100])
+    asked = []
+    monkeypatch.setattr(outputs, "stop_if_told", lambda: asked.append(None))
+    monkeypatch.setattr(outputs, "_VALUES", 64 * 7)
+    found, again = outputs.raw_scores(net, X[:100])
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    assert (len(asked), again) == (15, unit)

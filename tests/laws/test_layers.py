@@ -97,7 +97,7 @@ TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn
     "attacks.perturbations",
     "attacks.views.tokenized_network",
     "prediction.configurations",
-    "prediction.enumeration",
+    "prediction.search",
     "prediction.stickers",
     "prediction.token_costs",
     "prediction.voting",

@@ -142,6 +142,7 @@ def test_a_pipeline_with_a_predict_of_its_own_is_refused(digits):
     [
         ("max_configurations", [0, -1, 1.5, 1e4, np.inf, np.nan, None, "9", True]),
         ("max_seconds", [0, -1.0, np.nan, "9", True]),
+        ("max_total_seconds", [0, -1.0, np.nan, "9", True]),
         ("norm", ["l1", "L3", 2, None]),
         ("method", ["", None, "bound"]),
         ("cells", ["yes", 2, None]),

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_patchcert.prediction import configurations, enumeration
 from sklearn_patchcert.prediction.configurations import certify_configurations
+from sklearn_patchcert.prediction.search import budgets, enumeration
 
 
 def sorted_prices(rng, positions, choices, ties):
@@ -45,7 +45,8 @@ def test_costs_are_the_sorted_costs_of_all_and_nothing_comes_after_the_last(
         wanted = costs[count] if count < len(costs) else np.inf
         assert following == pytest.approx(wanted)
         np.testing.assert_allclose(state[1][state[7][:count]], costs[:count])
-        ids = enumeration.configurations(0, count, tokens, first, state)
+        ids = np.zeros((count, positions), dtype=int)
+        enumeration.configurations(0, count, tokens, first, state, ids)
         assert len(set(map(tuple, ids.tolist()))) == count
         chosen = prices[rows, ids[:, first]]
         np.testing.assert_allclose(chosen.max(1) if largest else chosen.sum(1), costs[:count])
@@ -131,13 +132,34 @@ def test_a_finer_cost_that_is_lower_changes_nothing(images):
     np.testing.assert_array_equal(found[1], wanted[1])
 
 
-def test_no_batch_begins_after_the_time_is_over(images, monkeypatch):
+class Clock:
+    """A clock that only stands still or is moved on."""
+
+    def __init__(self, monkeypatch):
+        self.time = 1000.0
+        monkeypatch.setattr(budgets, "now", lambda: self.time)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 3.0, 20.0, 100.0, np.inf])
+def test_the_time_of_an_image_is_kept(images, monkeypatch, seconds):
+    """A configuration takes a second, and a batch half a second more."""
     costs, changes, _ = images
-    for seconds, wanted in [(0.5, 0), (1.5, 1), (2.5, 2), (np.inf, 3)]:
-        clock = itertools.count(1000.0)
-        monkeypatch.setattr(configurations.time, "monotonic", lambda clock=clock: next(clock))
-        looked = certify_configurations(changes, costs[:1], max_seconds=seconds)[2]
-        assert looked == [32, 96, 224, 256][wanted]
+    clock = Clock(monkeypatch)
+
+    def slow(rows, ids):
+        clock.time += 0.5 + len(ids)
+        return changes(rows, ids)
+
+    radius, _, looked, *_ = certify_configurations(slow, costs[:1], max_seconds=seconds)
+    spent = clock.time - 1000.0
+    assert spent <= max(1.1 * seconds, 1.5)  # the first has to be tried
+    assert looked[0] >= 1
+    if 20 <= seconds < np.inf:
+        assert looked[0] >= 0.6 * seconds
+    if seconds == np.inf:
+        assert looked[0] == 256
+    whole = certify_configurations(changes, costs[:1])[0]
+    assert radius[0] <= whole[0]
 
 
 def test_no_images():

@@ -115,8 +115,8 @@ def cheapest(prices, upto, largest, state):
 
 
 @njit(cache=True, nogil=True)
-def configurations(begin, end, tokens, first, state):
-    """Tokens of the configurations from `begin` to `end` in order.
+def configurations(begin, end, tokens, first, state, ids):
+    """Put the tokens of the configurations from `begin` to `end` in order into `ids`.
 
     Parameters
     ----------
@@ -127,19 +127,12 @@ def configurations(begin, end, tokens, first, state):
         Where the positions lie in a row of the result.
     state : tuple
         After :func:`cheapest`.
-
-    Returns
-    -------
-    ids : ndarray of int64 (end - begin, positions)
+    ids : ndarray of int64 (end - begin, n)
+        All first choices before; changed.
     """
     last, rank, before, order = state[3], state[4], state[5], state[7]
-    positions = len(first)
-    ids = np.empty((end - begin, positions), dtype=np.int64)
     for row in range(end - begin):
-        for p in range(positions):
-            ids[row, first[p]] = tokens[p, 0]
         step = order[begin + row]
         while last[step] >= 0:
             ids[row, first[last[step]]] = tokens[last[step], rank[step]]
             step = before[step]
-    return ids

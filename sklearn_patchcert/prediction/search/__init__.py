@@ -1,0 +1,1 @@
+"""The search for token assignments: their cheapest changes, their order, images, and time."""
