@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sklearn_patchcert.voronoi.engines import dense, walk
+from sklearn_patchcert.voronoi.engines import dense, two_pass, walk
 
 NORMS = ("l2", "linf", "l1")
 _LARGEST = 1e150
 _FEW_KINDS = 8
-_ENGINES = {"dense": dense, "walk": walk}
+_ENGINES = {"dense": dense, "two_pass": two_pass, "walk": walk}
 
 
 def check_norm(norm: str) -> str:
@@ -99,7 +99,8 @@ def _engine_name(engine, device, n_kinds):
     if engine == "walk" and not walks:
         raise ValueError(f"The engine 'walk' runs on the CPU, not on device={device!r}.")
     if engine == "auto":  # tables for many kinds of positions would cost more than they save
-        return "walk" if walks and n_kinds <= _FEW_KINDS else "dense"
+        small = "walk" if n_kinds <= _FEW_KINDS else "dense"
+        return small if walks else "two_pass"
     return engine
 
 
