@@ -20,13 +20,13 @@ from sklearn_patchcert._validation import (
     LARGEST,
     VersionedState,
     _check_feature_names_in,
-    check_device,
     check_image_shape,
     check_output_of_images,
     check_patch_size,
     clip_patch,
     images_and_range,
     own_or_shared,
+    search_device,
     shape_of,
 )
 from sklearn_patchcert.parallel import over_parts
@@ -337,7 +337,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             images, limits = self._checked(given)
             if before is not None:
                 limits = range_of(np.asarray(batch))
-            return limits, compute(images, device=check_device(self.device), **description)
+            return limits, compute(images, device=search_device(self.device), **description)
 
         X = X if isinstance(X, Iterator) else as_batch(X)
         batches, n = _batches(X)

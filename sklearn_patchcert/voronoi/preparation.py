@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sklearn_patchcert.voronoi.engines import dense, two_pass, walk
+from sklearn_patchcert.voronoi.engines import dense, devices, two_pass, walk
 
 NORMS = ("l2", "linf", "l1")
 _LARGEST = 1e150
@@ -67,6 +67,7 @@ def cells(patches, tokens, weights, norm, device, engine):
     if not n:
         return
     _check_size(patches, "images")
+    device = devices.resolved(device, n * positions, dim, len(tokens))
     weights = np.ones((positions, dim)) if weights is None else np.abs(weights)
     kinds, kind_of = np.unique(weights, axis=0, return_inverse=True)
     for kind, weight in enumerate(kinds):

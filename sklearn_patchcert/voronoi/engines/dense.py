@@ -79,7 +79,7 @@ def dual_norms(columns, norm):
         return ((a - b).mul_(w).abs_() for a, b, w in columns())
 
     total = largest = torch.zeros(())
-    for dim, size in enumerate(sizes(), 1):  # noqa: B007
+    for dim, size in enumerate(sizes(), 1):
         largest = size.clone() if dim == 1 else torch.maximum(largest, size, out=largest)
         part = size.mul_(size) if norm == "l2" else size
         total = part if dim == 1 else total.add_(part)
@@ -117,7 +117,7 @@ def _sqrt(values):
 def lowered(distances, nearest, spread, motion, blur, apart, dim):
     """Distances of walls, less what rounding, and the noise of a step before, may take from them.
 
-    `spread` is twice the dual norms, `apart` the L2 distances of the tokens or, without noise, None.
+    `spread` is twice the dual norms, `apart` the L2 distances of the tokens; None without noise.
     """
     gamma = gamma_of(dim)
     gap = distances - nearest
