@@ -100,16 +100,27 @@ def search(patches, prepared, noise=None, noise_growth=0.0, walls=True, tally=No
     """
     device, found = prepared.exact[0].device, []
     size = chunk_size(prepared)
+    for start in range(0, len(patches), size):
+        points = _on_device(patches[start : start + size], device)
+        blur = None
+        if noise is not None:
+            part = np.asarray(noise[start : start + size], dtype=np.float64)
+            blur = torch.as_tensor(part, device=device)
+        parts = search_tensors(points, prepared, blur, noise_growth, walls, tally)
+        found.append(tuple(part.cpu() for part in parts))
+    return tuple(torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+
+
+def search_tensors(patches, prepared, noise=None, noise_growth=0.0, walls=True, tally=None):
+    """As :func:`search`, of a tensor (n, dim) on the device, whose results stay there."""
+    found, size = [], chunk_size(prepared)
     with plain_torch():
         for start in range(0, len(patches), size):
-            points = _columns(patches[start : start + size], device)
-            blur = None
-            if noise is not None:
-                part = np.asarray(noise[start : start + size], dtype=np.float64)
-                blur = torch.as_tensor(part, device=device)
+            points = patches[start : start + size].T.to(torch.float64).contiguous()
+            blur = None if noise is None else noise[start : start + size]
             chunk = _Chunk(points, prepared, blur, float(noise_growth), walls, tally)
-            found.append(tuple(part.cpu() for part in chunk.found()))
-    return tuple(torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+            found.append(chunk.found())
+    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 
 def chunk_size(prepared):
@@ -128,14 +139,14 @@ def row_bytes(prepared):
     return 4 * places + 30 * blocks + 60 * dim + hits + 72 * shortlist.MOST
 
 
-def _columns(patches, device):
-    """Patches (dim, m) in float64, copied to the device in the dtype that they have."""
+def _on_device(patches, device):
+    """Patches (m, dim), copied to the device in their own dtype, if that is a common one."""
     if patches.dtype.newbyteorder("=") not in (np.float32, np.float64, np.uint8):
         patches = patches.astype(np.float64)
     patches = np.ascontiguousarray(patches, dtype=patches.dtype.newbyteorder("="))
     if not patches.flags.writeable or min(patches.strides) < 0:  # torch takes neither
         patches = patches.copy()
-    return torch.as_tensor(patches, device=device).T.to(torch.float64).contiguous()
+    return torch.as_tensor(patches, device=device)
 
 
 class _Chunk:
