@@ -99,6 +99,8 @@ def _engine_name(engine, device, n_kinds):
     walks = device == "cpu" or getattr(device, "type", None) == "cpu"
     if engine == "walk" and not walks:
         raise ValueError(f"The engine 'walk' runs on the CPU, not on device={device!r}.")
+    if not walks:
+        devices.check_float64(device)
     if engine == "auto":  # tables for many kinds of positions would cost more than they save
         small = "walk" if n_kinds <= _FEW_KINDS else "dense"
         return small if walks else "two_pass"
