@@ -149,6 +149,39 @@ def test_scores_are_within_their_bound(dim):
         assert (error > scores.error / 1000).any()
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
+def test_sizes_in_the_tables_are_not_below_the_true_ones(norm, scale):
+    rng = np.random.default_rng(0)
+    tokens, weights = scale * rng.normal(size=(70, 5)), 10.0 ** rng.uniform(-4, 4, size=5)
+    prepared = two_pass.prepare(tokens, weights, norm, "cpu")
+    tables = prepared.tables
+    there = tables.names < len(tokens)
+    true = prepared.between * (tables.scale * tables.weight_scale)
+    each = tables.each.flatten(1).double()
+    assert (each >= true)[there][:, there].all()
+    assert (each <= true * (1 + 1e-5) + 1e-5)[there][:, there].all()
+    assert (tables.sizes == tables.each.amax(2)).all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_noise_moves_walls_in_front_of_nearer_ones(norm):
+    rng = np.random.default_rng(0)
+    tokens, patches = rng.normal(size=(60, 2)), rng.normal(size=(3000, 1, 2))
+    options = {
+        "weights": np.array([[1.0, 30.0]]),
+        "noise": np.full((3000, 1), 0.02),
+        "noise_growth": 1e-3,
+        "return_witness": True,
+    }
+    plain = certificate.certify(
+        patches, tokens, norm, weights=options["weights"], return_witness=True
+    )
+    wanted = certificate.certify(patches, tokens, norm, engine="walk", **options)
+    assert (plain[2] != wanted[2])[wanted[1] > 0].any()
+    assert_same(certificate.certify(patches, tokens, norm, engine="two_pass", **options), wanted)
+
+
 class Peak(TorchDispatchMode):
     """The most bytes that tensors made inside of the block held at once, besides the given."""
 
