@@ -44,6 +44,7 @@ __all__ = [
     "images_and_range",
     "isolated_seed",
     "random_seed",
+    "search_device",
     "shape_of",
 ]
 
@@ -235,7 +236,7 @@ def _shape_of_rows(n_features, image_shape, warn):
 def check_device(device):
     """Turn "auto", a device's name or a torch.device into a torch.device that is there.
 
-    "auto" is a GPU where there is one, else the CPU.
+    "auto" is a GPU where there is one, else the CPU: training, and networks, run there.
 
     Raises
     ------
@@ -251,6 +252,17 @@ def check_device(device):
         reason = str(error).splitlines()[0]
         raise ValueError(f"device={device!r} cannot be used here: {reason}") from error
     return found
+
+
+def search_device(device):
+    """Where tokens are searched for: "auto" stays, since the search decides by its size.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or the device is not there.
+    """
+    return "auto" if isinstance(device, str) and device == "auto" else check_device(device)
 
 
 def check_autocast(autocast, device):

@@ -1,5 +1,6 @@
 import functools
 import os
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import matplotlib
@@ -11,6 +12,14 @@ from threadpoolctl import threadpool_limits
 
 from sklearn_patchcert.voronoi import preparation
 from sklearn_patchcert.voronoi.engines import walk
+
+missing = [name for name in ("hypothesis", "pandas") if find_spec(name) is None]
+if missing:
+    raise pytest.UsageError(f"The tests need {', '.join(missing)}: pip install -e '.[test]'")
+# The laws are those of the CPU: equal bits of equal fits, tensors that NumPy can read.  Those of a
+# GPU are in voronoi/test_gpu.py: PATCHCERT_GPU=1 pytest tests/voronoi/test_gpu.py
+if not os.environ.get("PATCHCERT_GPU"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks, and for processes started here
 
 matplotlib.use("agg")
 # One thread each, so that test workers and the processes they start do not fight over cores.

@@ -29,7 +29,7 @@ def encode(images, vocabulary, patch_size, *, per_channel=False, device="cpu"):
     ids : ndarray of int64 (n, rows, cols, groups)
         With one group, or one for each channel.
     """
-    if _is_cpu(device):
+    if is_cpu(device):
         return ranged(images, vocabulary, patch_size, per_channel=per_channel, device=device)[0]
     patches, weights = _cut(images, patch_size, per_channel, 1.0)
     ids = np.empty(patches.shape[:-1], dtype=np.int64)
@@ -115,7 +115,7 @@ def certify(
         With `return_witness` only: the smallest perturbation, in the user's units, that takes
         every patch onto its nearest wall; NaN where there is none.
     """
-    if _is_cpu(device) and scale is None and error is None and not return_witness:
+    if is_cpu(device) and scale is None and error is None and not return_witness:
         return ranged(images, vocabulary, patch_size, norm, per_channel=per_channel, device=device)[
             0
         ]
@@ -163,7 +163,7 @@ def split_channels(patches, own_tokens):
     return [_flat(patches[:, :, :, part]) for part in groups]
 
 
-def _is_cpu(device):
+def is_cpu(device):
     return getattr(device, "type", device) == "cpu"
 
 

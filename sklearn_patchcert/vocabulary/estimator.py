@@ -24,6 +24,7 @@ from sklearn_patchcert._validation import (
     isolated_seed,
     own_or_shared,
     random_seed,
+    search_device,
 )
 from sklearn_patchcert.patches import grid_shape, images_to_patches
 from sklearn_patchcert.torch_globals import plain_torch
@@ -119,7 +120,9 @@ class PatchVocabulary(PatchTokenizer):
         Step of the gradient descent.  Like temperatures and losses, it is in units of the standard
         deviation of the patches' values.
     device : str or torch.device, default="auto"
-        Where the distances are computed.  "auto" takes a GPU if there is one.
+        Where tokens are trained and distances computed.  "auto" trains on a GPU if there is one.
+        It finds nearest tokens and radii on the CPU, since no GPU has been measured to be faster.
+        A device without float64, such as Apple's MPS, cannot compute radii and is refused.
     random_state : int, RandomState instance or None, default=None
         Seeds the drawing, the k-means start and the shuffling.
     n_jobs : int or None, default=None
@@ -329,6 +332,7 @@ class PatchVocabulary(PatchTokenizer):
                 **options,
                 seed=int(random.integers(2**31)),
                 device=device,
+                search_device=search_device(self.device),
                 progress=bool(self.verbose),
             )
 

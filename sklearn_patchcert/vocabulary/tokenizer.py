@@ -20,13 +20,13 @@ from sklearn_patchcert._validation import (
     LARGEST,
     VersionedState,
     _check_feature_names_in,
-    check_device,
     check_image_shape,
     check_output_of_images,
     check_patch_size,
     clip_patch,
     images_and_range,
     own_or_shared,
+    search_device,
     shape_of,
 )
 from sklearn_patchcert.parallel import alone, over_parts
@@ -34,6 +34,7 @@ from sklearn_patchcert.patches import grid_shape
 from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.vocabulary.kmeans import distinct_tokens
 from sklearn_patchcert.voronoi import certificate
+from sklearn_patchcert.voronoi.engines.devices import resolved
 
 _VALUES_AT_ONCE = 2**20
 _UNLESS_COPIED = 4  # times as many
@@ -335,11 +336,11 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         check_is_fitted(self, "vocabulary_")
 
         def checked(batch):
-            given, description, device = batch, {}, check_device(self.device)
+            given, description, device = batch, {}, self._search_device(batch)
             if before is not None:
                 with quiet():
                     given, description = before(batch)
-            images, limits = self._checked(given, as_given=plain and device.type == "cpu")
+            images, limits = self._checked(given, as_given=plain and encoding.is_cpu(device))
             if limits is None:
                 return self._ranged(given, images, norm, device)
             if before is not None:
@@ -354,6 +355,11 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         with bar, closing(pieces):
             arrays = _judged(pieces, self if owner is None else owner, X)
             return self._joined(arrays, X, bar) if join else _gather(arrays, n, bar)
+
+    def _search_device(self, batch):
+        device = search_device(self.device)
+        parts = self.vocabulary_ if self.per_channel_ is True else [self.vocabulary_]
+        return resolved(device, np.size(batch) if device == "auto" else 0, 1, max(map(len, parts)))
 
     def _ranged(self, given, images, norm, device):
         """The range, and the ids or radii, of images whose values nobody has looked at."""

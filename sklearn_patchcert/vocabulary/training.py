@@ -28,6 +28,7 @@ def fit_tokens(
     counts=None,
     seed=0,
     device="cpu",
+    search_device=None,
     min_distance=None,
     labels=None,
     target_radius=None,
@@ -52,6 +53,9 @@ def fit_tokens(
     seed : int
         Of the torch.Generator that everything random below draws from.
     device : str or torch.device
+        For gradient descent.
+    search_device : str, torch.device or None
+        For nearest tokens; `device` by default.
     min_distance : float or None
         Of "denoised", in the units of the patches; see :func:`exemplar_tokens`.
     labels : ndarray of int (n,) or None
@@ -78,6 +82,7 @@ def fit_tokens(
         in the units of such errors.
     """
     generator = torch.Generator().manual_seed(seed)
+    search = device if search_device is None else search_device
     # In units of about the root mean square, squares neither overflow nor vanish in float32; a
     # power of two keeps the patches as they are.
     unit = _power_of_two_near_rms(patches)
@@ -94,14 +99,14 @@ def fit_tokens(
             distance,
             tokens=known,
             generator=generator,
-            device=device,
+            device=search,
             progress=progress,
         )
         counts = None if known is None else np.pad(counts, (0, len(tokens) - len(known)))
-        history = [_error(flat, tokens, device)]
+        history = [_error(flat, tokens, search)]
     elif strategy == "supervised":
         every = np.repeat(labels, patches.shape[1])
-        tokens, owners = class_tokens(flat, every, n_tokens, generator=generator, device=device)
+        tokens, owners = class_tokens(flat, every, n_tokens, generator=generator, device=search)
         spread = float(flat.std(dtype=np.float64)) or 1.0
         scale = patches.dtype.type(spread)
         target = None if target_radius is None else target_radius / float(unit) / spread
@@ -128,11 +133,11 @@ def fit_tokens(
             seen = np.concatenate([tokens, flat])
             weights = np.concatenate([counts, np.ones(len(flat))])
         tokens, history = kmeans_tokens(
-            seen, n_tokens, counts=weights, generator=generator, device=device, progress=progress
+            seen, n_tokens, counts=weights, generator=generator, device=search, progress=progress
         )
         counts = None
     elif strategy == "kmeans":
-        ids = certificate.tokenize(flat[:, None], tokens, device=device)[:, 0]
+        ids = certificate.tokenize(flat[:, None], tokens, device=search)[:, 0]
         history = [float(np.square(flat - tokens[ids]).sum(1).mean())]
         tokens = running_means(tokens, counts, flat, ids)
     if strategy == "learned":
@@ -151,7 +156,7 @@ def fit_tokens(
         )
         tokens, history = tokens * scale + centre, [loss * spread**2 for loss in history]
     tokens = distinct_tokens(tokens)
-    ids = certificate.tokenize(flat[:, None], tokens, device=device).ravel()
+    ids = certificate.tokenize(flat[:, None], tokens, device=search).ravel()
     before = 0 if counts is None else counts[: len(tokens)]
     counts = before + np.bincount(ids, minlength=len(tokens))
     return tokens * unit, counts, [loss * float(unit) ** 2 for loss in history]

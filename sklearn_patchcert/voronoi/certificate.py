@@ -170,7 +170,7 @@ def tokenize(
     weights : ndarray (positions, dim) or None
         Zero where a coordinate is padding, that is, the same in all patches of that position.
     device : str or torch.device
-    engine : {"auto", "dense", "walk"}
+    engine : {"auto", "dense", "two_pass", "walk"}
         See :func:`certify`.
 
     Returns
@@ -259,9 +259,12 @@ def certify(
     noise_growth : float
         By how much that bound grows per unit of the L2 perturbation of a patch.
     device : str or torch.device
-    engine : {"auto", "dense", "walk"}
-        "dense" compares every patch with every token, on any device; "walk" looks, on the CPU,
-        at those only that can matter.  Both are exact.  "auto" walks where the device is the CPU.
+        "auto" is the CPU, where a GPU has not been measured to be faster.
+    engine : {"auto", "dense", "two_pass", "walk"}
+        "dense" compares every patch with every token in float64, on any device.  "walk" looks only
+        at the tokens that can matter, on the CPU.  "two_pass" finds these tokens by float32 matrix
+        products, on any device.  All are exact and compute the same bits.  "auto" walks on the CPU
+        and takes two passes elsewhere.
     return_witness : bool
         Whether to name the tokens behind the nearest walls, too.
 
@@ -278,7 +281,7 @@ def certify(
     Raises
     ------
     ValueError
-        If the norm is unknown, or a value is not finite or beyond 1e150.
+        If the norm is unknown, a value is not finite or beyond 1e150, or the device has no float64.
 
     Examples
     --------

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sklearn_patchcert.voronoi.engines import dense, walk
+from sklearn_patchcert.voronoi.engines import dense, devices, two_pass, walk
 
 NORMS = ("l2", "linf", "l1")
 LARGEST = 1e150
 _FEW_KINDS = 8
-_ENGINES = {"dense": dense, "walk": walk}
+_ENGINES = {"dense": dense, "two_pass": two_pass, "walk": walk}
 
 
 def check_norm(norm: str) -> str:
@@ -64,6 +64,7 @@ def cells(patches, tokens, weights, norm, device, engine):
     if not n:
         return
     _check_size(patches, "images")
+    device = devices.resolved(device, n * positions, dim, len(tokens))
     weights = np.ones((min(positions, 1), dim)) if weights is None else np.abs(weights)
     if (weights == weights[:1]).all():  # sorting them takes long
         kinds, kind_of = weights[:1], np.zeros(len(weights), np.intp)
@@ -115,8 +116,11 @@ def _engine_name(engine, device, n_kinds):
     walks = device == "cpu" or getattr(device, "type", None) == "cpu"
     if engine == "walk" and not walks:
         raise ValueError(f"The engine 'walk' runs on the CPU, not on device={device!r}.")
+    if not walks:
+        devices.check_float64(device)
     if engine == "auto":  # tables for many kinds of positions would cost more than they save
-        return "walk" if walks and n_kinds <= _FEW_KINDS else "dense"
+        small = "walk" if n_kinds <= _FEW_KINDS else "dense"
+        return small if walks else "two_pass"
     return engine
 
 

@@ -19,7 +19,7 @@ def attack():
         sys.path.remove(str(BENCHMARKS))
 
 
-@pytest.mark.parametrize("engine", ["dense", "walk"])
+@pytest.mark.parametrize("engine", ["dense", "walk", "two_pass"])
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
 def test_nothing_changes_inside_a_radius_and_almost_all_just_beyond(attack, digits, engine, norm):
     images = digits[0].reshape(-1, 8, 8)

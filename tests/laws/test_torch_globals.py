@@ -146,12 +146,15 @@ def more_of(net, X, y):
     return [*weights(net.partial_fit(X, y)), net.predict(X)]
 
 
-def dense(X, y, made):
-    tokens, noise = X[:9, None], np.full((100, 1), 0.1)
-    preparation._prepare.cache_clear()
-    ids = certificate.tokenize(X[:, None], tokens[:, 0], engine="dense")
-    found = certificate.certify(X[:100, None], tokens[:, 0], noise=noise, engine="dense")
-    return [ids, *found]
+def certified_by(engine):
+    def task(X, y, made):
+        tokens, noise = X[:9, None], np.full((100, 1), 0.1)
+        preparation._prepare.cache_clear()
+        ids = certificate.tokenize(X[:, None], tokens[:, 0], engine=engine)
+        found = certificate.certify(X[:100, None], tokens[:, 0], noise=noise, engine=engine)
+        return [ids, *found]
+
+    return task
 
 
 TASKS = {
@@ -160,7 +163,8 @@ TASKS = {
     "soft": fitted_vocabulary(strategy="learned", soft_temperature=(1.0, 0.1), noise_std=0.5),
     "denoised": fitted_vocabulary(strategy="denoised", denoiser=lambda images: images),
     "supervised": fitted_vocabulary(strategy="supervised", patch_size=8, n_tokens=20),
-    "dense engine": dense,
+    "dense engine": certified_by("dense"),
+    "two-pass engine": certified_by("two_pass"),
     "network": fitted_net(),
     "regressor": fitted_net(kind=PatchNetRegressor),
     "whitening": fitted_net(module=WhiteningConvNet, module__width=4),

@@ -50,6 +50,8 @@ def test_own_tokens_are_counted_up_to_the_copies_of_the_last():
 
 @pytest.mark.parametrize("strategy", ["kmeans", "learned", "denoised"])
 def test_every_channel_has_as_many_tokens_as_asked_for(data, strategy):
+    if strategy == "denoised":
+        pytest.importorskip("skimage", reason="the denoiser is that of scikit-image")
     X = data[0]
     options = {"per_channel": True, "strategy": strategy, "random_state": 0}
     vocabulary = PatchVocabulary(list(SIZES), 2, **options).fit(X)

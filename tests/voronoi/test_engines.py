@@ -85,7 +85,7 @@ def test_the_same_bits(engine, seed, n_tokens, dim, norm, scale, dtype, extra):
     np.testing.assert_array_equal(ids, wanted[0])
 
 
-@pytest.mark.parametrize("engine", ["walk", "dense"])
+@pytest.mark.parametrize("engine", ["walk", "dense", "two_pass"])
 @pytest.mark.parametrize("n_tokens", [8, 600, 5000])
 def test_witnesses_or_none_the_rest_is_the_same(engine, n_tokens):
     rng = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from sklearn_patchcert.prediction.configurations import wall_costs
 from sklearn_patchcert.voronoi import certificate
 
 pytestmark = pytest.mark.usefixtures("tree_engine")
-ENGINES = ["dense", "walk", "tree"]
+ENGINES = ["dense", "walk", "tree", "two_pass"]
 SLOPES = 10.0 ** -np.arange(5, 10.5, 0.25)  # of the coordinate in which the tokens differ
 PARTS = np.array([1e-3, 0.3, 0.6, 0.8, 0.9, 0.99, 0.9999])
 

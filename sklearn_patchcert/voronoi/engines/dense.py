@@ -1,7 +1,8 @@
-"""The engine that compares every patch with every token: torch, on any device, in float64.
+"""The engine that compares every patch with every token: torch, in float64.
 
 Its float64 operations, one after the other, define the tokenization in
-:mod:`sklearn_patchcert.voronoi`.  :mod:`sklearn_patchcert.voronoi.engines.measure` repeats them.
+:mod:`sklearn_patchcert.voronoi`.  :mod:`sklearn_patchcert.voronoi.engines.measure` repeats them,
+and :mod:`sklearn_patchcert.voronoi.engines.two_pass` applies them to shortlists.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def prepare(tokens, weights, norm, device):
 
 def tokenize(patches, prepared):
     """Index of the nearest token of every patch (n, dim): ids (n,)."""
-    ids = [_squared_distances(chunk, prepared[0]).argmin(1) for chunk in _chunks(patches, prepared)]
+    ids = [_all_distances(chunk, prepared[0]).argmin(1) for chunk in _chunks(patches, prepared)]
     return torch.cat(ids).cpu().numpy()
 
 
@@ -40,7 +41,7 @@ def certify(patches, prepared, noise=None, noise_growth=0.0, witnesses=True):
         blur = None
         if noise is not None:
             blur = torch.as_tensor(noise[start : start + len(chunk)], device=chunk.device)
-        found.append(_certify_chunk(chunk, prepared, blur, noise_growth))
+        found.append(certify_chunk(chunk, prepared, blur, noise_growth))
         start += len(chunk)
     return tuple(torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
 
@@ -54,41 +55,58 @@ def _chunks(patches, prepared):
         yield torch.as_tensor(chunk, device=tokens.device)
 
 
-def _squared_distances(patches, tokens):
-    """Squared distances (m, n_tokens), one coordinate after the other: the definition of t.
+def squared_distances(columns):
+    """Squared distances, one coordinate after the other: the definition of t.
 
+    `columns` are pairs of tensors of one coordinate each, of points and of tokens, that broadcast.
     Every operation is rounded on its own, so that all devices and chunk sizes agree to the bit.
     """
-    total = torch.zeros(len(patches), len(tokens), dtype=tokens.dtype, device=tokens.device)
-    for x, v in zip(patches.T, tokens.T, strict=True):
-        difference = x[:, None] - v
-        total += difference.mul_(difference)
+    total = None
+    for x, v in columns:
+        difference = x - v
+        difference.mul_(difference)
+        total = difference if total is None else total.add_(difference)
     return total
 
 
-def _dual_norms(own, others, weights, norm):
-    """|w (a - b)|_* for all pairs (m, n_tokens), neither under- nor overflowing."""
-    columns = list(zip(own.T, others.T, weights, strict=True))
+def dual_norms(columns, norm):
+    """|w (a - b)|_*, neither under- nor overflowing.
+
+    `columns()` yields a, b and w of one coordinate after the other, tensors that broadcast.
+    """
 
     def sizes():
-        return ((a[:, None] - b).mul_(w).abs_() for a, b, w in columns)
+        return ((a - b).mul_(w).abs_() for a, b, w in columns())
 
-    total = torch.zeros(len(own), len(others), dtype=own.dtype, device=own.device)
-    largest = torch.zeros_like(total)
-    for size in sizes():
-        torch.maximum(largest, size, out=largest)
-        total += size.mul_(size) if norm == "l2" else size
+    total = largest = torch.zeros(())
+    for dim, size in enumerate(sizes(), 1):
+        largest = size.clone() if dim == 1 else torch.maximum(largest, size, out=largest)
+        part = size.mul_(size) if norm == "l2" else size
+        total = part if dim == 1 else total.add_(part)
     if norm == "l1":
         return largest + _TINY
     if norm == "linf":
-        return total + len(columns) * _TINY
+        return total + dim * _TINY
+    inside = (total > _SMALL) & (total < _LARGE)
+    if inside.all():
+        return _sqrt(total)
     largest += _TINY
     scaled = torch.zeros_like(total)
     for size in sizes():
         part = size.div_(largest)
         scaled += part.mul_(part)
-    scaled = largest * _sqrt(scaled) + len(columns) * _TINY
-    return torch.where((total > _SMALL) & (total < _LARGE), _sqrt(total), scaled)
+    scaled = largest * _sqrt(scaled) + dim * _TINY
+    return torch.where(inside, _sqrt(total), scaled)
+
+
+def _all_distances(patches, tokens):
+    """Squared distances (m, n_tokens)."""
+    return squared_distances(zip(patches.T[:, :, None], tokens.T, strict=True))
+
+
+def all_norms(own, others, weights, norm):
+    """|w (a - b)|_* for all pairs (m, n_tokens)."""
+    return dual_norms(lambda: zip(own.T[:, :, None], others.T, weights, strict=True), norm)
 
 
 def _sqrt(values):
@@ -96,28 +114,43 @@ def _sqrt(values):
     return torch.from_numpy(np.sqrt(values.numpy())) if values.is_cpu else values.sqrt()
 
 
-def _certify_chunk(patches, prepared, noise, noise_growth):
+def lowered(distances, nearest, spread, motion, blur, apart, dim):
+    """Distances of walls, less what rounding, and the noise of a step before, may take from them.
+
+    `spread` is twice the dual norms, `apart` the L2 distances of the tokens; None without noise.
+    """
+    gamma = gamma_of(dim)
+    gap = distances - nearest
+    gap -= 4 * gamma * (distances + nearest + (motion + blur) ** 2) + 8 * dim * _TINY
+    if apart is not None:
+        gap -= 2 * apart * blur * (1 + gamma)
+    return gap.div_(spread).nan_to_num_(0.0, torch.inf)
+
+
+def gamma_of(dim):
+    """Bound on the relative errors of a squared distance, with room for all that follows."""
+    return (dim + 8) * float(np.finfo(np.float64).eps)
+
+
+def certify_chunk(patches, prepared, noise, noise_growth):
+    """Ids, radii and the tokens behind the nearest walls of patches (m, dim): tensors (m,)."""
     tokens, weights, norm = prepared
-    distances = _squared_distances(patches, tokens)
+    distances = _all_distances(patches, tokens)
     nearest, own = distances.min(1, keepdim=True)
     if len(tokens) == 1:
         return own[:, 0], torch.full_like(nearest[:, 0], torch.inf), own[:, 0] - 1
     used, which = torch.unique(own, return_inverse=True)
-    spread = 2 * _dual_norms(tokens[used], tokens, weights, norm)[which[:, 0]]
-    gap = distances - nearest
-    unrounded = (gap / spread).scatter_(1, own, torch.inf).amin(1, keepdim=True)
-
-    dim = tokens.shape[1]
-    gamma = (dim + 8) * np.finfo(np.float64).eps
+    spread = 2 * all_norms(tokens[used], tokens, weights, norm)[which[:, 0]]
+    unrounded = ((distances - nearest) / spread).scatter_(1, own, torch.inf).amin(1, keepdim=True)
     motion = largest_motion(weights.cpu().numpy(), norm) * unrounded
-    blur = 0.0 if noise is None else 2 * noise[:, None] + noise_growth * motion
-    gap -= 4 * gamma * (distances + nearest + (motion + blur) ** 2) + 8 * dim * _TINY
+    blur, apart = 0.0, None
     if noise is not None:
-        ones = torch.ones_like(weights)
-        apart = _dual_norms(tokens[used], tokens, ones, "l2")[which[:, 0]]
-        gap -= 2 * apart * blur * (1 + gamma)
-    radii, other = (gap / spread).scatter_(1, own, torch.inf).nan_to_num_(0.0, torch.inf).min(1)
-    return own[:, 0], (radii * (1 - gamma)).clamp_(min=0), other
+        blur = 2 * noise[:, None] + noise_growth * motion
+        apart = all_norms(tokens[used], tokens, torch.ones_like(weights), "l2")[which[:, 0]]
+    dim = tokens.shape[1]
+    walls = lowered(distances, nearest, spread, motion, blur, apart, dim)
+    radii, other = walls.scatter_(1, own, torch.inf).min(1)
+    return own[:, 0], (radii * (1 - gamma_of(dim))).clamp_(min=0), other
 
 
 def largest_motion(weights, norm):
