@@ -17,7 +17,7 @@ LEAST = 2  # images at once: batch normalization cannot be trained on one
 
 
 def activation_bytes(
-    module: nn.Module, images: torch.Tensor, frozen: Frozen = Frozen(), **options: Any
+    module: nn.Module, images: torch.Tensor, frozen: Frozen | None = None, **options: Any
 ) -> int:
     """Measure what a training step holds in memory for some images.
 
@@ -29,7 +29,7 @@ def activation_bytes(
     module : nn.Module
         It is left as it is.
     images : Tensor (n, C, H, W)
-    frozen : Frozen
+    frozen : Frozen or None
         The parts that training leaves alone.
     **options
         Go to the forward of the module.
@@ -46,9 +46,10 @@ def activation_bytes(
     >>> activation_bytes(layers, torch.zeros(2, 1, 8, 8))  # 64 and 32 are saved, 64 + 32 held
     1536
     """
+    images = images.clone()  # with memory of its own, which can be counted
     try:  # with the same parameters, but its own statistics of batches
         own = copy.deepcopy(module, {id(value): value for value in module.parameters()}).train()
-        rest(own, frozen)
+        rest(own, frozen or Frozen())
         return _measured(own, images, options)
     except Exception:  # some modules cannot be copied, or trained on so few images
         with evaluating(module):
@@ -104,7 +105,7 @@ def images_within(
     """
     few = images[:2]
     size = activation_bytes(module, few, **options)
-    fixed, each = 0, size / len(few)
+    fixed, each = 0.0, size / len(few)
     if len(images) >= 4 and enough * each > budget:  # what does not grow with the batch
         each = max(1.0, (activation_bytes(module, images[:4], **options) - size) / 2)
         fixed = max(0.0, size - 2 * each)

@@ -52,7 +52,7 @@ class MicroBatches(_Base):
         plenty = place.type != "cpu" or height * width <= _SMALL
         if limit is None or (limit == "auto" and plenty):
             return None
-        module = getattr(self.module_, "_orig_mod", self.module_)  # compiled for other sizes
+        module: Any = getattr(self.module_, "_orig_mod", self.module_)  # compiled for other sizes
         half = check_autocast(self.autocast, place)
         few = torch.as_tensor(images[:4]).to(place, copy=True)
         budget = (_AUTO if limit == "auto" else limit) * MEBIBYTE
