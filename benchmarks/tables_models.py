@@ -281,7 +281,7 @@ def training_memory(result):
             name,
             number(row["peak_gib"], 2),
             number(row["seconds"], 1),
-            number(row["images_at_once"], 0),
+            number(row.get("images_at_once"), 0),
         )
         for name, row in result["rows"].items()
     ]
