@@ -285,9 +285,12 @@ def training_memory(result):
         )
         for name, row in result["rows"].items()
     ]
+    settings = result["settings"]
+    busy = settings.get("load_at_start", 0) > result["environment"]["cores"]
     note = (
-        f"Color pictures, the peak of the whole process, {result['settings']['repeats']} rounds. "
-        "*Stride 1* is the default network without its stride, *whole batches* have "
+        f"Color pictures, the peak of the whole process, rounds: {settings['repeats']}. "
+        + "The machine had other work, so the times cannot be compared. " * busy
+        + "*Stride 1* is the default network without its stride, *whole batches* have "
         "`working_memory=None`. Where no images at once are given, batches of 128 are whole. "
         "`python benchmarks/training_memory.py`, "
         f"{result['environment']['processor']}."
