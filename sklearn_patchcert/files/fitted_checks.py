@@ -143,6 +143,7 @@ def check_network(net):
     for name in ("channel_mean_", "channel_std_"):
         require(getattr(net, name).shape == shape[2:], f"{name} is not of {shape[2]} channels")
     require((net.channel_std_ > 0).all(), "channel_std_ must be positive")
+    require(getattr(net, "micro_batch_size_", None) != 0, "micro_batch_size_ must be positive")
     if isinstance(net, PatchNetClassifier):
         require(net.n_outputs_ == max(2, len(net.classes_)), "n_outputs_ does not fit classes_")
         columns = np.array_equal(net.classes_, np.arange(net.n_outputs_))

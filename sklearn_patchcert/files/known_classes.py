@@ -112,7 +112,9 @@ _NET = {
     **_FEATURES,
 }
 _NET_OPTIONS: dict[str, Any] = {
-    "optional": {"patch_size_": sizes([2]), **_NAMES, **_RANGE},
+    "optional": {
+        "patch_size_": sizes([2]), "micro_batch_size_": maybe(is_count), **_NAMES, **_RANGE,
+    },
     "check": checks.check_network,
     "choices": {
         "module": {

@@ -127,6 +127,11 @@ def check_net(net):
         type(net.autocast) is bool or net.autocast == "auto"
     ):
         raise ValueError("warm_start or autocast is unknown")
+    memory, size = net.working_memory, net.micro_batch_size
+    if memory not in ("auto", None) and not (type(memory) in (int, float) and memory > 0):
+        raise ValueError(f"working_memory must be a positive number, got {shown(memory)}")
+    if size is not None and not (type(size) is int and size > 0):
+        raise ValueError(f"micro_batch_size must be a positive integer, got {shown(size)}")
     if type(net.lr) not in (int, float) or not net.lr >= 0:
         raise ValueError(f"lr must be a positive number, got {shown(net.lr)}")
     if net.predict_nonlinearity not in ("auto", None) or net.lr_schedule not in SCHEDULES:

@@ -30,6 +30,7 @@ from sklearn_patchcert.networks.fitting.loops import (
     Schedule,
     refuse_streams,
 )
+from sklearn_patchcert.networks.fitting.micro_batches import MicroBatches
 from sklearn_patchcert.networks.fitting.training_loop import TrainingLoop
 from sklearn_patchcert.networks.fitting.weights import check_criterion, check_sample_weight
 from sklearn_patchcert.networks.modules import PatchConvNet
@@ -44,7 +45,7 @@ else:
     _Base = object
 
 
-class PatchNet(TrainingLoop, GivenModule, GivenParameters, VersionedState, _Base):
+class PatchNet(MicroBatches, TrainingLoop, GivenModule, GivenParameters, VersionedState, _Base):
     """Base of the classifier and the regressor: everything except the target."""
 
     # skorch sets these in its constructor, where scikit-learn allows parameters only.
@@ -71,6 +72,8 @@ class PatchNet(TrainingLoop, GivenModule, GivenParameters, VersionedState, _Base
         batch_size=128,
         image_shape=None,
         autocast=False,
+        working_memory="auto",
+        micro_batch_size=None,
         augment=None,
         noise_std=0.0,
         flip_radius=0.0,
@@ -119,6 +122,7 @@ class PatchNet(TrainingLoop, GivenModule, GivenParameters, VersionedState, _Base
         self.lr_schedule = lr_schedule
         self.image_shape = image_shape
         self.autocast = autocast
+        self.working_memory, self.micro_batch_size = working_memory, micro_batch_size
         self.augment = augment
         self.noise_std = noise_std
         self.flip_radius = flip_radius
@@ -302,6 +306,7 @@ class PatchNet(TrainingLoop, GivenModule, GivenParameters, VersionedState, _Base
             else:
                 undo.callback(self._restore, *self._snapshot())
                 self._catch_up()
+            self._settle_micro_batch(some, fit_params)
             if weight is not None:
                 check_criterion(self.criterion_)
             super().partial_fit(inputs, target, **fit_params)

@@ -62,6 +62,17 @@ class PatchNetClassifier(ClassTargets, PatchNet, NeuralNetClassifier):
     autocast : bool or "auto", default=False
         Whether to train in bfloat16 where torch does so; predictions stay in float32.  "auto":
         where the device has instructions for it, without which it is much slower.
+    working_memory : float, "auto" or None, default="auto"
+        Memory in MiB for the activations of a network, which are measured when a fit begins.  A
+        batch that would take more is split into micro-batches, whose gradients are added up, so
+        that the step is that of the whole batch.  Only batch normalization sees the difference,
+        since its statistics are those of a micro-batch, and random numbers are drawn for each.
+        Callbacks see whole batches.  Predictions are computed in micro-batches, too.  "auto": 512
+        on the CPU for pictures of more than 64 x 64 pixels; otherwise, and with None, batches stay
+        whole.  The images, the weights and the libraries take memory besides.
+    micro_batch_size : int or None, default=None
+        Images that are computed at once, instead of what `working_memory` finds.  As with
+        `batch_size`, no image is left alone.
     augment : callable or None, default=None
         Images (n, C, H, W) to images of the same shape, before they become tokens, such as
         ``partial(flip_training.random_crop, pixels=4, mirror=True)``.  Transforms of torchvision
@@ -120,6 +131,8 @@ class PatchNetClassifier(ClassTargets, PatchNet, NeuralNetClassifier):
     n_outputs_ : int
     channel_mean_, channel_std_ : ndarray (C,)
         Of the images fitted on, in their units.
+    micro_batch_size_ : int or None
+        Images that are computed at once; None: a batch, whatever its size.
     n_features_in_ : int
     history_ : skorch.history.History
 
@@ -266,7 +279,7 @@ class PatchNetClassifier(ClassTargets, PatchNet, NeuralNetClassifier):
         found = []
         with plain_torch():
             self.module_.eval()
-            for part in torch.as_tensor(images).split(4096):
+            for part in torch.as_tensor(images).split(self.micro_batch_size_ or 4096):
                 found.append(self.module_.terms(part.to(self.device)).double().cpu().numpy())
         return np.concatenate(found)
 
@@ -304,6 +317,8 @@ class PatchNetRegressor(NumberTargets, PatchNet, NeuralNetRegressor):
     criterion : type of torch.nn.Module or None, default=None
         None: MSELoss.
     optimizer, lr, lr_schedule, max_epochs, batch_size, image_shape, autocast : optional
+        As in :class:`PatchNetClassifier`.
+    working_memory, micro_batch_size : optional
         As in :class:`PatchNetClassifier`.
     augment, noise_std, flip_radius, flip_share, flip_kind : optional
         As in :class:`PatchNetClassifier`.
@@ -343,6 +358,8 @@ class PatchNetRegressor(NumberTargets, PatchNet, NeuralNetRegressor):
         R squared on the held-out images after each epoch; None without them.
     channel_mean_, channel_std_ : ndarray (C,)
         Of the images fitted on, in their units.
+    micro_batch_size_ : int or None
+        Images that are computed at once; None: a batch, whatever its size.
     n_features_in_ : int
     history_ : skorch.history.History
 

@@ -83,6 +83,7 @@ TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn
     "vocabulary.windows",
     "networks.additive",
     "networks.fast_modules",
+    "networks.fitting.activations",
     "networks.fitting.adversarial_training",
     "networks.fitting.augmentation",
     "networks.fitting.flip_training",

@@ -134,9 +134,15 @@ class Disturbance:
             "per_channel": bool(vocabulary.per_channel_),
         }
 
-    def made(self, images, target, network, criterion, training):
-        """Images (n, C, H, W) made of tokens, if there are any; in training disturbed ones."""
+    def made(self, images, target, network, criterion, training, part=None):
+        """Images (n, C, H, W) made of tokens, if there are any; in training disturbed ones.
+
+        `part` tells of which batch they are a part, so that `flip_share` is that of the batch.
+        """
         options = dict(self.options) if training else {}
+        if training and part is not None:
+            flipped = round(options["flip_share"] * part.n) - part.start
+            options["flip_share"] = min(max(flipped, 0), len(images)) / len(images)
         images, target = images.to(self.device), target.to(self.device)
         if training and (self.attack or self.code is None):
             images = disturbed_images(images, options.pop("augment"), options.pop("noise_std"))

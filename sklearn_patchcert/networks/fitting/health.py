@@ -95,7 +95,8 @@ def check_weights(net, images, fit_params):
             raise ValueError(
                 f"{name} of the module is not finite after {_place(net)}. {_advice(net)}"
             )
-    outputs = _outputs_of(net, images[:_FEW], fit_params)
+    few = min(_FEW, net.micro_batch_size_ or _FEW)
+    outputs = _outputs_of(net, images[:few], fit_params)
     seen = outputs.softmax(1) if is_classifier(net) else outputs  # -inf may rule out a class
     if not seen.isfinite().all():
         raise ValueError(

@@ -37,8 +37,7 @@ class BatchIterator:
         self.shuffle = shuffle
 
     def __len__(self):
-        n = len(self.dataset)
-        return min(-(-n // self.batch_size), max(1, n // min(2, self.batch_size)))
+        return count_parts(len(self.dataset), self.batch_size)
 
     def __iter__(self):
         n = len(self.dataset)
@@ -49,6 +48,11 @@ class BatchIterator:
                 yield {name: torch.from_numpy(part) for name, part in X.items()}, torch.as_tensor(y)
             else:
                 yield torch.from_numpy(X), torch.as_tensor(y)
+
+
+def count_parts(n, size):
+    """Into how many parts of at most `size` images n are split, so that none has a single one."""
+    return min(-(-n // size), max(1, n // min(2, size)))
 
 
 SCHEDULES = ("cosine", "triangle", None)

@@ -28,7 +28,7 @@ class TrainingLoop(_Base):
 
     _interrupted: KeyboardInterrupt | None = None
     _held_out: str  # name of the score of held-out images in the history
-    _between_fits = ("_disturbance", "_raw", "_weight", "_ended")
+    _between_fits = ("_disturbance", "_raw", "_weight", "_ended", "_part")
 
     @property
     def loss_curve_(self) -> list[float]:
@@ -164,7 +164,8 @@ class TrainingLoop(_Base):
         if disturbance is None:
             return batch
         images, target = batch
-        made = disturbance.made(images, target, self.module_, self.criterion_, training)
+        part: Any = vars(self).get("_part")
+        made = disturbance.made(images, target, self.module_, self.criterion_, training, part)
         self._raw = images
         return made, target
 

@@ -154,6 +154,48 @@ def weighted_loss(criterion, compute, target, weight):
     return (by_image.mean(1) * weight).mean()
 
 
+def shares_of(criterion, targets, weighted):
+    """What the mean losses of the parts of a batch count in the loss of the batch.
+
+    Parameters
+    ----------
+    criterion : nn.Module
+    targets : list of Tensor (n, ...)
+        Of the parts.
+    weighted : bool
+        Whether the losses are those of :func:`weighted_loss`.
+
+    Returns
+    -------
+    shares : list of float or None
+        None if the criterion has no `reduction`, so that it cannot be told.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.networks.fitting.weights import shares_of
+    >>> shares_of(torch.nn.MSELoss(), [torch.zeros(3, 1), torch.zeros(1, 1)], False)
+    [0.75, 0.25]
+    """
+    own = _own(criterion)
+    if not hasattr(own, "reduction"):
+        return None
+    if own.reduction == "sum":
+        return [1.0] * len(targets)
+    sizes = [float(len(target)) for target in targets]
+    if isinstance(own, _BY_CLASS) and targets[0].ndim == 1:
+        sizes = [_mass(own, target.cpu(), weighted) for target in targets]
+    whole = sum(sizes)
+    return [size / whole if whole else 1.0 for size in sizes]
+
+
+def _mass(own, target, weighted):
+    """By what a mean over targets that are classes divides."""
+    if not weighted:
+        target = target[target != own.ignore_index]
+    return float(len(target) if own.weight is None else own.weight.cpu()[target].sum())
+
+
 class WeightedBatches:
     """Batches as the network knows them, of batches that have weights, too.
 

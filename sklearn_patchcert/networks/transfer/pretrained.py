@@ -182,6 +182,7 @@ class GivenModule(_Base):
         with isolated_seed(seed, self.device), plain_torch(training=True):
             self.initialize()
             check_outputs(self, self._some().cpu().numpy(), {})
+            self._settle_micro_batch(self._some(), {})
         return self
 
 
