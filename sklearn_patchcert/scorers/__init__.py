@@ -9,7 +9,11 @@ scorer picklable::
 A radius is in the units of the X that is scored, also after scaling steps.
 """
 
-from sklearn_patchcert.scorers.certified import average_certified_radius, certified_accuracy
+from sklearn_patchcert.scorers.certified import (
+    average_certified_radius,
+    certified_accuracy,
+    sticker_accuracy,
+)
 from sklearn_patchcert.scorers.functions import (
     attack_accuracy,
     image_certificate,
@@ -34,4 +38,5 @@ __all__ = [
     "smoothing_accuracy",
     "smoothing_radius",
     "sspgd_accuracy",
+    "sticker_accuracy",
 ]

@@ -198,6 +198,9 @@ def mask_values(values, source, like):
     vocabulary = next(iter(source))
     vocabulary = vocabulary.estimator if isinstance(vocabulary, FrozenEstimator) else vocabulary
     shape = like.shape[1:]
+    most = min(map(encoding.count_own, vocabulary._own(vocabulary.vocabulary_)))
+    if not 0 <= int(values) < most:
+        raise ValueError(f"The mask is the token {values}, not one of 0 to {most - 1}.")
     groups = shape[2] if vocabulary.per_channel_ else 1
     ids = np.full((1, *grid_shape(shape, vocabulary.patch_size_), groups), values)
     return encoding.decode(ids, image_shape=shape, **vocabulary._code())[0].transpose(2, 0, 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch, _safe_indexing, check_consistent_length, column_or_1d, get_tags
@@ -23,13 +24,16 @@ from sklearn_patchcert._validation import (
     HasMethods,
     Integral,
     Interval,
+    Real,
     VersionedState,
     _fit_context,
     all_or_nothing,
+    check_image_shape,
     check_images,
 )
 from sklearn_patchcert.parallel import over_parts, stop_if_told
 from sklearn_patchcert.prediction.consistency import check_one_image_at_a_time
+from sklearn_patchcert.prediction.estimator_tree import nested
 from sklearn_patchcert.prediction.fingerprints import fingerprint
 from sklearn_patchcert.prediction.masking.masks import (
     mask_plan,
@@ -44,10 +48,10 @@ from sklearn_patchcert.prediction.masking.views import (
     MaskedView,
     check_mask,
     images_of,
-    tokens_of,
 )
 
 _AT_ONCE, _PARTS = 32, 16  # images at once, at most; parts of few images, for several jobs
+_VALUES_AT_ONCE = 2**24  # of masked images, whatever the batch size
 _PROBES = 16  # masked images on which the classifier is asked twice
 _OF_PIXELS = 6  # masks along each axis, where pixels are masked
 
@@ -78,7 +82,8 @@ class StickerCertifiedClassifier(
         scikit-learn's FrozenEstimator and call fit.  Tokens are masked if it is a pipeline with a
         :class:`PatchVocabulary` as a step, or a search or FrozenEstimator of such a pipeline.
     sticker_size : int, tuple (height, width), or list of these, default=5
-        Size of the sticker in pixels.  A list names several sizes, any of which may come.
+        Size of the sticker in pixels of the image that reaches the model, which for paths of files
+        is the one that the reader makes.  A list names several sizes, any of which may come.
     mask : "mean", int, float or array-like, default="mean"
         What replaces hidden parts.  "mean": the mean color of the training images, as the steps
         after the vocabulary see them; with token ids, the tokens nearest to it.  An int over
@@ -99,7 +104,7 @@ class StickerCertifiedClassifier(
         Shape of images that come as rows.  None takes it from the estimator, or reads rows as
         :class:`PatchVocabulary` does.
     batch_size : int, default=512
-        Masked images to predict at once.
+        Masked images to predict at once, fewer if they are large.
     n_jobs : int or None, default=None
         Threads over images.
     verbose : int, default=0
@@ -188,7 +193,7 @@ class StickerCertifiedClassifier(
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "predict"])],
         "sticker_size": [Integral, tuple, list],
-        "mask": [str, Integral, float, "array-like"],
+        "mask": [str, Real, "array-like"],
         "n_masks": [None, Interval(Integral, 1, None, closed="left"), tuple],
         "n_stickers": [Interval(Integral, 1, 2, closed="both")],
         "mask_training": ["boolean"],
@@ -267,7 +272,7 @@ class StickerCertifiedClassifier(
         if self.classes_.ndim != 1:
             raise ValueError("The estimator has several outputs: double masking is for one.")
         shape = self._shape(estimator)
-        if shape is not None and tuple(shape) != self.image_shape_:
+        if shape is not None and shape != self.image_shape_:
             images = check_images(self, batch, reset=True, image_shape=shape)
         view = self._view()
         view.check(batch)
@@ -300,13 +305,12 @@ class StickerCertifiedClassifier(
         return y
 
     def _shape(self, estimator):
-        """Shape of images as somebody has said it, else None."""
-        parts = tokens_of(estimator)
-        last = parts[1] if parts else estimator
-        while hasattr(last, "estimator") and not hasattr(last, "image_shape"):
-            last = last.estimator
-        told = getattr(last, "image_shape_", None)
-        return told or self.image_shape or getattr(last, "image_shape", None)
+        """Shape (H, W, C) of images as a part of the estimator, or the user, has it, else None."""
+        parts = nested(estimator)
+        told = [getattr(part, "image_shape_", None) for part in parts]
+        told += [self.image_shape, *(getattr(part, "image_shape", None) for part in parts)]
+        said = next((one for one in told if one is not None), None)
+        return None if said is None else check_image_shape(said)
 
     def _plan(self, sizes, grid, cell, space):
         counts = self.n_masks if self.n_masks or space == "tokens" else _OF_PIXELS
@@ -319,7 +323,7 @@ class StickerCertifiedClassifier(
 
     def _routed(self, estimator, params):
         """Parameters for the fit of the estimator."""
-        if _routing_enabled():
+        if get_config()["enable_metadata_routing"]:
             return process_routing(self, "fit", **params).estimator.fit if params else {}
         if "sample_weight" in params and isinstance(estimator, Pipeline):
             params[f"{estimator.steps[-1][0]}__sample_weight"] = params.pop("sample_weight")
@@ -376,8 +380,9 @@ class StickerCertifiedClassifier(
         given = self._given(view, X, images)
         rows, masks = np.nonzero(singles == labels[:, None])
         sums = np.zeros((len(labels), len(self.classes_)))
-        for start in range(0, len(rows), self.batch_size):
-            part = slice(start, start + self.batch_size)
+        size = self._settings(view)[-1]
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
             hidden = self._made_plan.unions[alone[masks[part]]]
             masked = view.masked(given, self.mask_values_, rows[part], hidden)
             with quiet():
@@ -445,13 +450,14 @@ class StickerCertifiedClassifier(
         view, plan = self._view(), self._made_plan
         keys = keys_of(self._key(), np.asarray(X))
         kept = self._decisions.get(keys)
-        left = np.array([at for at, one in enumerate(kept) if one is None], dtype=np.int64)
-        if len(left):
+        left = [at for at, one in enumerate(kept) if one is None]
+        if left:
             given = self._given(view, _safe_indexing(X, left), images[left])
             self._check_one_at_a_time(view, given)
             work = partial(_certified, *self._settings(view))
-            self._over(work, given, "certifying", [keys[at] for at in left])
-            kept = self._decisions.get(keys)
+            columns = self._over(work, given, "certifying", [keys[at] for at in left])
+            for at, *found in zip(left, *columns, strict=True):
+                kept[at] = tuple(found)
         labels, _, masks, counts = (np.array(column) for column in zip(*kept, strict=True))
         places = places_of(plan, masks)
         with quiet():
@@ -484,7 +490,8 @@ class StickerCertifiedClassifier(
         return np.asarray(view.vocabulary.transform(blank))
 
     def _settings(self, view):
-        return view, self._made_plan, self.mask_values_, self.batch_size
+        most = max(1, _VALUES_AT_ONCE // len(self.mask_values_))
+        return view, self._made_plan, self.mask_values_, min(self.batch_size, most)
 
     def _key(self):
         """Of all that a decision depends on."""
@@ -565,9 +572,3 @@ def _certified(view, plan, values, batch_size, given):
     labels = decide(answers, plan.pairs)
     certified = certified_masks(answers, plan.pairs, plan.holds, labels)
     return labels, answers.labels[:, np.diagonal(plan.pairs)], certified, answers.asked
-
-
-def _routing_enabled():
-    from sklearn import get_config
-
-    return get_config()["enable_metadata_routing"]

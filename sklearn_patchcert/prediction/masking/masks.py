@@ -267,6 +267,7 @@ def places_of(plan: MaskPlan, certified: NDArray[np.bool_]) -> NDArray[np.bool_]
     """
     sizes, rows, cols, count = plan.covers.shape
     covers = plan.covers.reshape(-1, count).astype(np.float32)
+    found: Any
     if plan.joined is None:
         found = certified.astype(np.float32) @ covers.T > 0
     else:

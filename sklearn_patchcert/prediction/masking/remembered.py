@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-_MOST = 50_000  # images
+_MOST = 20_000  # images
 
 
 class Decisions:

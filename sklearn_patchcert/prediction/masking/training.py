@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -40,7 +41,7 @@ def with_masks(estimator, plan, options):
         cell, space = clip_patch(check_patch_size(own), image_shape), "tokens"
     masks = plan(grid_shape(image_shape, cell), cell, space).masks
     pixels = masks.repeat(cell[0], 1).repeat(cell[1], 2)[:, : image_shape[0], : image_shape[1]]
-    values = None
+    values: Any = None
     if isinstance(mask, Integral) and parts is not None:
         values = int(mask)
     elif not isinstance(mask, str):

@@ -12,6 +12,7 @@ itself.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from numbers import Integral, Real
 from typing import Any
@@ -21,6 +22,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 
+from sklearn_patchcert._validation import BaseSearchCV
 from sklearn_patchcert.datasets.readers import holds_paths, reader_of
 from sklearn_patchcert.patches import grid_shape
 from sklearn_patchcert.prediction.answers import reader
@@ -54,7 +56,7 @@ def tokens_of(estimator):
     after : Pipeline
         Or None, instead of all three, for any other classifier.
     """
-    while (inside := inner(estimator)) is not None:
+    while not _is_new_search(estimator) and (inside := inner(estimator)) is not None:
         estimator = inside
     if not is_pipeline(estimator, "predict_proba"):
         return None
@@ -65,6 +67,10 @@ def tokens_of(estimator):
             before = before[reader_of(before) is not None :]
             return before, found, Pipeline(estimator.steps[at + 1 :])
     return None
+
+
+def _is_new_search(estimator):
+    return isinstance(estimator, BaseSearchCV) and not hasattr(estimator, "best_estimator_")
 
 
 class MaskedView:
@@ -91,7 +97,8 @@ class MaskedView:
     def __init__(self, estimator, image_shape, classes):
         self.classes, self.image_shape = classes, image_shape
         parts = tokens_of(estimator)
-        self.before, self.vocabulary = [], None
+        self.before: list = []
+        self.vocabulary: Any = None
         self.rest: Any = Pipeline([("estimator", estimator)])
         self.space, self.patch_size = "pixels", (1, 1)
         if parts is not None:
@@ -122,7 +129,7 @@ class MaskedView:
         """
         if self.vocabulary is not None:
             return self.vocabulary.transform(self._scaled(X)[0])
-        given = images.reshape(len(images), *np.shape(X)[1:])
+        given = images.astype(np.float64).reshape(len(images), *np.shape(X)[1:])  # of any dtype
         return type(X)(given, columns=X.columns) if hasattr(X, "columns") else given
 
     def of_tokens(self, ids, like):
@@ -160,13 +167,15 @@ class MaskedView:
         """
         if self.vocabulary is None:
             return _constant(mask, images, self.image_shape)
+        ids: Any
         if isinstance(mask, Integral):
+            mask = int(mask)
             tokens = self.vocabulary._own(self.vocabulary.vocabulary_)
             sizes = [encoding.count_own(part) for part in tokens]
             if not 0 <= mask < min(sizes):
                 raise ValueError(f"mask={mask} is not one of the tokens 0 to {min(sizes) - 1}.")
             groups = self.image_shape[2] if self.vocabulary.per_channel_ else 1
-            ids = np.full((1, *self.grid, groups), int(mask))
+            ids = np.full((1, *self.grid, groups), mask)
         elif self.images:
             made = None
             if isinstance(mask, str):
@@ -214,7 +223,7 @@ class MaskedView:
         return self._codes(self.rest.predict(masked))
 
     def read(self):
-        """A function of masked images: indices of classes, and whether rounding cannot change them."""
+        """A function of masked images: class indices, and which of them rounding cannot change."""
         ask = reader(self.rest)
 
         def read(masked):
@@ -268,7 +277,7 @@ def check_mask(mask):
     """Refuse what is not "mean", a number or an array of finite numbers."""
     if isinstance(mask, str) and mask == "mean":
         return
-    if not isinstance(mask, str | bool) and isinstance(mask, Real) and np.isfinite(mask):
+    if not isinstance(mask, str | bool) and isinstance(mask, Real) and math.isfinite(mask):
         return
     numbers = np.asarray(mask) if not isinstance(mask, str | bool | None) else None
     if numbers is None or numbers.dtype.kind not in "iuf" or not np.isfinite(numbers).all():
