@@ -104,7 +104,7 @@ class Disturbance:
         self.options, self.device = dict(options), device
         self.masks = self.options.pop("mask_training")
         if isinstance(self.masks, RandomMasks):
-            self.masks = self.masks.with_values(mask_values(self.masks.values, source, like))
+            self.masks = self.masks._with_values(mask_values(self.masks.values, source, like))
         if not self.options.pop("before_tokens"):
             source = None  # masks come after the tokens, which are there
         self.radius = self.options.pop("certified_radius")

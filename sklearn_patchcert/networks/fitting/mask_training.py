@@ -41,7 +41,7 @@ class RandomMasks:
                 raise ValueError(f"{name} must be a number in [0, 1], got {value!r}.")
         self.values, self.share, self.pairs = values, share, pairs
 
-    def with_values(self, values):
+    def _with_values(self, values):
         """The same masks with other values in hidden places."""
         made = copy.copy(self)
         made.values = values

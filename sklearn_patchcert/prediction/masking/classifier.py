@@ -171,14 +171,15 @@ class StickerCertifiedClassifier(
     Examples
     --------
     >>> from sklearn.datasets import load_digits
-    >>> from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary
-    >>> from sklearn_patchcert import StickerCertifiedClassifier
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn_patchcert import (
+    ...     CertifiedPatchClassifier, PatchVocabulary, StickerCertifiedClassifier
+    ... )
     >>> X, y = load_digits(return_X_y=True)
+    >>> X = X / 16
+    >>> vocabulary = PatchVocabulary(16, patch_size=2, strategy="kmeans", random_state=0)
     >>> pipeline = CertifiedPatchClassifier(
-    ...     [
-    ...         ("vocab", PatchVocabulary(16, patch_size=2, random_state=0)),
-    ...         ("clf", PatchNetClassifier(max_epochs=5, random_state=0)),
-    ...     ]
+    ...     [("vocab", vocabulary), ("clf", LogisticRegression(max_iter=200))]
     ... )
     >>> model = StickerCertifiedClassifier(pipeline, sticker_size=2).fit(X[:1000], y[:1000])
     >>> found = model.certify(X[1000:1010])
@@ -279,6 +280,7 @@ class StickerCertifiedClassifier(
         self.mask_space_, self.grid_, self.cell_size_ = view.space, view.grid, view.patch_size
         with quiet():
             self.mask_values_ = view.values(self.mask, batch, images)
+            self._handed_on = view.given(_safe_indexing(batch, [0]), images[:1])
         self._made_plan = self._plan(sizes, view.grid, view.patch_size, view.space)
         self.masks_ = self._made_plan.masks
         self._decisions = Decisions()
@@ -398,7 +400,8 @@ class StickerCertifiedClassifier(
         Parameters
         ----------
         ids : array-like of int (n, rows, cols) or (n, rows, cols, C)
-            As :meth:`PatchVocabulary.tokenize` returns them.
+            As :meth:`PatchVocabulary.tokenize` returns them.  The steps after the vocabulary are
+            given images in the layout of the training images.
 
         Returns
         -------
@@ -413,7 +416,7 @@ class StickerCertifiedClassifier(
         view = self._view()
         if view.vocabulary is None:
             raise TypeError("predict_tokens is for a pipeline with a vocabulary.")
-        given = view.of_tokens(ids, self._like(view))
+        given = view.of_tokens(ids, self._handed_on)
         return self.classes_[self._over(partial(_decided, *self._settings(view)), given, "")[0]]
 
     def certify(self, X, norm="l2") -> Bunch:
@@ -483,11 +486,6 @@ class StickerCertifiedClassifier(
     def _given(self, view, X, images):
         with quiet():
             return view.given(X, images)
-
-    def _like(self, view):
-        """One image in the layout in which rows of tokens are handed on."""
-        blank = np.zeros((1, *self.image_shape_))
-        return np.asarray(view.vocabulary.transform(blank))
 
     def _settings(self, view):
         most = max(1, _VALUES_AT_ONCE // len(self.mask_values_))
