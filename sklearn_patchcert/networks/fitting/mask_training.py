@@ -59,5 +59,5 @@ class RandomMasks:
         first, second = masks[torch.randint(len(masks), (2, n), device=device)]
         chance = torch.rand(2, n, 1, 1, device=device)
         hidden = (first | (second & (chance[0] < self.pairs))) & (chance[1] < self.share)
-        values = torch.as_tensor(np.asarray(self.values), dtype=images.dtype, device=device)
+        values = torch.as_tensor(np.array(self.values), dtype=images.dtype, device=device)
         return torch.where(hidden[:, None], values, images)

@@ -296,7 +296,7 @@ class StickerCertifiedClassifier(
             )
         if y is None:
             raise ValueError(f"{name} requires y to be passed, but the target y is None")
-        shape = np.shape(y)
+        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
         if len(shape) > 1 and shape[1] > 1:
             raise ValueError(
                 f"y of shape {shape} has several labels for each image, but double masking is for "
@@ -344,7 +344,6 @@ class StickerCertifiedClassifier(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.poor_score = True  # of a few values, masks may leave nothing
-        tags.input_tags = get_tags(self.estimator).input_tags
         return tags
 
     def predict(self, X) -> NDArray[Any]:
@@ -359,7 +358,8 @@ class StickerCertifiedClassifier(
         y : ndarray (n,)
             At once for images that :meth:`certify` has seen since the model was fitted.
         """
-        return self.classes_[self._decide(*self._checked(X))[0]]
+        labels, _ = self._decide(*self._checked(X))
+        return self.classes_[labels]
 
     @available_if(_has_probabilities)
     def predict_proba(self, X) -> NDArray[np.float64]:

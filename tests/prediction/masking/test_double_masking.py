@@ -105,8 +105,8 @@ def test_uncertified_answers_do_change():
     """So that the law above can fail."""
     changed = 0
     for plan in PLANS:
-        for seed in range(20):
-            table, rng = tables(plan, seed), np.random.default_rng(seed)
+        for seed in range(5):
+            table = tables(plan, seed)
             answers = asked(table)
             labels = decide(answers, plan.pairs)
             certified = certified_masks(answers, plan.pairs, plan.holds, labels)
