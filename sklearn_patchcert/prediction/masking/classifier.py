@@ -52,6 +52,7 @@ from sklearn_patchcert.prediction.masking.views import (
 
 _AT_ONCE, _PARTS = 32, 16  # images at once, at most; parts of few images, for several jobs
 _VALUES_AT_ONCE = 2**24  # of masked images, whatever the batch size
+_DERIVED = "masks_", "_made_plan", "_decisions"
 _PROBES = 16  # masked images on which the classifier is asked twice
 _OF_PIXELS = 6  # masks along each axis, where pixels are masked
 
@@ -123,8 +124,13 @@ class StickerCertifiedClassifier(
         Of a cell, in pixels.
     masks_ : ndarray of bool (n_masks, rows, cols)
         Which cells each mask hides.
+    mask_plan_ : tuple
+        What `masks_` are made for: the windows of cells that stickers touch, the number of masks
+        along each axis or None, and the number of stickers.
     mask_values_ : ndarray (n_values,)
         What replaces the values of an image, or of its token ids.
+    given_shape_ : tuple of int
+        Shape in which an image reaches the steps after the masks.
     image_shape_ : tuple (H, W, C)
     input_range_ : tuple (low, high)
         Smallest and largest value of the images fitted on.
@@ -189,7 +195,10 @@ class StickerCertifiedClassifier(
     True
     """
 
-    _made_by_fit = ("estimator_", "classes_", "mask_values_", "image_shape_")
+    _made_by_fit = (
+        "estimator_", "classes_", "mask_values_", "mask_plan_", "given_shape_", "grid_",
+        "cell_size_", "mask_space_", "image_shape_",
+    )  # fmt: skip
 
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "predict"])],
@@ -264,7 +273,7 @@ class StickerCertifiedClassifier(
         check_consistent_length(images, y)
         estimator = clone(self.estimator)
         with quiet():
-            plan, params = partial(self._plan, sizes), self._routed(estimator, fit_params)
+            plan, params = partial(self._plan_of, sizes), self._routed(estimator, fit_params)
             net = with_masks(estimator, plan, self) if self.mask_training else None
             estimator.fit(X, y, **params)
             if net is not None:
@@ -280,11 +289,25 @@ class StickerCertifiedClassifier(
         self.mask_space_, self.grid_, self.cell_size_ = view.space, view.grid, view.patch_size
         with quiet():
             self.mask_values_ = view.values(self.mask, batch, images)
-            self._handed_on = view.given(_safe_indexing(batch, [0]), images[:1])
-        self._made_plan = self._plan(sizes, view.grid, view.patch_size, view.space)
-        self.masks_ = self._made_plan.masks
-        self._decisions = Decisions()
+            like = view.given(_safe_indexing(batch, [0]), images[:1])
+        self.given_shape_ = tuple(like.shape[1:])
+        self.mask_plan_ = self._plan_of(sizes, view.grid, view.patch_size, view.space)
+        self._make_plan()
         return self
+
+    def _make_plan(self):
+        """What follows from the other attributes of a fitted one."""
+        self._made_plan = mask_plan(self.grid_, *self.mask_plan_)
+        self.masks_, self._decisions = self._made_plan.masks, Decisions()
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in _DERIVED}
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if hasattr(self, "mask_plan_"):
+            self._make_plan()
 
     def _check_task(self, y):
         """Labels (n,), if there is one for each image and the estimator can predict such."""
@@ -314,14 +337,17 @@ class StickerCertifiedClassifier(
         said = next((one for one in told if one is not None), None)
         return None if said is None else check_image_shape(said)
 
-    def _plan(self, sizes, grid, cell, space):
+    def _plan_of(self, sizes, grid, cell, space):
+        """Windows, masks along each axis and number of stickers, as mask_plan takes them."""
         counts = self.n_masks if self.n_masks or space == "tokens" else _OF_PIXELS
         if isinstance(counts, tuple) and not (
             len(counts) == 2 and all(isinstance(one, Integral) and one >= 1 for one in counts)
         ):
             raise ValueError(f"n_masks must be a positive int or a pair of them, got {counts}.")
-        windows = list(dict.fromkeys(window_of(size, cell, grid) for size in sizes))
-        return mask_plan(grid, windows, counts, self.n_stickers)
+        windows = tuple(dict.fromkeys(window_of(size, cell, grid) for size in sizes))
+        pair = counts if isinstance(counts, tuple) else (counts, counts)
+        pair = tuple(None if one is None else int(one) for one in pair)
+        return windows, None if None in pair else pair, int(self.n_stickers)
 
     def _routed(self, estimator, params):
         """Parameters for the fit of the estimator."""
@@ -416,7 +442,7 @@ class StickerCertifiedClassifier(
         view = self._view()
         if view.vocabulary is None:
             raise TypeError("predict_tokens is for a pipeline with a vocabulary.")
-        given = view.of_tokens(ids, self._handed_on)
+        given = view.of_tokens(ids).reshape(-1, *self.given_shape_)
         return self.classes_[self._over(partial(_decided, *self._settings(view)), given, "")[0]]
 
     def certify(self, X, norm="l2") -> Bunch:

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+_MOST = 2**32  # cells of all pairs of masks
+
 
 def sticker_sizes(sticker_size: Any) -> list[tuple[int, int]]:
     """Heights and widths of the stickers that are meant.
@@ -197,6 +199,11 @@ def mask_plan(
     -------
     plan : MaskPlan
 
+    Raises
+    ------
+    ValueError
+        If there are so many masks that their pairs do not fit into memory.
+
     Examples
     --------
     >>> from sklearn_patchcert.prediction.masking.masks import mask_plan
@@ -218,6 +225,12 @@ def mask_plan(
 def _unions(masks):
     """All different unions of two masks (m, cells), and which of them two masks have (m, m)."""
     count, cells = masks.shape
+    together = count * (count + 1) // 2
+    if together * cells > _MOST:
+        raise ValueError(
+            f"{count} masks have {together} pairs, which are too many for images of {cells} cells: "
+            "set n_masks to a smaller number of masks along each axis."
+        )
     packed = np.packbits(masks, axis=1)
     first, second = np.triu_indices(count)
     both, where = np.unique(packed[first] | packed[second], axis=0, return_inverse=True)

@@ -12,6 +12,7 @@ from sklearn_patchcert._validation import check_patch_size, clip_patch
 from sklearn_patchcert.networks.estimators import PatchNetClassifier
 from sklearn_patchcert.networks.fitting.mask_training import RandomMasks
 from sklearn_patchcert.patches import grid_shape
+from sklearn_patchcert.prediction.masking.masks import mask_plan
 from sklearn_patchcert.prediction.masking.views import tokens_of
 
 
@@ -22,7 +23,7 @@ def with_masks(estimator, plan, options):
     ----------
     estimator : classifier
         Changed in place if it, or its last step, is a PatchNetClassifier.
-    plan : callable, (grid, cell, space) -> MaskPlan
+    plan : callable, (grid, cell, space) -> arguments of mask_plan
     options : StickerCertifiedClassifier
         Has the shape of the images, and what replaces hidden parts.
 
@@ -39,7 +40,8 @@ def with_masks(estimator, plan, options):
     if parts is not None:
         own = getattr(parts[1], "patch_size_", parts[1].patch_size)
         cell, space = clip_patch(check_patch_size(own), image_shape), "tokens"
-    masks = plan(grid_shape(image_shape, cell), cell, space).masks
+    grid = grid_shape(image_shape, cell)
+    masks = mask_plan(grid, *plan(grid, cell, space)).masks
     pixels = masks.repeat(cell[0], 1).repeat(cell[1], 2)[:, : image_shape[0], : image_shape[1]]
     values: Any = None
     if isinstance(mask, Integral) and parts is not None:

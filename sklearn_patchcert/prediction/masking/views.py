@@ -132,12 +132,12 @@ class MaskedView:
         given = images.astype(np.float64).reshape(len(images), *np.shape(X)[1:])  # of any dtype
         return type(X)(given, columns=X.columns) if hasattr(X, "columns") else given
 
-    def of_tokens(self, ids, like):
-        """What is masked, for token ids (n, rows, cols) or (n, rows, cols, C), in a layout."""
+    def of_tokens(self, ids):
+        """What is masked, as rows, for token ids (n, rows, cols) or (n, rows, cols, C)."""
         made = np.asarray(ids).reshape(len(ids), *self.grid, -1)
         if self.images:
             made = encoding.decode(made, image_shape=self.image_shape, **self.vocabulary._code())
-        return _in_layout(made.reshape(len(made), -1), like)
+        return made.reshape(len(made), -1)
 
     def radii(self, X, norm):
         """Patch radii in the units of X, or None for pixels."""

@@ -103,6 +103,11 @@ def test_masks_inside_others_are_left_out():
     assert len(both) == 16
 
 
+def test_too_many_masks_are_refused_before_they_are_made():
+    with pytest.raises(ValueError, match="set n_masks to a smaller number"):
+        mask_plan((64, 64), [(2, 2)])
+
+
 @pytest.mark.parametrize("size", [0, -1, 2.5, (1, 2, 3), (0, 2), "5", [], [5, 0], None, True])
 def test_sizes_that_are_none_are_refused(size):
     with pytest.raises(ValueError, match="sticker_size must be"):
