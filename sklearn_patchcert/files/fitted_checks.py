@@ -11,9 +11,12 @@ from sklearn.frozen import FrozenEstimator
 from sklearn_patchcert.networks import modules
 from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.patches import grid_shape
+from sklearn_patchcert.prediction.masking.masks import pairs_to_make
 from sklearn_patchcert.prediction.masking.views import MaskedView
 from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
 from sklearn_patchcert.vocabulary.tokenizer import count_groups
+
+_CELLS = 2**29  # of all pairs of masks
 
 
 def require(condition, message):
@@ -239,6 +242,8 @@ def check_masked(masked):
         require(values.max() < tokens, "mask_values_ are no tokens")
     windows = np.array(masked.mask_plan_[0])
     require((windows <= masked.grid_).all(), "the windows are larger than the image")
+    cells = math.prod(masked.grid_)
+    require(pairs_to_make(masked.grid_, *masked.mask_plan_) * cells < _CELLS, "too many masks")
     check_features(masked)
 
 

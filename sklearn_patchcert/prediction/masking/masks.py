@@ -124,17 +124,42 @@ def covering_masks(
     >>> len(masks), int(masks[0].sum())
     (9, 16)
     """
-    counts = n_masks if isinstance(n_masks, tuple) else (n_masks, n_masks)
-    found = []
-    for window in windows:
-        lines = [
-            _lines(length, side, count)
-            for length, side, count in zip(grid, window, counts, strict=True)
-        ]
-        masks = lines[0][:, None, :, None] & lines[1][None, :, None, :]
-        found.append(masks.reshape(-1, *grid))
+    found = [
+        (rows[:, None, :, None] & cols[None, :, None, :]).reshape(-1, *grid)
+        for rows, cols in _all_lines(grid, windows, n_masks)
+    ]
     masks = np.concatenate(found)
     return masks if len(found) == 1 else masks[_largest(masks.reshape(len(masks), -1))]
+
+
+def _all_lines(grid, windows, n_masks):
+    """For each window the rows and the columns that masks hide."""
+    counts = n_masks if isinstance(n_masks, tuple) else (n_masks, n_masks)
+    for window in windows:
+        yield [_lines(*axis) for axis in zip(grid, window, counts, strict=True)]
+
+
+def pairs_to_make(
+    grid: tuple[int, int],
+    windows: Sequence[tuple[int, int]],
+    n_masks: int | tuple[int, int] | None = None,
+    n_stickers: int = 1,
+) -> int:
+    """Number of pairs of masks, at most, without making them.
+
+    Parameters
+    ----------
+    grid, windows, n_masks, n_stickers
+        As in :func:`mask_plan`.
+
+    Returns
+    -------
+    count : int
+    """
+    count = sum(len(rows) * len(cols) for rows, cols in _all_lines(grid, windows, n_masks))
+    for _ in range(n_stickers):
+        count = count * (count + 1) // 2
+    return count
 
 
 def _lines(length, window, count):
@@ -211,6 +236,12 @@ def mask_plan(
     >>> len(plan.masks), len(plan.unions)
     (9, 45)
     """
+    pairs_of = pairs_to_make(grid, windows, n_masks, n_stickers)
+    if pairs_of * grid[0] * grid[1] > _MOST:
+        raise ValueError(
+            f"The masks on {grid[0]} x {grid[1]} cells have {pairs_of} pairs, which are too many: "
+            "set n_masks to a smaller number of masks along each axis."
+        )
     base = covering_masks(grid, windows, n_masks)
     masks, joined = base.reshape(len(base), -1), None
     if n_stickers == 2:
@@ -225,12 +256,6 @@ def mask_plan(
 def _unions(masks):
     """All different unions of two masks (m, cells), and which of them two masks have (m, m)."""
     count, cells = masks.shape
-    together = count * (count + 1) // 2
-    if together * cells > _MOST:
-        raise ValueError(
-            f"{count} masks have {together} pairs, which are too many for images of {cells} cells: "
-            "set n_masks to a smaller number of masks along each axis."
-        )
     packed = np.packbits(masks, axis=1)
     first, second = np.triu_indices(count)
     both, where = np.unique(packed[first] | packed[second], axis=0, return_inverse=True)
