@@ -544,7 +544,8 @@ class StickerCertifiedClassifier(
     def _over(self, work, given, label, keys=None):
         """Columns of what `work` makes of parts of the images; decisions are kept at once."""
         n = len(given)
-        size = max(1, min(_AT_ONCE, -(-n // _PARTS)))
+        least = 1 if keys is not None else -(-self.batch_size // len(self.masks_))
+        size = min(_AT_ONCE, max(least, -(-n // _PARTS)))  # a first round fills a batch
         parts = [slice(at, min(at + size, n)) for at in range(0, n, size)]
         pieces = over_parts(work, ((_safe_indexing(given, part),) for part in parts), self.n_jobs)
         bar = tqdm(desc=label, total=n, unit="image", disable=not (self.verbose and label))

@@ -269,6 +269,14 @@ def test_the_token_of_a_mask_is_known_to_training_and_inference_alike(data, monk
     np.testing.assert_array_equal(seen[0][0], np.tile(tile, (4, 4)))
 
 
+def test_the_token_of_a_mask_needs_a_vocabulary(data):
+    masks = RandomMasks(np.ones((1, 8, 8)), 3)
+    with pytest.raises(ValueError, match="there is no vocabulary"):
+        small_net(mask_training=masks).fit(*data)
+    with pytest.raises(ValueError, match="not one of 0 to 7"):
+        tokens(small_net(mask_training=RandomMasks(np.ones((1, 8, 8)), 8))).fit(*data)
+
+
 def test_random_masks_hide_what_they_say():
     torch = pytest.importorskip("torch")
     masks = RandomMasks(np.eye(4, dtype=bool).reshape(4, 2, 2), -1.0, share=0.5, pairs=0.5)
