@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import get_config
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
-from sklearn.pipeline import Pipeline
-from sklearn.utils import Bunch, _safe_indexing, check_consistent_length, column_or_1d, get_tags
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
+from sklearn.utils import Bunch, _safe_indexing
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
-from tqdm.auto import tqdm
 
 from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._ranges import quiet
@@ -26,35 +20,23 @@ from sklearn_patchcert._validation import (
     Interval,
     Real,
     VersionedState,
-    _fit_context,
-    all_or_nothing,
-    check_image_shape,
     check_images,
 )
-from sklearn_patchcert.parallel import over_parts, stop_if_told
-from sklearn_patchcert.prediction.consistency import check_one_image_at_a_time
-from sklearn_patchcert.prediction.estimator_tree import nested
 from sklearn_patchcert.prediction.fingerprints import fingerprint
-from sklearn_patchcert.prediction.masking.masks import (
-    mask_plan,
-    places_of,
-    sticker_sizes,
-    window_of,
+from sklearn_patchcert.prediction.masking.deciding import (
+    Setting,
+    certified,
+    check_one_at_a_time,
+    decided,
+    in_parts,
+    mean_probabilities,
 )
-from sklearn_patchcert.prediction.masking.remembered import Decisions, keys_of
-from sklearn_patchcert.prediction.masking.rounds import Answers, certified_masks, decide
-from sklearn_patchcert.prediction.masking.training import with_masks
-from sklearn_patchcert.prediction.masking.views import (
-    MaskedView,
-    check_mask,
-    images_of,
-)
+from sklearn_patchcert.prediction.masking.fitting import MaskedFit
+from sklearn_patchcert.prediction.masking.masks import places_of
+from sklearn_patchcert.prediction.masking.remembered import keys_of
+from sklearn_patchcert.prediction.masking.views import MaskedView, images_of
 
-_AT_ONCE, _PARTS = 32, 16  # images at once, at most; parts of few images, for several jobs
 _VALUES_AT_ONCE = 2**24  # of masked images, whatever the batch size
-_DERIVED = "masks_", "_made_plan", "_decisions"
-_PROBES = 16  # masked images on which the classifier is asked twice
-_OF_PIXELS = 6  # masks along each axis, where pixels are masked
 
 
 def _has_probabilities(self):
@@ -62,7 +44,7 @@ def _has_probabilities(self):
 
 
 class StickerCertifiedClassifier(
-    VersionedState, MetaEstimatorMixin, ClassifierMixin, BaseEstimator
+    MaskedFit, VersionedState, MetaEstimatorMixin, ClassifierMixin, BaseEstimator
 ):
     """Classify images so that a sticker, anywhere, provably cannot change the answer.
 
@@ -238,135 +220,6 @@ class StickerCertifiedClassifier(
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=False)
-    @all_or_nothing
-    def fit(self, X, y, **fit_params) -> StickerCertifiedClassifier:
-        """Fit the classifier, a network with masks in its training.
-
-        Parameters
-        ----------
-        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
-            Or paths (n,), if the pipeline begins with an :class:`ImageReader`.
-        y : array-like (n,)
-        **fit_params
-            Go to the classifier's fit, by metadata routing if that is enabled.  `sample_weight`
-            goes to the last step of a pipeline.
-
-        Returns
-        -------
-        self : StickerCertifiedClassifier
-
-        Raises
-        ------
-        TypeError
-            If the estimator is a regressor, or a step before the vocabulary does not treat every
-            pixel by itself.
-        ValueError
-            If there are several outputs, or an option is out of range.
-        """
-        y = self._check_task(y)
-        sizes = sticker_sizes(self.sticker_size)
-        check_mask(self.mask)
-        read = images_of(self.estimator, X, y)
-        batch = as_batch(read)
-        images = check_images(self, batch, reset=True, image_shape=self._shape(self.estimator))
-        check_consistent_length(images, y)
-        estimator = clone(self.estimator)
-        with quiet():
-            plan, params = partial(self._plan_of, sizes), self._routed(estimator, fit_params)
-            net = with_masks(estimator, plan, self) if self.mask_training else None
-            estimator.fit(X, y, **params)
-            if net is not None:
-                net.set_params(mask_training=None)  # only training has them
-        self.estimator_, self.classes_ = estimator, np.asarray(estimator.classes_)
-        if self.classes_.ndim != 1:
-            raise ValueError("The estimator has several outputs: double masking is for one.")
-        shape = self._shape(estimator)
-        if shape is not None and shape != self.image_shape_:
-            images = check_images(self, batch, reset=True, image_shape=shape)
-        view = self._view()
-        view.check(batch)
-        self.mask_space_, self.grid_, self.cell_size_ = view.space, view.grid, view.patch_size
-        with quiet():
-            self.mask_values_ = view.values(self.mask, batch, images)
-            like = view.given(_safe_indexing(batch, [0]), images[:1])
-        self.given_shape_ = tuple(like.shape[1:])
-        self.mask_plan_ = self._plan_of(sizes, view.grid, view.patch_size, view.space)
-        self._make_plan()
-        return self
-
-    def _make_plan(self):
-        """What follows from the other attributes of a fitted one."""
-        self._made_plan = mask_plan(self.grid_, *self.mask_plan_)
-        self.masks_, self._decisions = self._made_plan.masks, Decisions()
-
-    def __getstate__(self):
-        state = super().__getstate__()
-        return {name: value for name, value in state.items() if name not in _DERIVED}
-
-    def __setstate__(self, state):
-        super().__setstate__(state)
-        if hasattr(self, "mask_plan_"):
-            self._make_plan()
-
-    def _check_task(self, y):
-        """Labels (n,), if there is one for each image and the estimator can predict such."""
-        name = type(self).__name__
-        if get_tags(self.estimator).estimator_type == "regressor":
-            raise TypeError(
-                f"{type(self.estimator).__name__} is a regressor, but double masking compares "
-                "labels: pass a classifier."
-            )
-        if y is None:
-            raise ValueError(f"{name} requires y to be passed, but the target y is None")
-        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
-        if len(shape) > 1 and shape[1] > 1:
-            raise ValueError(
-                f"y of shape {shape} has several labels for each image, but double masking is for "
-                "one: fit one model for each column."
-            )
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        return y
-
-    def _shape(self, estimator):
-        """Shape (H, W, C) of images as a part of the estimator, or the user, has it, else None."""
-        parts = nested(estimator)
-        told = [getattr(part, "image_shape_", None) for part in parts]
-        told += [self.image_shape, *(getattr(part, "image_shape", None) for part in parts)]
-        said = next((one for one in told if one is not None), None)
-        return None if said is None else check_image_shape(said)
-
-    def _plan_of(self, sizes, grid, cell, space):
-        """Windows, masks along each axis and number of stickers, as mask_plan takes them."""
-        counts = self.n_masks if self.n_masks or space == "tokens" else _OF_PIXELS
-        if isinstance(counts, tuple) and not (
-            len(counts) == 2 and all(isinstance(one, Integral) and one >= 1 for one in counts)
-        ):
-            raise ValueError(f"n_masks must be a positive int or a pair of them, got {counts}.")
-        windows = tuple(dict.fromkeys(window_of(size, cell, grid) for size in sizes))
-        pair = counts if isinstance(counts, tuple) else (counts, counts)
-        pair = tuple(None if one is None else int(one) for one in pair)
-        return windows, None if None in pair else pair, int(self.n_stickers)
-
-    def _routed(self, estimator, params):
-        """Parameters for the fit of the estimator."""
-        if get_config()["enable_metadata_routing"]:
-            return process_routing(self, "fit", **params).estimator.fit if params else {}
-        if "sample_weight" in params and isinstance(estimator, Pipeline):
-            params[f"{estimator.steps[-1][0]}__sample_weight"] = params.pop("sample_weight")
-        return params
-
-    def get_metadata_routing(self) -> Any:
-        """Where metadata such as `sample_weight` goes.
-
-        Returns
-        -------
-        routing : MetadataRouter
-        """
-        mapping = MethodMapping().add(caller="fit", callee="fit")
-        return MetadataRouter(owner=self).add(estimator=self.estimator, method_mapping=mapping)
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.poor_score = True  # of a few values, masks may leave nothing
@@ -404,21 +257,8 @@ class StickerCertifiedClassifier(
         """
         X, images = self._checked(X)
         labels, singles = self._decide(X, images)
-        view, alone = self._view(), np.diagonal(self._made_plan.pairs)
-        given = self._given(view, X, images)
-        rows, masks = np.nonzero(singles == labels[:, None])
-        sums = np.zeros((len(labels), len(self.classes_)))
-        size = self._settings(view)[-1]
-        for start in range(0, len(rows), size):
-            part = slice(start, start + size)
-            hidden = self._made_plan.unions[alone[masks[part]]]
-            masked = view.masked(given, self.mask_values_, rows[part], hidden)
-            with quiet():
-                np.add.at(sums, rows[part], view.rest.predict_proba(masked))
-        mean = sums / np.maximum(sums.sum(1, keepdims=True), np.finfo(float).tiny)
-        other = mean.argmax(1) != labels
-        mean[other] = np.eye(len(self.classes_))[labels[other]]
-        return mean
+        given = self._given(self._view(), X, images)
+        return mean_probabilities(self._setting(), given, labels, singles == labels[:, None])
 
     def predict_tokens(self, ids) -> NDArray[Any]:
         """Predict by double masking from the token ids of images.
@@ -443,7 +283,7 @@ class StickerCertifiedClassifier(
         if view.vocabulary is None:
             raise TypeError("predict_tokens is for a pipeline with a vocabulary.")
         given = view.of_tokens(ids).reshape(-1, *self.given_shape_)
-        return self.classes_[self._over(partial(_decided, *self._settings(view)), given, "")[0]]
+        return self.classes_[in_parts(decided, self._setting(), given, self.n_jobs)[0]]
 
     def certify(self, X, norm="l2") -> Bunch:
         """Certify the predictions against stickers, place by place.
@@ -482,9 +322,12 @@ class StickerCertifiedClassifier(
         left = [at for at, one in enumerate(kept) if one is None]
         if left:
             given = self._given(view, _safe_indexing(X, left), images[left])
-            self._check_one_at_a_time(view, given)
-            work = partial(_certified, *self._settings(view))
-            columns = self._over(work, given, "certifying", [keys[at] for at in left])
+            setting, names = self._setting(), [keys[at] for at in left]
+            check_one_at_a_time(setting, given)
+            bar = "certifying" if self.verbose else None
+            columns = in_parts(
+                certified, setting, given, self.n_jobs, bar, partial(self._keep, names)
+            )
             for at, *found in zip(left, *columns, strict=True):
                 kept[at] = tuple(found)
         labels, _, masks, counts = (np.array(column) for column in zip(*kept, strict=True))
@@ -513,9 +356,13 @@ class StickerCertifiedClassifier(
         with quiet():
             return view.given(X, images)
 
-    def _settings(self, view):
+    def _setting(self):
         most = max(1, _VALUES_AT_ONCE // len(self.mask_values_))
-        return view, self._made_plan, self.mask_values_, min(self.batch_size, most)
+        size = min(self.batch_size, most)
+        return Setting(self._view(), self._made_plan, self.mask_values_, size)
+
+    def _keep(self, keys, part, columns):
+        self._decisions.put(keys[part], list(zip(*columns, strict=True)))
 
     def _key(self):
         """Of all that a decision depends on."""
@@ -535,65 +382,8 @@ class StickerCertifiedClassifier(
             else:
                 labels[at], singles[at] = one[:2]
         if left:
-            view = self._view()
-            given = self._given(view, _safe_indexing(X, left), images[left])
-            work = partial(_decided, *self._settings(view))
-            labels[left], singles[left] = self._over(work, given, "predicting")
+            given = self._given(self._view(), _safe_indexing(X, left), images[left])
+            bar = "predicting" if self.verbose else None
+            found = in_parts(decided, self._setting(), given, self.n_jobs, bar)
+            labels[left], singles[left] = found
         return labels, singles
-
-    def _over(self, work, given, label, keys=None):
-        """Columns of what `work` makes of parts of the images; decisions are kept at once."""
-        n = len(given)
-        least = 1 if keys is not None else -(-self.batch_size // len(self.masks_))
-        size = min(_AT_ONCE, max(least, -(-n // _PARTS)))  # a first round fills a batch
-        parts = [slice(at, min(at + size, n)) for at in range(0, n, size)]
-        pieces = over_parts(work, ((_safe_indexing(given, part),) for part in parts), self.n_jobs)
-        bar = tqdm(desc=label, total=n, unit="image", disable=not (self.verbose and label))
-        found = []
-        with bar, closing(pieces):
-            for part, piece in zip(parts, pieces, strict=True):
-                if keys is not None:
-                    self._decisions.put(keys[part], list(zip(*piece, strict=True)))
-                found.append(piece)
-                bar.update(part.stop - part.start)
-        return [np.concatenate(column) for column in zip(*found, strict=True)]
-
-    def _check_one_at_a_time(self, view, given):
-        """Refuse a classifier whose answer is not a function of one image."""
-        unions = self._made_plan.unions
-        rng = np.random.default_rng(0)
-        rows = np.arange(_PROBES) % len(given)
-        hidden = unions[rng.integers(len(unions), size=_PROBES)]
-        with quiet():
-            check_one_image_at_a_time(
-                view.rest, view.masked(given, self.mask_values_, rows, hidden)
-            )
-
-
-@quiet()
-def _decided(view, plan, values, batch_size, given):
-    """Answers of double masking for some images, and the answers behind one mask."""
-
-    def ask(rows, unions):
-        stop_if_told()
-        masked = view.masked(given, values, rows, plan.unions[unions])
-        return view.predict(masked), True
-
-    answers = Answers(ask, (len(given), len(plan.unions)), batch_size)
-    labels = decide(answers, plan.pairs)
-    return labels, answers.labels[:, np.diagonal(plan.pairs)]
-
-
-@quiet()
-def _certified(view, plan, values, batch_size, given):
-    """As :func:`_decided`, with the certified masks and the number of answers."""
-    read = view.read()
-
-    def ask(rows, unions):
-        stop_if_told()
-        return read(view.masked(given, values, rows, plan.unions[unions]))
-
-    answers = Answers(ask, (len(given), len(plan.unions)), batch_size)
-    labels = decide(answers, plan.pairs)
-    certified = certified_masks(answers, plan.pairs, plan.holds, labels)
-    return labels, answers.labels[:, np.diagonal(plan.pairs)], certified, answers.asked
