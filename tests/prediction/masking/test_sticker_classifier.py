@@ -333,6 +333,25 @@ def test_a_classifier_that_depends_on_chance_or_others_is_not_certified(data):
         model.certify(X[:20])
 
 
+@pytest.mark.parametrize("output", ["default", "pandas"])
+def test_frames_keep_their_columns(data, output):
+    pd = pytest.importorskip("pandas")
+    X, y = data
+    frame, model = pd.DataFrame(X).add_prefix("x"), tokens()
+    model.named_steps["vocab"].set_output(transform=output)
+    for inside in (model, LogisticRegression(C=0.1)):
+        masked = StickerCertifiedClassifier(inside, 2, n_masks=2).fit(frame, y)
+        assert masked.feature_names_in_[0] == "x0"
+        found = masked.certify(frame[:5])
+        masked.predict_proba(frame[5:7])
+        plain = StickerCertifiedClassifier(inside, 2, n_masks=2)
+        same = plain.fit(X, y).certify(X[:5]) if output == "default" else found
+        np.testing.assert_array_equal(found.places, same.places)
+        if inside is model:
+            ids = masked.estimator_[0].tokenize(frame[:5])
+            np.testing.assert_array_equal(masked.predict_tokens(ids), found.prediction)
+
+
 def test_plain_pipelines_of_scikit_learn_have_tokens_too(data):
     X, y = data
     model = StickerCertifiedClassifier(make_pipeline(*(s for _, s in tokens().steps)), 2)
