@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sklearn_patchcert.networks.transfer.features import TorchFeatures
     from sklearn_patchcert.pipeline import CertifiedPatchClassifier, CertifiedPatchRegressor
     from sklearn_patchcert.prediction.committee import CertifiedCommittee
+    from sklearn_patchcert.prediction.masking.classifier import StickerCertifiedClassifier
     from sklearn_patchcert.preprocessing import ChannelStandardizer
     from sklearn_patchcert.reporting import write_report
     from sklearn_patchcert.smoothing.classifier import SmoothedClassifier
@@ -40,6 +41,7 @@ __getattr__, __dir__ = attach(
         "PatchNetRegressor": "networks.estimators",
         "PatchVocabulary": "vocabulary.estimator",
         "SmoothedClassifier": "smoothing.classifier",
+        "StickerCertifiedClassifier": "prediction.masking.classifier",
         "TokenUsageDisplay": "displays.usage",
         "TorchFeatures": "networks.transfer.features",
         "VocabularyDisplay": "displays.vocabularies",
@@ -64,6 +66,7 @@ __all__ = [
     "PatchNetRegressor",
     "PatchVocabulary",
     "SmoothedClassifier",
+    "StickerCertifiedClassifier",
     "TokenUsageDisplay",
     "TorchFeatures",
     "VocabularyDisplay",

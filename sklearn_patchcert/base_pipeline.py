@@ -114,7 +114,7 @@ class CertifiedPipeline(VersionedState, Pipeline):
         if vocabulary_at is not None and has_fit_parameter(last, "source"):
             if not get_config()["enable_metadata_routing"]:
                 params.setdefault(f"{name}__source", Source(self, X))
-            elif check_options(last) is not None:
+            elif (check_options(last) or {}).get("before_tokens"):
                 raise ValueError(
                     f"The options of {name!r} that disturb images need to know those before the "
                     "tokens, which metadata routing keeps from it: disable the routing."

@@ -27,6 +27,7 @@ from sklearn_patchcert import (
     CertifiedPatchRegressor,
     ChannelStandardizer,
     ImageReader,
+    StickerCertifiedClassifier,
     load,
     save,
     write_report,
@@ -81,6 +82,16 @@ MODELS = {
     "frozen reader": lambda: bayes().set_params(reader=FrozenEstimator(ImageReader(SIZE))),
     "regressor": lambda: CertifiedPatchRegressor([*bayes().steps[:2], ("clf", Ridge())]),
 }
+
+
+def test_stickers_are_on_the_images_that_the_reader_makes(photos):
+    paths, labels, images = photos
+    model = StickerCertifiedClassifier(bayes(), 2).fit(paths, labels)
+    assert model.image_shape_ == images.shape[1:]
+    found, same = model.certify(paths[:4]), model.certify(images[:4])
+    for name in ("prediction", "places", "radii"):
+        np.testing.assert_array_equal(found[name], same[name])
+    np.testing.assert_array_equal(model.predict(paths[:4]), found.prediction)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,12 @@ from sklearn.frozen import FrozenEstimator
 from sklearn_patchcert.networks import modules
 from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.patches import grid_shape
+from sklearn_patchcert.prediction.masking.masks import pairs_to_make
+from sklearn_patchcert.prediction.masking.views import MaskedView
 from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
 from sklearn_patchcert.vocabulary.tokenizer import count_groups
+
+_CELLS = 2**29  # of all pairs of masks
 
 
 def require(condition, message):
@@ -210,6 +214,38 @@ def check_committee(committee):
 def check_smoothed(smoothed):
     same = np.array_equal(smoothed.estimator_.classes_, smoothed.classes_)
     require(same and -1 not in smoothed.classes_.tolist(), "classes_ are not the estimator's")
+
+
+def is_mask_plan(value):
+    """(windows, masks along each axis or None, number of stickers)."""
+    if type(value) is not tuple or len(value) != 3 or type(value[0]) is not tuple:
+        return False
+    pair = sizes([2])
+    windows, counts, n_stickers = value
+    right = 0 < len(windows) < 100 and all(map(pair, windows)) and maybe(pair)(counts)
+    return right and n_stickers in (1, 2)
+
+
+def check_masked(masked):
+    """The masks must be of the cells that the estimator has."""
+    view = MaskedView(masked.estimator_, masked.image_shape_, masked.classes_)
+    own = masked.mask_space_, masked.grid_, masked.cell_size_
+    require((view.space, view.grid, view.patch_size) == own, "the masks are of other cells")
+    same = np.array_equal(masked.estimator_.classes_, masked.classes_)
+    require(same, "classes_ are not the estimator's")
+    n, values = math.prod(masked.image_shape_), masked.mask_values_
+    require(masked.n_features_in_ == n, "n_features_in_ does not fit image_shape_")
+    require(len(values) == len(view.cells), "mask_values_ do not fit the image")
+    require(math.prod(masked.given_shape_) == len(values), "given_shape_ does not fit")
+    if not view.images:
+        tokens = view.vocabulary.vocabulary_.shape[-2]
+        require(values.dtype.kind == "i" and values.min() >= 0, "mask_values_ are no tokens")
+        require(values.max() < tokens, "mask_values_ are no tokens")
+    windows = np.array(masked.mask_plan_[0])
+    require((windows <= masked.grid_).all(), "the windows are larger than the image")
+    cells = math.prod(masked.grid_)
+    require(pairs_to_make(masked.grid_, *masked.mask_plan_) * cells < _CELLS, "too many masks")
+    check_features(masked)
 
 
 def check_frozen(frozen):

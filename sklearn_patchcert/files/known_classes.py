@@ -29,6 +29,7 @@ from sklearn_patchcert.networks.fast_modules import WhiteningConvNet
 from sklearn_patchcert.networks.fitting.flip_training import random_affine, random_crop
 from sklearn_patchcert.pipeline import CertifiedPatchClassifier, CertifiedPatchRegressor
 from sklearn_patchcert.prediction.committee import CertifiedCommittee
+from sklearn_patchcert.prediction.masking.classifier import StickerCertifiedClassifier
 from sklearn_patchcert.preprocessing import ChannelStandardizer
 from sklearn_patchcert.smoothing.classifier import SmoothedClassifier
 from sklearn_patchcert.vocabulary.denoising import denoise
@@ -92,6 +93,12 @@ def _named(committee, state):
         committee.named_estimators_ = Bunch(**dict(zip(names, committee.estimators_, strict=True)))
 
 
+def _planned(masked, state):
+    """The masks that a certificate against stickers has."""
+    if hasattr(masked, "mask_plan_"):
+        masked._make_plan()
+
+
 def _refit_encoder(encoder, state):
     """Let scikit-learn make what it derives from the categories."""
     if hasattr(encoder, "categories_"):
@@ -141,8 +148,8 @@ _NET_OPTIONS: dict[str, Any] = {
         "augment": {"random_affine": random_affine, "random_crop": random_crop},
     },
     "droppable": (
-        "augment", "train_split", "callbacks", "iterator_train", "iterator_valid", "dataset",
-        "compile", "use_caching", "torch_load_kwargs",
+        "augment", "mask_training", "train_split", "callbacks", "iterator_train", "iterator_valid",
+        "dataset", "compile", "use_caching", "torch_load_kwargs",
     ),
     "prefixes": ("module__", "criterion__", "optimizer__"),
     "derived": frozenset(
@@ -250,6 +257,26 @@ def known_classes():
             {**_FEATURES, **_RANGE},
             checks.check_smoothed,
             parts=("estimator", "estimator_"),
+        ),
+        Known(
+            StickerCertifiedClassifier,
+            {
+                "estimator_": lambda value: hasattr(value, "predict"),
+                "classes_": are_classes,
+                "mask_space_": lambda value: value in ("tokens", "pixels"),
+                "mask_values_": array_of("fi", 1),
+                "mask_plan_": checks.is_mask_plan,
+                "image_shape_": sizes([3]),
+                "given_shape_": sizes([1, 2, 3]),
+                "grid_": sizes([2]),
+                "cell_size_": sizes([2]),
+                **_FEATURES,
+            },
+            {**_NAMES, **_RANGE},
+            checks.check_masked,
+            parts=("estimator", "estimator_"),
+            derived=frozenset(("masks_", "_made_plan", "_decisions")),
+            unpack=_planned,
         ),
         Known(FrozenEstimator, {}, {}, checks.check_frozen, parts=("estimator",)),
         Known(

@@ -8,6 +8,7 @@ training images before they become tokens.  `transfer` is for networks that come
 from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.networks.fast_modules import WhiteningConvNet
 from sklearn_patchcert.networks.fitting.flip_training import random_affine, random_crop
+from sklearn_patchcert.networks.fitting.mask_training import RandomMasks
 from sklearn_patchcert.networks.modules import (
     AdditivePatchNet,
     ImageResNet,
@@ -25,6 +26,7 @@ __all__ = [
     "PatchNetRegressor",
     "PatchResNet",
     "Preprocessed",
+    "RandomMasks",
     "TorchFeatures",
     "WhiteningConvNet",
     "random_affine",

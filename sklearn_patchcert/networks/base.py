@@ -82,6 +82,7 @@ class PatchNet(MicroBatches, TrainingLoop, GivenModule, GivenParameters, Version
         adversarial_radius=0.0,
         adversarial_steps=5,
         certified_radius=0.0,
+        mask_training=None,
         device="auto",
         class_weight=None,
         random_state=None,
@@ -130,7 +131,7 @@ class PatchNet(MicroBatches, TrainingLoop, GivenModule, GivenParameters, Version
         self.flip_kind = flip_kind
         self.adversarial_radius = adversarial_radius
         self.adversarial_steps = adversarial_steps
-        self.certified_radius = certified_radius
+        self.certified_radius, self.mask_training = certified_radius, mask_training
         self.class_weight = class_weight
         self.random_state = random_state
         for name in ("history_", "initialized_", "virtual_params_"):

@@ -97,6 +97,9 @@ class PatchNetClassifier(ClassTargets, PatchNet, NeuralNetClassifier):
     certified_radius : float, default=0.0
         Train on the certified leads at this L2 radius, in the same units, instead of the logits;
         for additive networks, :class:`networks.AdditivePatchNet`.
+    mask_training : callable or None, default=None
+        Images (n, C, H, W) made of tokens to images of the same shape with hidden parts, such as
+        :class:`networks.RandomMasks`; in training only, and after all other disturbances.
     device : str or torch.device, default="auto"
         "auto" is a GPU where there is one, else the CPU.
     class_weight : dict of label to weight, "balanced" or None, default=None
@@ -328,7 +331,7 @@ class PatchNetRegressor(NumberTargets, PatchNet, NeuralNetRegressor):
         A positive integer, of no effect here.
     certified_radius : float, default=0.0
         Must be 0: values have no leads.
-    device : optional
+    mask_training, device : optional
         As in :class:`PatchNetClassifier`.
     class_weight : None, default=None
         Must be None: there are no classes.

@@ -1,15 +1,17 @@
 """Scorer functions ``(estimator, X, y) -> float`` for searches, and reports of all of them.
 
-Larger is better for every scorer.  Bind options with :func:`functools.partial`, which keeps a
-scorer picklable::
+Larger is better.  :func:`functools.partial` binds options and keeps a scorer picklable::
 
-    GridSearchCV(model, grid, scoring={"accuracy": "accuracy", "radius": patch_certificate})
     GridSearchCV(model, grid, scoring=partial(patch_certificate, norm="linf", n_samples=500))
 
-A radius is in the units of the X that is scored, also after scaling steps.
+A radius is in the units of X, also after scaling steps.
 """
 
-from sklearn_patchcert.scorers.certified import average_certified_radius, certified_accuracy
+from sklearn_patchcert.scorers.certified import (
+    average_certified_radius,
+    certified_accuracy,
+    sticker_accuracy,
+)
 from sklearn_patchcert.scorers.functions import (
     attack_accuracy,
     image_certificate,
@@ -34,4 +36,5 @@ __all__ = [
     "smoothing_accuracy",
     "smoothing_radius",
     "sspgd_accuracy",
+    "sticker_accuracy",
 ]

@@ -106,6 +106,59 @@ def average_certified_radius(
     return float(np.maximum(found, 0).mean())
 
 
+def sticker_accuracy(
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    n_samples: int | None = None,
+    random_state: int = 0,
+) -> float:
+    """Share of images that are classified correctly and certified against stickers.
+
+    Parameters
+    ----------
+    estimator : fitted StickerCertifiedClassifier, or a search over such
+    X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+    y : array-like (n,)
+    n_samples : int or None
+        Score this many images, drawn once for all estimators.  None: all.
+    random_state : int
+        Draws them.
+
+    Returns
+    -------
+    accuracy : float
+        No sticker of the estimator's size, wherever it is, can bring the accuracy on these images
+        below this.
+
+    Raises
+    ------
+    TypeError
+        If the estimator has no certificate against stickers.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn_patchcert import StickerCertifiedClassifier
+    >>> from sklearn_patchcert.scorers import sticker_accuracy
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = StickerCertifiedClassifier(LogisticRegression(max_iter=200), sticker_size=1)
+    >>> _ = model.fit(X[:500] / 16, y[:500])
+    >>> 0 < sticker_accuracy(model, X[500:520] / 16, y[500:520]) <= 1
+    True
+    """
+    model, X, y = evaluated(estimator, X, y, n_samples=n_samples, random_state=random_state)
+    if not hasattr(model, "sticker_size") or not hasattr(model, "certify"):
+        raise TypeError(
+            f"{type(model).__name__} has no certificate against stickers: score a "
+            "StickerCertifiedClassifier."
+        )
+    found = model.certify(X)
+    return float((found.certified & agreed(found.prediction, y)).mean())
+
+
 def _certified(estimator, X, y, norm, max_configurations, n_samples, random_state):
     """Certified radii of the images drawn; -1 where the prediction is wrong."""
     norm = check_norm(norm, _NORMS)

@@ -13,6 +13,7 @@ from hostile_makers import additive, array_changed, bayes, edited, packed, repac
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
+from sklearn.naive_bayes import CategoricalNB
 from sklearn.utils import estimator_html_repr
 
 from sklearn_patchcert import (
@@ -22,10 +23,11 @@ from sklearn_patchcert import (
     PatchNetClassifier,
     PatchVocabulary,
     SmoothedClassifier,
+    StickerCertifiedClassifier,
     load,
     save,
 )
-from sklearn_patchcert.files import archive, descriptions
+from sklearn_patchcert.files import archive, descriptions, values
 from sklearn_patchcert.files.budgets import MOST_ESTIMATORS
 from sklearn_patchcert.networks.modules import ImageResNet
 
@@ -221,6 +223,47 @@ def smoothed(name, value):
     content, arrays = archive.unpack(data)
     content["model"]["params"][name] = value
     return archive.pack(content, arrays)
+
+
+def masked(name, value):
+    X, y = load_digits(return_X_y=True)
+    vocabulary = PatchVocabulary(4, strategy="kmeans", output="ids", random_state=0)
+    steps = [("vocab", vocabulary), ("clf", CategoricalNB(min_categories=4))]
+    model = StickerCertifiedClassifier(CertifiedPatchClassifier(steps), 2)
+    content, arrays = archive.unpack(packed(model.fit(X[:40], y[:40])))
+    fitted = content["model"]["fitted"]
+    if name == "mask_values_":
+        arrays[fitted[name]["array"]] = value
+    else:
+        fitted[name] = values.encode(value, {}, name)
+    return archive.pack(content, arrays)
+
+
+MASKS = {
+    "no plan": ("mask_plan_", (((2, 2),), None)),
+    "another number of stickers": ("mask_plan_", (((1, 1),), None, 3)),
+    "windows beyond the image": ("mask_plan_", (((3, 3),), None, 1)),
+    "no masks": ("mask_plan_", (((1, 1),), (0, 0), 1)),
+    "too many pairs": ("mask_plan_", (tuple((1, 1) for _ in range(99)), None, 2)),
+    "another space": ("mask_space_", "pixels"),
+    "another grid": ("grid_", (4, 4)),
+    "another cell": ("cell_size_", (2, 2)),
+    "another shape": ("given_shape_", (3,)),
+    "another size": ("n_features_in_", 63),
+    "tokens that are not there": ("mask_values_", np.array([0, 1, 2, 4])),
+    "too few values": ("mask_values_", np.array([0, 1, 2])),
+    "no tokens": ("mask_values_", np.array([0.0, 1.0, 2.0, 3.0])),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_masks_that_no_fit_would_leave_are_refused(name, tmp_path):
+    with pytest.raises(ModelFileError):
+        opened(masked(*MASKS[name]), tmp_path)
+
+
+def test_masks_that_a_fit_leaves_are_taken(tmp_path):
+    opened(masked("mask_plan_", (((1, 1),), (2, 2), 1)), tmp_path)
 
 
 DEMANDS = {

@@ -30,6 +30,7 @@ from sklearn_patchcert import (
     PatchNetRegressor,
     PatchVocabulary,
     SmoothedClassifier,
+    StickerCertifiedClassifier,
     _version,
     load,
     save,
@@ -161,6 +162,11 @@ CASES = {  # name: (model, how X and y are brought)
     "smoothed": (
         SmoothedClassifier(classifier(), sigma=1.0, n0=5, n=20, random_state=0), None, None,
     ),
+    "stickers": (StickerCertifiedClassifier(classifier(), 2, mask=3, n_masks=(2, 1)), None, words),
+    "stickers on ids": (StickerCertifiedClassifier(ids_model(), [1, (2, 1)]), None, None),
+    "stickers on pixels": (
+        StickerCertifiedClassifier(network(), 1, n_masks=2, n_stickers=2), colours, None,
+    ),
 }  # fmt: skip
 
 
@@ -196,6 +202,9 @@ def answers(model, X):
             found[method] = getattr(model, method)(X)
     if isinstance(model, SmoothedClassifier):
         found["certify"], found["radii"] = model.certify(X)
+    elif isinstance(model, StickerCertifiedClassifier):
+        found |= {key: one for key, one in model.certify(X[:5]).items() if one is not None}
+        found["masks_"] = model.masks_
     elif hasattr(model, "certify"):
         found |= {norm: model.certify(X, norm) for norm in ("l2", "linf", "l1")}
     if hasattr(model, "certify_prediction") and not hasattr(X, "columns"):
@@ -224,7 +233,17 @@ def test_the_loaded_model_says_the_same_to_the_last_bit(name, fitted, tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["learned", "words", "robust", "frozen", "additive", "two outputs", "ids model", "committee"],
+    [
+        "learned",
+        "words",
+        "robust",
+        "frozen",
+        "additive",
+        "two outputs",
+        "ids model",
+        "committee",
+        "stickers",
+    ],
 )
 def test_the_loaded_model_is_the_same_to_clone_and_fit(name, fitted, tmp_path):
     model, X, y = fitted(name)

@@ -18,6 +18,7 @@ from sklearn_patchcert import (
     PatchNetClassifier,
     PatchNetRegressor,
     PatchVocabulary,
+    StickerCertifiedClassifier,
     TorchFeatures,
 )
 from sklearn_patchcert.networks.modules import PatchConvNet
@@ -71,6 +72,8 @@ def estimators():
         small_pipeline(CertifiedPatchClassifier, PatchNetClassifier(**SMALL)),
         small_pipeline(CertifiedPatchRegressor, PatchNetRegressor(**SMALL)),
         small_committee(),
+        StickerCertifiedClassifier(RidgeClassifier(), sticker_size=1),
+        StickerCertifiedClassifier(small_committee().estimators[0][1], sticker_size=1),
     ]
 
 

@@ -22,6 +22,7 @@ from sklearn_patchcert import (
     PatchNetRegressor,
     PatchVocabulary,
     SmoothedClassifier,
+    StickerCertifiedClassifier,
 )
 from sklearn_patchcert.attacks import run_attack
 from sklearn_patchcert.displays import (
@@ -80,6 +81,10 @@ def committee():
     return CertifiedCommittee([("one", member()), ("two", member())])
 
 
+def stickers(make=net):
+    return StickerCertifiedClassifier(make(), 4, n_masks=1)
+
+
 MODELS = {
     "vocabulary": vocabulary,
     "standardizer": ChannelStandardizer,
@@ -90,6 +95,8 @@ MODELS = {
     "regressor": regressor,
     "smoothed": smoothed,
     "committee": committee,
+    "stickers": stickers,
+    "stickers on tokens": partial(stickers, classifier),
 }
 
 
@@ -133,6 +140,10 @@ ASKS = {
     **STREAMS,
     "vocabulary.transform": entry("vocabulary", "transform"),
     "vocabulary.partial_fit": lambda X: vocabulary().fit(images()).partial_fit(X),
+    "stickers.predict": entry("stickers", "predict"),
+    "stickers.certify": entry("stickers", "certify"),
+    "stickers on tokens.predict": entry("stickers on tokens", "predict"),
+    "stickers on tokens.certify": entry("stickers on tokens", "certify"),
     "standardizer.transform": entry("standardizer", "transform"),
     "standardizer.inverse_transform": entry("standardizer", "inverse_transform"),
     "network.predict": entry("network", "predict"),

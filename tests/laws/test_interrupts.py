@@ -26,6 +26,7 @@ from sklearn_patchcert import (
     PatchNetClassifier,
     PatchVocabulary,
     SmoothedClassifier,
+    StickerCertifiedClassifier,
 )
 from sklearn_patchcert.attacks.robustness import worst_case
 from sklearn_patchcert.networks import outputs
@@ -234,6 +235,11 @@ ENDLESS = {  # work that takes minutes
     "l0": lambda model, smoothed, X, path: model.certify_prediction(X, norm="l0", **LONG),
     "sticker": lambda model, smoothed, X, path: model.certify_prediction(X, norm="sticker", **LONG),
     "smoothing": lambda model, smoothed, X, path: smoothed.certify(X),
+    "masks": lambda model, smoothed, X, path: (
+        StickerCertifiedClassifier(FrozenEstimator(model), 1, n_jobs=2)
+        .fit(X, model.predict(X))
+        .certify(X.repeat(1000, 0))
+    ),
     "file": lambda model, smoothed, X, path: certify_to(model, X.repeat(1000, 0), path),
 }
 

@@ -211,7 +211,7 @@ def test_errors_say_what_to_do_and_leave_nothing_half_fitted():
     assert not net.initialized_
     for name, value in (
         ("noise_std", -1.0), ("flip_radius", np.inf), ("flip_share", 2.0), ("flip_share", np.nan),
-        ("flip_kind", "worst"), ("augment", 3),
+        ("flip_kind", "worst"), ("augment", 3), ("mask_training", 3),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=name):
             PatchNetClassifier(**{name: value}).fit(made, y)

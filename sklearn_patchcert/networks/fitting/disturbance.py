@@ -21,6 +21,7 @@ from sklearn_patchcert.networks.fitting.flip_training import (
     squared_costs,
     training_images,
 )
+from sklearn_patchcert.networks.fitting.mask_training import RandomMasks
 from sklearn_patchcert.patches import grid_shape
 from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.voronoi import surrogates
@@ -58,15 +59,17 @@ def check_options(net):
         )
     if net.flip_kind not in FLIPS:
         raise ValueError(f"flip_kind must be one of {FLIPS}, got {net.flip_kind!r}.")
-    if net.augment is not None and not callable(net.augment):
-        raise ValueError(f"augment must be callable or None, got {net.augment!r}.")
-    names = ("augment", "noise_std", "flip_radius", "flip_share", "flip_kind")
+    for name in ("augment", "mask_training"):
+        if getattr(net, name) is not None and not callable(getattr(net, name)):
+            raise ValueError(f"{name} must be callable or None, got {getattr(net, name)!r}.")
+    names = ("augment", "noise_std", "flip_radius", "flip_share", "flip_kind", "mask_training")
     options = {name: getattr(net, name) for name in names}
     options["autocast"] = check_autocast(net.autocast, net.device)
     for name in ("adversarial_radius", "adversarial_steps", "certified_radius"):
         options[name] = getattr(net, name)
     active = net.augment, net.noise_std, flips, net.adversarial_radius, net.certified_radius
-    return options if any(active) else None
+    options["before_tokens"] = any(active)
+    return options if any(active) or net.mask_training is not None else None
 
 
 class Disturbance:
@@ -99,6 +102,11 @@ class Disturbance:
 
     def __init__(self, options, source, like, device, kept=None):
         self.options, self.device = dict(options), device
+        self.masks = self.options.pop("mask_training")
+        if isinstance(self.masks, RandomMasks):
+            self.masks = self.masks._with_values(mask_values(self.masks.values, source, like))
+        if not self.options.pop("before_tokens"):
+            source = None  # masks come after the tokens, which are there
         self.radius = self.options.pop("certified_radius")
         attack = {name: self.options.pop(f"adversarial_{name}") for name in ("radius", "steps")}
         self.attack: Any = {**attack, "autocast": options["autocast"]} if attack["radius"] else None
@@ -139,6 +147,10 @@ class Disturbance:
 
         `part` tells of which batch they are a part, so that `flip_share` is that of the batch.
         """
+        made = self._unmasked(images, target, network, criterion, training, part)
+        return self.masks(made) if training and self.masks is not None else made
+
+    def _unmasked(self, images, target, network, criterion, training, part):
         options = dict(self.options) if training else {}
         if training and part is not None:
             flipped = round(options["flip_share"] * part.n) - part.start
@@ -179,6 +191,25 @@ class Disturbance:
             self.blocks.prices(squares), dtype=torch.float32, device=self.device
         )
         return -dual_leads(network.terms(self.every), prices, target.to(self.device), self.radius)
+
+
+def mask_values(values, source, like):
+    """What masks replace hidden values by, an array that broadcasts to (C, H, W)."""
+    if values is None:
+        return like.mean((0, 1, 2), dtype=np.float64)[:, None, None]
+    if not isinstance(values, numbers.Integral):
+        return values
+    if source is None:
+        raise ValueError(f"The mask is the token {values}, but there is no vocabulary.")
+    vocabulary = next(iter(source))
+    vocabulary = vocabulary.estimator if isinstance(vocabulary, FrozenEstimator) else vocabulary
+    shape = like.shape[1:]
+    most = min(map(encoding.count_own, vocabulary._own(vocabulary.vocabulary_)))
+    if not 0 <= int(values) < most:
+        raise ValueError(f"The mask is the token {values}, not one of 0 to {most - 1}.")
+    groups = shape[2] if vocabulary.per_channel_ else 1
+    ids = np.full((1, *grid_shape(shape, vocabulary.patch_size_), groups), values)
+    return encoding.decode(ids, image_shape=shape, **vocabulary._code())[0].transpose(2, 0, 1)
 
 
 def _refuse_steps_between(source, vocabulary, images, like):

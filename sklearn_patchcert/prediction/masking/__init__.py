@@ -1,0 +1,1 @@
+"""Certificates against stickers by masks: where they are, what is asked, what follows from it."""

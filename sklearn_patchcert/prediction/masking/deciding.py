@@ -1,0 +1,148 @@
+"""Decisions and certificates of many images: in parts, batches and threads."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+from tqdm.auto import tqdm
+
+from sklearn_patchcert._ranges import quiet
+from sklearn_patchcert.parallel import over_parts, stop_if_told
+from sklearn_patchcert.prediction.consistency import check_one_image_at_a_time
+from sklearn_patchcert.prediction.masking.masks import MaskPlan
+from sklearn_patchcert.prediction.masking.rounds import Answers, certified_masks, decide
+from sklearn_patchcert.prediction.masking.views import MaskedView
+
+_AT_ONCE, _PARTS = 32, 16  # images at once, at most; parts of few images, for several jobs
+_PROBES = 16  # masked images on which the classifier is asked twice
+
+
+class Setting(NamedTuple):
+    """A classifier of masked images, its masks, what replaces hidden values, and the batch size."""
+
+    view: MaskedView
+    plan: MaskPlan
+    values: np.ndarray
+    batch_size: int
+
+    def masked(self, given, rows, unions):
+        """Some images, each behind a union of masks."""
+        return self.view.masked(given, self.values, rows, self.plan.unions[unions])
+
+    def answers(self, ask, given):
+        """Answers to the images behind all unions, of which none has been asked for."""
+
+        def of(rows, unions):
+            stop_if_told()
+            return ask(self.masked(given, rows, unions))
+
+        return Answers(of, (len(given), len(self.plan.unions)), self.batch_size)
+
+
+@quiet()  # where it runs, in other threads and processes, nobody has judged X
+def decided(setting, given):
+    """Double masking of some images.
+
+    Parameters
+    ----------
+    setting : Setting
+    given : array or frame (n, ...)
+        What :meth:`MaskedView.given` returns.
+
+    Returns
+    -------
+    labels : ndarray of int (n,)
+        Indices of classes.
+    singles : ndarray of int (n, n_masks)
+        The answers behind one mask.
+    """
+    answers = setting.answers(lambda masked: (setting.view.predict(masked), True), given)
+    labels = decide(answers, setting.plan.pairs)
+    return labels, answers.labels[:, np.diagonal(setting.plan.pairs)]
+
+
+@quiet()
+def certified(setting, given):
+    """As :func:`decided`, with the certified masks (n, n_masks) and the numbers of answers (n,)."""
+    plan, answers = setting.plan, setting.answers(setting.view.read(), given)
+    labels = decide(answers, plan.pairs)
+    masks = certified_masks(answers, plan.pairs, plan.holds, labels)
+    return labels, answers.labels[:, np.diagonal(plan.pairs)], masks, answers.asked
+
+
+def in_parts(work, setting, given, n_jobs, label=None, keep=None):
+    """What :func:`decided` or :func:`certified` returns, for many images.
+
+    Parameters
+    ----------
+    work : callable
+        One of these.
+    setting : Setting
+    given : array or frame (n, ...)
+    n_jobs : int or None
+    label : str or None
+        Of a progress bar.  None: there is no bar.
+    keep : callable (slice, columns) or None
+        Told at once what is done.  Parts are smaller then.
+
+    Returns
+    -------
+    columns : list of ndarray (n, ...)
+    """
+    n, found = len(given), []
+    least = 1 if keep is not None else -(-setting.batch_size // len(setting.plan.masks))
+    size = min(_AT_ONCE, max(least, -(-n // _PARTS)))  # a first round fills a batch
+    parts = [slice(at, min(at + size, n)) for at in range(0, n, size)]
+    pieces = over_parts(
+        partial(work, setting), ((_safe_indexing(given, part),) for part in parts), n_jobs
+    )
+    bar = tqdm(desc=label, total=n, unit="image", disable=label is None)
+    with bar, closing(pieces):
+        for part, columns in zip(parts, pieces, strict=True):
+            if keep is not None:
+                keep(part, columns)
+            found.append(columns)
+            bar.update(part.stop - part.start)
+    return [np.concatenate(column) for column in zip(*found, strict=True)]
+
+
+@quiet()
+def mean_probabilities(setting, given, labels, agree):
+    """Mean probabilities behind some masks, of which the largest is that of the label.
+
+    Parameters
+    ----------
+    setting : Setting
+    given : array or frame (n, ...)
+    labels : ndarray of int (n,)
+        Indices of classes.
+    agree : ndarray of bool (n, n_masks)
+        Which masks count.
+
+    Returns
+    -------
+    probabilities : ndarray of float64 (n, n_classes)
+        1 for the label where another class has the largest mean.
+    """
+    (rows, masks), n_classes = np.nonzero(agree), len(setting.view.classes)
+    unions, sums = np.diagonal(setting.plan.pairs)[masks], np.zeros((len(labels), n_classes))
+    for start in range(0, len(rows), setting.batch_size):
+        part = slice(start, start + setting.batch_size)
+        masked = setting.masked(given, rows[part], unions[part])
+        np.add.at(sums, rows[part], setting.view.rest.predict_proba(masked))
+    mean = sums / np.maximum(sums.sum(1, keepdims=True), np.finfo(float).tiny)
+    other = mean.argmax(1) != labels
+    mean[other] = np.eye(n_classes)[labels[other]]
+    return mean
+
+
+def check_one_at_a_time(setting, given):
+    """Refuse a classifier whose answer is not a function of one image."""
+    unions = np.random.default_rng(0).integers(len(setting.plan.unions), size=_PROBES)
+    with quiet():
+        masked = setting.masked(given, np.arange(_PROBES) % len(given), unions)
+        check_one_image_at_a_time(setting.view.rest, masked)

@@ -1,0 +1,170 @@
+"""The fit of a classifier behind masks: a network trains with masks, then the plan is made."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn import get_config
+from sklearn.base import BaseEstimator, clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d, get_tags
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.multiclass import check_classification_targets
+
+from sklearn_patchcert._layouts import as_batch
+from sklearn_patchcert._ranges import quiet
+from sklearn_patchcert._validation import (
+    Integral,
+    _fit_context,
+    all_or_nothing,
+    check_image_shape,
+    check_images,
+)
+from sklearn_patchcert.prediction.estimator_tree import nested
+from sklearn_patchcert.prediction.masking.masks import mask_plan, sticker_sizes, window_of
+from sklearn_patchcert.prediction.masking.remembered import Decisions
+from sklearn_patchcert.prediction.masking.training import with_masks
+from sklearn_patchcert.prediction.masking.views import check_mask, images_of
+
+if TYPE_CHECKING:
+    _Base: Any = BaseEstimator
+else:
+    _Base = object
+
+_OF_PIXELS = 6  # masks along each axis, where pixels are masked
+_DERIVED = "masks_", "_made_plan", "_decisions"
+
+
+class MaskedFit(_Base):
+    """Mixin of :class:`StickerCertifiedClassifier`: its fit, and what of it a pickle holds."""
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    @all_or_nothing
+    def fit(self, X, y, **fit_params) -> Any:
+        """Fit the classifier, a network with masks in its training.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+            Or paths (n,), if the pipeline begins with an :class:`ImageReader`.
+        y : array-like (n,)
+        **fit_params
+            Go to the classifier's fit, by metadata routing if that is enabled.  `sample_weight`
+            goes to the last step of a pipeline.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError
+            If the estimator is a regressor, or a step before the vocabulary does not treat every
+            pixel by itself.
+        ValueError
+            If there are several outputs, or an option is out of range.
+        """
+        y = self._check_task(y)
+        sizes = sticker_sizes(self.sticker_size)
+        check_mask(self.mask)
+        read = images_of(self.estimator, X, y)
+        batch = as_batch(read)
+        images = check_images(self, batch, reset=True, image_shape=self._shape(self.estimator))
+        check_consistent_length(images, y)
+        estimator = clone(self.estimator)
+        with quiet():
+            plan, params = partial(self._plan_of, sizes), self._routed(estimator, fit_params)
+            net = with_masks(estimator, plan, self) if self.mask_training else None
+            estimator.fit(X, y, **params)
+            if net is not None:
+                net.set_params(mask_training=None)  # only training has them
+        self.estimator_, self.classes_ = estimator, np.asarray(estimator.classes_)
+        if self.classes_.ndim != 1:
+            raise ValueError("The estimator has several outputs: double masking is for one.")
+        shape = self._shape(estimator)
+        if shape is not None and shape != self.image_shape_:
+            images = check_images(self, batch, reset=True, image_shape=shape)
+        view = self._view()
+        view.check(batch)
+        self.mask_space_, self.grid_, self.cell_size_ = view.space, view.grid, view.patch_size
+        with quiet():
+            self.mask_values_ = view.values(self.mask, batch, images)
+            like = view.given(_safe_indexing(batch, [0]), images[:1])
+        self.given_shape_ = tuple(like.shape[1:])
+        self.mask_plan_ = self._plan_of(sizes, view.grid, view.patch_size, view.space)
+        self._make_plan()
+        return self
+
+    def _make_plan(self):
+        """What follows from the other attributes of a fitted one."""
+        self._made_plan = mask_plan(self.grid_, *self.mask_plan_)
+        self.masks_, self._decisions = self._made_plan.masks, Decisions()
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in _DERIVED}
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if hasattr(self, "mask_plan_"):
+            self._make_plan()
+
+    def _check_task(self, y):
+        """Labels (n,), if there is one for each image and the estimator can predict such."""
+        name = type(self).__name__
+        if get_tags(self.estimator).estimator_type == "regressor":
+            raise TypeError(
+                f"{type(self.estimator).__name__} is a regressor, but double masking compares "
+                "labels: pass a classifier."
+            )
+        if y is None:
+            raise ValueError(f"{name} requires y to be passed, but the target y is None")
+        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+        if len(shape) > 1 and shape[1] > 1:
+            raise ValueError(
+                f"y of shape {shape} has several labels for each image, but double masking is for "
+                "one: fit one model for each column."
+            )
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        return y
+
+    def _shape(self, estimator):
+        """Shape (H, W, C) of images as a part of the estimator, or the user, has it, else None."""
+        parts = nested(estimator)
+        told = [getattr(part, "image_shape_", None) for part in parts]
+        told += [self.image_shape, *(getattr(part, "image_shape", None) for part in parts)]
+        said = next((one for one in told if one is not None), None)
+        return None if said is None else check_image_shape(said)
+
+    def _plan_of(self, sizes, grid, cell, space):
+        """Windows, masks along each axis and number of stickers, as mask_plan takes them."""
+        counts = self.n_masks if self.n_masks or space == "tokens" else _OF_PIXELS
+        if isinstance(counts, tuple) and not (
+            len(counts) == 2 and all(isinstance(one, Integral) and one >= 1 for one in counts)
+        ):
+            raise ValueError(f"n_masks must be a positive int or a pair of them, got {counts}.")
+        windows = tuple(dict.fromkeys(window_of(size, cell, grid) for size in sizes))
+        pair = counts if isinstance(counts, tuple) else (counts, counts)
+        pair = tuple(None if one is None else int(one) for one in pair)
+        return windows, None if None in pair else pair, int(self.n_stickers)
+
+    def _routed(self, estimator, params):
+        """Parameters for the fit of the estimator."""
+        if get_config()["enable_metadata_routing"]:
+            return process_routing(self, "fit", **params).estimator.fit if params else {}
+        if "sample_weight" in params and isinstance(estimator, Pipeline):
+            params[f"{estimator.steps[-1][0]}__sample_weight"] = params.pop("sample_weight")
+        return params
+
+    def get_metadata_routing(self) -> Any:
+        """Where metadata such as `sample_weight` goes.
+
+        Returns
+        -------
+        routing : MetadataRouter
+        """
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        return MetadataRouter(owner=self).add(estimator=self.estimator, method_mapping=mapping)
