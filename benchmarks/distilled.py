@@ -161,7 +161,8 @@ def student(teacher, vocabulary, X, epochs):
         answers = answers.softmax(1)
     made = copy.deepcopy(teacher).eval()  # statistics of batch normalization stay
     trained = [made.module._blocks[FROZEN:], *(getattr(made.module, name) for name in LAST)]
-    optimizer = torch.optim.Adam([p for part in trained for p in part.parameters()], RATE)
+    parameters = [p.requires_grad_() for part in trained for p in part.parameters()]
+    optimizer = torch.optim.Adam(parameters, RATE)
     count = len(X) // BATCH
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: min(1, (s + 1) / 10) * (0.5 + 0.5 * np.cos(np.pi * s / epochs / count))
