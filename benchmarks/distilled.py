@@ -242,7 +242,7 @@ def main():
             agree = np.array(row[part])
             rows[name][part] = {"all": share(agree), "confident": share(agree[sure[part]])}
     save("distilled", {
-        "settings": settings, "rows": rows,
+        "settings": settings, "training": len(images["training"]), "rows": rows,
         "confident": {part: share(sure[part]) for part in judged},
     })  # fmt: skip
 

@@ -287,7 +287,7 @@ def distilled(result):
         f"probability above {settings['confident']:g}, of {100 * sure['six']['share']:.0f} % and "
         f"{100 * sure['test']['share']:.0f} %. Vocabularies and students saw other wallpapers; "
         "choices were made on a third set. *Distilled*: the last five blocks and the head are "
-        f"trained, {settings['epochs']} epochs on {settings['crops']} crops without labels. "
+        f"trained, {settings['epochs']} epochs on {result['training']} crops without labels. "
         "*Luminance, differences*: levels of rotated color axes. 95 % intervals take the crops as "
         "independent, which crops of one picture are not. Radii are L2, in units of 1/255. The "
         "pixel radius is the smallest of a pixel's values. `python benchmarks/distilled.py`, "
