@@ -274,18 +274,40 @@ def pretrained(result):
 
 
 def transfer(result):
-    """A network pretrained on ImageNet on CIFAR-10, beside one that was trained from scratch."""
+    """A network pretrained on ImageNet, on CIFAR-10, beside one that was trained from scratch."""
     header = ("network", "test accuracy %", "validation accuracy %", "mean patch radius",
-              "luminance", "colors")  # fmt: skip
-    names = {"learned": "*“learned” above, trained from scratch*"}
+              "by channel", "training, CPU minutes")  # fmt: skip
+    names = {"learned": "*learned tokens, from scratch*"}
+    found = sorted(result["rows"].items(), key=lambda item: "radius" in item[1])
     rows = [
-        (names.get(name, name), number(row["test"]), number(row["validation"]),
+        (names.get(name, name), number(row["test"], 2), number(row["validation"], 2),
          number(row.get("radius"), 3),
-         *(number(radius, 3) for radius in row["radius_by_channel"][:1]), 
-        )
-        for name, row in result["rows"].items()
+         ", ".join(number(radius, 3) for radius in row.get("radius_by_channel", ())),
+         number(row["cpu_seconds"] / 60, 0) if "cpu_seconds" in row else "")
+        for name, row in found
     ]  # fmt: skip
-    return header, rows, ""
+    settings = result["settings"]
+    sizes = "; ".join(
+        f"{row['side']} pixels {row['validation']:.1f} % ({row['model']}, "
+        f"{row['ms_per_image']:.1f} ms per image)"
+        for row in result["sizes"]
+    )
+    choices = "; ".join(f"{name} {score:.1f} %" for name, score in result["choices"].items())
+    note = (
+        "CIFAR-10. Radii are L2, in units of pixels in [0, 1] of 32 x 32; channels are luminance "
+        "and two differences of colors. The row in italics is “learned” of the table on the "
+        f"poster, one of {result['rows']['learned']['seeds']} seeds on average, trained with token "
+        "changes. The others are EfficientNet-lite0 with its weights of ImageNet, images brought "
+        f"to {settings['side']} x {settings['side']}, one seed. *Frozen*: a linear classifier of "
+        f"its features. *Fine-tuned*: from that classifier on, {settings['epochs']} epochs, the "
+        "last blocks in the first third, without token changes. Minutes include features and a "
+        "score; fine-tuning comes on top of the frozen row. Frozen features at other sizes, "
+        f"validation accuracy with {settings['probe']['train']:,} training images: {sizes}. "
+        f"Options of fine-tuning after one pass over {settings['piece']:,} images: {choices}. "
+        f"`python benchmarks/transfer.py`, {result['environment']['processor']}, two threads, "
+        "beside other work."
+    )
+    return header, rows, note
 
 
 def training_memory(result):
