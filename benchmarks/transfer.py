@@ -9,10 +9,10 @@ the row "learned" of poster_cifar10.json, 4 x 4 pixels of luminance (8,000 token
 differences of colors (3 and 4).  That row is the baseline; its patch radius is given in the same
 units, pixels in [0, 1].  First comes a linear classifier of the features of the frozen network,
 then the network is fine-tuned with that classifier as its last layer: its last blocks for a third
-of the epochs, then all of it.  Batch normalization and learning rate are chosen, and sizes are
-compared, on images that are held out from training.  The test set is used once for each row; one
-seed.  Training goes in pieces of 5,000 images, after each of which the network is kept, and every
-stage continues after an interruption.
+of the epochs, then all of it.  Sizes and the two ways of batch normalization are compared on
+images that are held out from training.  The test set is used once for each row; one seed.
+Training goes in pieces of 5,000 images, after each of which the network is kept.  Every stage
+continues after an interruption, and the result is written after every fine-tuned row.
 
 Result: benchmarks/results/transfer.json.
 """
@@ -47,15 +47,15 @@ from sklearn_patchcert.networks import Preprocessed
 KINDS = ("tokens", "no tokens")
 SIDES = (64, 96, 128)
 PROBE = {"train": 2000, "validation": 1000}  # images that choose the size and the options
+FEW = {"train": 15_000, "validation": None, "test": None}  # images of the linear classifier
 PIECE = 5000  # training images between two times that the network is kept
 BACKBONE = "module.module"  # where it is in what `network` makes
 LATE = ("_blocks.[5-9].*", "_blocks.1?.*", "_conv_head.*", "_bn1.*", "_fc.*")
 LATE = [f"{BACKBONE}.{part}" for part in LATE]  # what is trained first
 CONVOLUTIONS = ["*conv*", "*_fc*"]  # all but batch normalization
 CHOICES = {  # of training: what is trained, learning rate
-    "statistics of batches, 0.0005": ("all", 5e-4),
-    "statistics of batches, 0.002": ("all", 2e-3),
-    "statistics of ImageNet, 0.0005": (CONVOLUTIONS, 5e-4),
+    "statistics of batches": ("all", 1e-3),
+    "statistics of ImageNet": (CONVOLUTIONS, 1e-3),
 }
 
 
@@ -207,9 +207,9 @@ def resized(kind, side):
 
 
 def frozen(kind, side):
-    """A stage: a linear classifier of all images."""
+    """A stage: a linear classifier of the frozen network's features."""
     start = time.process_time()
-    train, validation, test = (features(kind, side, part) for part in parts())
+    train, validation, test = (features(kind, side, *part) for part in FEW.items())
     head, score = linear(train, validation)
     keep(f"linear {kind}", head)
     return {"validation": score, "test": 100 * head.score(*test),
@@ -298,26 +298,28 @@ def main():
         found = stages("transfer", settings, work, lambda name, *key: known[name](*key))
         return {key[1:]: print(*key, result, flush=True) or result for key, result in found}
 
+    def write(**more):
+        save("transfer", {
+            "settings": settings | {"side": side, "epochs": epochs, "linear": FEW["train"]},
+            "vocabulary": vocabulary, "rows": rows, **more,
+        })  # fmt: skip
+
     vocabulary = results(("coded",))[()]
+    radius = {key: vocabulary[key] for key in ("radius", "radius_by_channel")}
     sizes = results(*(("resized", "tokens", side) for side in SIDES))
+    sizes = [{"side": side, **row} for (_, side), row in sizes.items()]
     rows = {"learned": poster()}
     for (kind, _), row in results(*(("frozen", kind, side) for kind in KINDS)).items():
-        rows[f"{kind}, frozen"] = row
+        rows[f"{kind}, frozen"] = row | (radius if kind == "tokens" else {})
     choices = results(*(("choice", name, side) for name in CHOICES))
-    name = max(CHOICES, key=lambda name: choices[name, side])
+    choices = {name: score for (name, _), score in choices.items()}
+    chosen = max(choices, key=lambda name: choices[name])
     pieces = range(epochs * len(parts()["train"][0]) // PIECE)
     for kind in KINDS:
-        results(*(("step", kind, number, side, epochs, name) for number in pieces))
-        rows[f"{kind}, fine-tuned"] = results(("finished", kind, len(pieces)))[kind, len(pieces)]
-    for label, row in rows.items():
-        if label.startswith("tokens"):
-            row |= {key: vocabulary[key] for key in ("radius", "radius_by_channel")}
-    settings |= {"side": side, "epochs": epochs, "chosen": name}
-    save("transfer", {
-        "settings": settings, "vocabulary": vocabulary, "rows": rows,
-        "sizes": [{"model": kind, "side": side, **row} for (kind, side), row in sizes.items()],
-        "choices": {name: score for (name, _), score in choices.items()},
-    })  # fmt: skip
+        results(*(("step", kind, number, side, epochs, chosen) for number in pieces))
+        row = results(("finished", kind, len(pieces)))[kind, len(pieces)]
+        rows[f"{kind}, fine-tuned"] = row | (radius if kind == "tokens" else {})
+        write(sizes=sizes, choices=choices, chosen=chosen)
 
 
 if __name__ == "__main__":
