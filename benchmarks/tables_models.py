@@ -291,18 +291,23 @@ def transfer(result):
         f"{row['side']} pixels {row['validation']:.1f} % in {row['ms_per_image']:.1f} ms per image"
         for row in result["sizes"]
     )
-    choices = "; ".join(f"{name} {score:.1f} %" for name, score in result["choices"].items())
+    choices = "; ".join(
+        f"{name} {score:.1f} %" for name, score in result.get("choices", {}).items()
+    )
+    tuned = (
+        f"*Fine-tuned*: all training images, from that classifier on, {settings['epochs']} epochs, "
+        "the last blocks in the first third, then all; minutes come on top of those of the frozen "
+        f"row. After {settings['piece']:,} images, on validation images: {choices}. "
+    )
     note = (
         "CIFAR-10. Radii are L2, in units of pixels in [0, 1] of 32 x 32; channels are luminance "
         "and two differences of colors. The row in italics is “learned” of the table on the "
         f"poster, {result['rows']['learned']['seeds']} seeds, trained with token changes. The "
         "others are EfficientNet-lite0 with its weights of ImageNet, images brought to "
         f"{settings['side']} x {settings['side']}, one seed, without token changes. *Frozen*: a "
-        f"linear classifier of the features of {settings['linear']:,} images. *Fine-tuned*: all "
-        f"training images, from that classifier on, {settings['epochs']} epochs, the last blocks "
-        "in the first third, then all; minutes come on top of those of the frozen row. On "
-        f"validation images, frozen features of {settings['probe']['train']:,} images made of "
-        f"tokens: {sizes}; fine-tuned on {settings['piece']:,}: {choices}. "
+        f"linear classifier of the features of {settings['linear']:,} images. "
+        f"{tuned if choices else ''}Frozen features of {settings['probe']['train']:,} images made "
+        f"of tokens, on validation images: {sizes}. "
         f"`python benchmarks/transfer.py --epochs {settings['epochs']}`, "
         f"{result['environment']['processor']}, two threads, beside other work."
     )

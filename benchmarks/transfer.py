@@ -12,7 +12,7 @@ then the network is fine-tuned with that classifier as its last layer: its last 
 of the epochs, then all of it.  Sizes and the two ways of batch normalization are compared on
 images that are held out from training.  The test set is used once for each row; one seed.
 Training goes in pieces of 5,000 images, after each of which the network is kept.  Every stage
-continues after an interruption, and the result is written after every fine-tuned row.
+continues after an interruption, and the result is written as rows are ready.
 
 Result: benchmarks/results/transfer.json.
 """
@@ -311,6 +311,7 @@ def main():
     rows = {"learned": poster()}
     for (kind, _), row in results(*(("frozen", kind, side) for kind in KINDS)).items():
         rows[f"{kind}, frozen"] = row | (radius if kind == "tokens" else {})
+    write(sizes=sizes)
     choices = results(*(("choice", name, side) for name in CHOICES))
     choices = {name: score for (name, _), score in choices.items()}
     chosen = max(choices, key=lambda name: choices[name])
