@@ -102,7 +102,7 @@ def test_options_that_mean_nothing_are_refused(backbone, options, words):
 
 
 def test_a_name_without_what_wraps_the_network_is_answered_by_the_whole_name(backbone):
-    with pytest.raises(ValueError, match="no part 'pool'; it has module.pool"):
+    with pytest.raises(ValueError, match=r"no part 'pool'; it has module\.pool"):
         TorchFeatures(Preprocessed(backbone), layer="pool").fit(X)
 
 
