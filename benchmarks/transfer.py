@@ -211,14 +211,14 @@ def frozen(kind, side):
     start = time.process_time()
     train, validation, test = (features(kind, side, *part) for part in FEW.items())
     head, score = linear(train, validation)
-    keep(f"linear {kind}", head)
+    keep(f"linear {kind} {side}", head)
     return {"validation": score, "test": 100 * head.score(*test),
             "C": head[-1].C, "cpu_seconds": time.process_time() - start}  # fmt: skip
 
 
 def with_head(kind, side):
     """The network, with the linear classifier of its features as its last layer."""
-    scaler, classifier = (step for _, step in joblib.load(at(f"linear {kind}")).steps)
+    scaler, classifier = (step for _, step in joblib.load(at(f"linear {kind} {side}")).steps)
     module, weight = network(side), classifier.coef_ / scaler.scale_
     layer = nn.Linear(weight.shape[1], len(weight))
     with torch.no_grad():
@@ -252,17 +252,17 @@ def choice(name, side):
     return 100 * float(net.score(*seen("tokens", "validation", PROBE["validation"])))
 
 
-def step(kind, number, side, epochs, name):
+def step(kind, side, epochs, name, number):
     """A stage: train on one piece, with a learning rate that rises for a tenth and falls."""
     trainable, lr = CHOICES[name]
-    name, count = f"tuned {kind}", len(parts()["train"][0]) // PIECE
+    path, count = f"tuned {kind} {side}", len(parts()["train"][0]) // PIECE
     done = (number + 0.5) / (epochs * count)
     rate = lr * min(done / 0.1, (1 - done) / 0.9)
     trained = LATE if done < 1 / 3 else trainable
     if number == 0:
         net, last, curve = tuned(kind, side, trained, rate), -1, []
     else:
-        net, last, curve = joblib.load(at(name))
+        net, last, curve = joblib.load(at(path))
     if last < number:
         epoch, place = divmod(number, count)
         order = np.random.default_rng(epoch).permutation(count * PIECE)
@@ -272,14 +272,13 @@ def step(kind, number, side, epochs, name):
         net.set_params(lr=rate, random_state=number)
         train(net, kind, order[place * PIECE : (place + 1) * PIECE])
         curve.append({"loss": net.loss_curve_[-1], "cpu_seconds": time.process_time() - start})
-        keep(name, (net, number, curve))
+        keep(path, (net, number, curve))
     return curve[number]
 
 
-def finished(kind, pieces):
+def finished(kind, side, epochs, name):
     """A stage: accuracies of a fine-tuned network."""
-    net, last, curve = joblib.load(at(f"tuned {kind}"))
-    assert last == pieces - 1
+    net, _, curve = joblib.load(at(f"tuned {kind} {side}"))
     scores = {part: 100 * float(net.score(*seen(kind, part))) for part in ("validation", "test")}
     return {**scores, "curve": curve, "cpu_seconds": sum(p["cpu_seconds"] for p in curve)}
 
@@ -298,29 +297,29 @@ def main():
         found = stages("transfer", settings, work, lambda name, *key: known[name](*key))
         return {key[1:]: print(*key, result, flush=True) or result for key, result in found}
 
-    def write(**more):
-        save("transfer", {
-            "settings": settings | {"side": side, "epochs": epochs, "linear": FEW["train"]},
-            "vocabulary": vocabulary, "rows": rows, **more,
-        })  # fmt: skip
-
     vocabulary = results(("coded",))[()]
     radius = {key: vocabulary[key] for key in ("radius", "radius_by_channel")}
     sizes = results(*(("resized", "tokens", side) for side in SIDES))
     sizes = [{"side": side, **row} for (_, side), row in sizes.items()]
-    rows = {"learned": poster()}
-    for (kind, _), row in results(*(("frozen", kind, side) for kind in KINDS)).items():
-        rows[f"{kind}, frozen"] = row | (radius if kind == "tokens" else {})
-    write(sizes=sizes)
+    rows, more = {"learned": poster()}, {}
+
+    def add(kind, how, row):
+        rows[f"{kind}, {how}"] = row | (radius if kind == "tokens" else {})
+        save("transfer", {
+            "settings": settings | {"side": side, "epochs": epochs, "linear": FEW["train"]},
+            "vocabulary": vocabulary, "sizes": sizes, **more, "rows": rows,
+        })  # fmt: skip
+
+    for kind in KINDS:
+        add(kind, "frozen", results(("frozen", kind, side))[kind, side])
     choices = results(*(("choice", name, side) for name in CHOICES))
-    choices = {name: score for (name, _), score in choices.items()}
-    chosen = max(choices, key=lambda name: choices[name])
+    more["choices"] = {name: score for (name, _), score in choices.items()}
+    chosen = max(CHOICES, key=more["choices"].get)
     pieces = range(epochs * len(parts()["train"][0]) // PIECE)
     for kind in KINDS:
-        results(*(("step", kind, number, side, epochs, chosen) for number in pieces))
-        row = results(("finished", kind, len(pieces)))[kind, len(pieces)]
-        rows[f"{kind}, fine-tuned"] = row | (radius if kind == "tokens" else {})
-        write(sizes=sizes, choices=choices, chosen=chosen)
+        options = kind, side, epochs, chosen
+        results(*(("step", *options, number) for number in pieces))
+        add(kind, "fine-tuned", results(("finished", *options))[options])
 
 
 if __name__ == "__main__":
