@@ -296,6 +296,47 @@ def distilled(result):
     return header, rows, note
 
 
+def transfer(result):
+    """A network pretrained on ImageNet, on CIFAR-10, beside one that was trained from scratch."""
+    header = ("network", "test accuracy %", "validation accuracy %", "mean patch radius",
+              "by channel", "training, CPU minutes")  # fmt: skip
+    names = {"learned": "*learned tokens, from scratch*"}
+    found = sorted(result["rows"].items(), key=lambda item: "radius" in item[1])
+    rows = [
+        (names.get(name, name), number(row["test"], 2), number(row["validation"], 2),
+         number(row.get("radius"), 3),
+         ", ".join(number(radius, 3) for radius in row.get("radius_by_channel", ())),
+         number(row["cpu_seconds"] / 60, 0) if "cpu_seconds" in row else "")
+        for name, row in found
+    ]  # fmt: skip
+    settings = result["settings"]
+    sizes = "; ".join(
+        f"{row['side']} pixels {row['validation']:.1f} % in {row['ms_per_image']:.1f} ms per image"
+        for row in result["sizes"]
+    )
+    choices = "; ".join(
+        f"{name} {score:.1f} %" for name, score in result.get("choices", {}).items()
+    )
+    tuned = (
+        f"*Fine-tuned*: all training images, from that classifier on, {settings['epochs']} epochs, "
+        "the last blocks in the first third, then all; minutes come on top of those of the frozen "
+        f"row. After {settings['piece']:,} images, on validation images: {choices}. "
+    )
+    note = (
+        "CIFAR-10. Radii are L2, in units of pixels in [0, 1] of 32 x 32; channels are luminance "
+        "and two differences of colors. The row in italics is “learned” of the table on the "
+        f"poster, {result['rows']['learned']['seeds']} seeds, trained with token changes. The "
+        "others are EfficientNet-lite0 with its weights of ImageNet, images brought to "
+        f"{settings['side']} x {settings['side']}, one seed, without token changes. *Frozen*: a "
+        f"linear classifier of the features of {settings['linear']:,} images. "
+        f"{tuned if choices else ''}Frozen features of {settings['probe']['train']:,} images made "
+        f"of tokens, on validation images: {sizes}. "
+        f"`python benchmarks/transfer.py --epochs {settings['epochs']}`, "
+        f"{result['environment']['processor']}, two threads, beside other work."
+    )
+    return header, rows, note
+
+
 def training_memory(result):
     """Memory and time of a pass over large pictures."""
     header = ("pictures", "peak, GiB", "one epoch, s", "images at once")

@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary, TorchFeatures, certify
+from sklearn_patchcert.networks import Preprocessed
 
 DIGITS = load_digits()
 X, y = (DIGITS.images[:150] / 16).astype(np.float32), DIGITS.target[:150]
@@ -98,6 +99,11 @@ def test_options_that_mean_nothing_are_refused(backbone, options, words):
     with pytest.raises(ValueError, match=words):
         features.fit(X)
     assert not hasattr(features, "module_")
+
+
+def test_a_name_without_what_wraps_the_network_is_answered_by_the_whole_name(backbone):
+    with pytest.raises(ValueError, match=r"no part 'pool'; it has module\.pool"):
+        TorchFeatures(Preprocessed(backbone), layer="pool").fit(X)
 
 
 def test_features_that_are_no_numbers_are_refused():

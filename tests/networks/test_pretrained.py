@@ -406,6 +406,24 @@ def test_preprocessing_is_what_torchvision_does_with_tensors():
     torch.testing.assert_close(plain, images)
 
 
+@pytest.mark.parametrize("way", ["bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_images_are_resized_in_every_precision(dtype, way):
+    """Torch resizes no half precision on the CPU, in which autocast hands images on."""
+    images = torch.rand(2, 3, 8, 8).to(dtype)
+    made = Preprocessed(nn.Identity(), size=16, interpolation=way).to(dtype)(images)
+    assert made.dtype == dtype
+    expected = Preprocessed(nn.Identity(), size=16, interpolation=way)(images.float())
+    torch.testing.assert_close(made.float(), expected, atol=0.01, rtol=0.01)
+
+
+def test_a_network_behind_a_layer_of_its_own_trains_in_bfloat16(trained):
+    module = nn.Sequential(nn.Conv2d(1, 1, 1), Preprocessed(trained, size=8))
+    large = np.repeat(np.repeat(X, 2, axis=1), 2, axis=2)
+    net = PatchNetClassifier(module, autocast=True, max_epochs=1, random_state=0).fit(large, y)
+    assert np.isfinite(net.loss_curve_).all()
+
+
 def test_a_gray_image_becomes_one_of_equal_channels():
     mean, std = [0.1, 0.2, 0.3], [1, 2, 4]
     made = Preprocessed(nn.Identity(), mean, std)(torch.full((2, 1, 4, 4), 0.5))

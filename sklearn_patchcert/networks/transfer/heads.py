@@ -250,8 +250,11 @@ def layer_output(module: nn.Module, images: torch.Tensor, layer: str | None) -> 
         return _tensor(outputs_of(module, images))
     parts = dict(module.named_modules())
     if layer not in parts:
-        shown = ", ".join(name for name in parts if name and "." not in name)
-        raise ValueError(f"The module has no part {layer!r}; its parts are {shown}.")
+        end = layer.rpartition(".")[2]
+        alike = [name for name in parts if name.rpartition(".")[2] == end and name]
+        shown = ", ".join(alike or [name for name in parts if name and "." not in name])
+        there = "it has" if alike else "its parts are"
+        raise ValueError(f"The module has no part {layer!r}; {there} {shown}.")
     found: list = []
     hook = parts[layer].register_forward_hook(lambda part, given, made: found.append(made))
     try:

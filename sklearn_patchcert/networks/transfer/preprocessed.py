@@ -85,11 +85,13 @@ class Preprocessed(nn.Module):
                 f"{self.n_channels}."
             )
         if self.size is not None and tuple(images.shape[2:]) != self.size:
-            smooth = self.interpolation != "nearest"
+            kind, smooth = images.dtype, self.interpolation != "nearest"
+            if kind.is_floating_point:  # torch resizes no half precision on the CPU
+                images = images.to(torch.promote_types(kind, torch.float32))
             images = nn.functional.interpolate(
                 images, self.size, mode=self.interpolation, antialias=smooth,
                 align_corners=False if smooth else None,
-            )  # fmt: skip
+            ).to(kind)  # fmt: skip
         return self.module((images - self.mean[:, None, None]) / self.std[:, None, None])
 
     def extra_repr(self) -> str:
