@@ -1,9 +1,10 @@
 """What the search over tokens does for each patch: compiled loops over the offers.
 
 The offers of a patch are the tokens that an attacker can pay for, in order of their price, the own
-token first.  ``tables`` (groups, n_tokens + 2, dim) are the tokens of each patch, by its place modulo
-the groups, with half the range and the middle of each coordinate as two more rows.  ``start`` (patches + 1,) says where those of each patch begin in ``token`` and
-``price``; a flip is named by its place there.
+token first.  ``start`` (patches + 1,) says where those of each patch begin in ``token`` and
+``price``; a flip is named by its place there.  ``tables`` (groups, n_tokens + 2, dim) are the
+tokens that patches have in turn, and as two more rows half the range and the middle of each
+coordinate.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import numpy as np
 from numba import njit
 
 _LEAST = 1e-30  # of a price, by which gains are divided
+_RANGE = 1e-15  # of rates of exchange; below, all that gains anything is taken
+_HALVINGS = 40  # of their interval, in logarithms
 
 
 @njit(cache=True, nogil=True)
@@ -73,113 +76,104 @@ def _gain(slope, p, table, b):
 
 
 @njit(cache=True, nogil=True)
-def _largest(slope, tables, reach):
-    """Fill upper bounds (patches,) of the products of a slope with all tokens of its table."""
+def _bounds(slope, now, token, tables, base, reach):
+    """Fill the products (patches,) of a slope with the tokens that patches have now.
+
+    And in `reach` upper bounds of what another token gains.
+    """
     for p in range(len(reach)):
         half, middle = tables[p % len(tables), -2], tables[p % len(tables), -1]
         total = 0.0
         for j in range(slope.shape[1]):
             total += slope[p, j] * middle[j] + abs(slope[p, j]) * half[j]
-        reach[p] = total
+        base[p] = _gain(slope, p, tables[p % len(tables)], token[now[p]])
+        reach[p] = total - base[p]
 
 
 @njit(cache=True, nogil=True)
-def _steps(slope, start, token, price, tables, reach, least, gains, costs, places, patches):
-    """The steps of all patches along their best choices as a gain costs `least` and more.
-
-    Fill the gains, costs, places and patches; how many there are, or -1 where there is no room.
-    """
-    total, size = 0, len(gains)
+def _top_ratio(slope, start, token, price, tables, base, reach, first):
+    """The largest gain per price of all flips."""
+    best = 0.0
     for p in range(len(reach)):
-        table = tables[p % len(tables)]
-        begin = total
-        base = _gain(slope, p, table, token[start[p]])
-        best = 0.0  # of gain - least * price
-        most = reach[p] - base
-        gain, paid = 0.0, 0.0
-        for at in range(start[p] + 1, start[p + 1]):
-            if most - least * price[at] <= best:
-                break  # no later token is better at this exchange, or at a higher one
-            found = _gain(slope, p, table, token[at]) - base
-            if found <= gain:
-                continue
-            worth = found - least * price[at]
-            if worth <= best:
-                continue
-            best = worth
-            # The hull: a step that is worth less than the next was none.
-            while total > begin:
-                more, cost = found - gain, price[at] - paid
-                if more * costs[total - 1] < gains[total - 1] * cost:
-                    break
-                total -= 1
-                gain, paid = gain - gains[total], paid - costs[total]
-            if total == begin:
-                gain, paid = 0.0, 0.0
-            if total == size:
-                return -1
-            gains[total], costs[total] = found - gain, price[at] - paid
-            places[total], patches[total] = at, p
-            gain, paid, total = found, np.float64(price[at]), total + 1
-    return total
-
-
-@njit(cache=True, nogil=True)
-def _first_steps(slope, start, token, price, tables, reach, ratios, costs):
-    """Fill the best gain per price (patches,) of a flip, and its price."""
-    for p in range(len(reach)):
-        table = tables[p % len(tables)]
-        base = _gain(slope, p, table, token[start[p]])
-        most, best, paid = reach[p] - base, 0.0, 0.0
+        if reach[p] <= best * first[p]:
+            continue
         for at in range(start[p] + 1, start[p + 1]):
             cost = max(price[at], _LEAST)
-            if most <= best * cost:
+            if reach[p] <= best * cost:
                 break
-            ratio = (_gain(slope, p, table, token[at]) - base) / cost
-            if ratio > best:
-                best, paid = ratio, cost
-        ratios[p], costs[p] = best, paid
+            best = max(best, (_gain(slope, p, tables[p % len(tables)], token[at]) - base[p]) / cost)
+    return best
+
+
+@njit(cache=True, nogil=True)
+def _at_exchange(rate, slope, some, low, high, token, price, tables, base, reach, first, found):
+    """Fill the best offers, by gain less `rate` times price, of some patches.
+
+    Only offers from `low` to `high` are looked at.  Return by how much their prices exceed those
+    of `low`.
+    """
+    more = 0.0
+    for p in some:
+        found[p] = low[p]
+        if reach[p] <= rate * first[p]:
+            continue  # the own token is best, and has been at all higher rates
+        table = tables[p % len(tables)]
+        best = _gain(slope, p, table, token[low[p]]) - base[p] - rate * price[low[p]]
+        for at in range(low[p] + 1, high[p] + 1):
+            if reach[p] - rate * price[at] <= best:
+                break  # no later offer is better
+            worth = _gain(slope, p, table, token[at]) - base[p] - rate * price[at]
+            if worth > best:
+                best, found[p] = worth, at
+        more += np.float64(price[found[p]]) - price[low[p]]
+    return more
 
 
 @njit(cache=True, nogil=True)
 def choose(slope, start, token, price, tables, budget, chosen):
-    """Fill the offers (patches,) of largest total gain that a budget pays for, all but the last.
+    """Fill the offers (patches,) of large total gain that a budget pays for.
 
-    The steps of all patches, each to the next token on the hull of its gains over prices, are taken
-    in order of gain per price until one is too dear: the knapsack's linear relaxation without its
-    fraction.
+    At a rate of exchange each patch takes the offer of most gain less rate times price; the rate is
+    the lowest at which the budget suffices.  The higher it is, the cheaper the offers, so those
+    found at two rates bound those at all rates between.
     """
     n = len(chosen)
-    reach, ratios, paid = np.empty(n), np.empty(n), np.empty(n)
-    _largest(slope, tables, reach)
-    _first_steps(slope, start, token, price, tables, reach, ratios, paid)
-    # Of each patch's first step alone, those that spend the budget: no others are worth less.
-    order, spent, least = np.argsort(-ratios), 0.0, 0.0
-    for p in order:
-        if ratios[p] <= 0.0:
-            break
-        spent += paid[p]
-        if spent > budget:
-            least = ratios[p] * (1 - 1e-9)
-            break
-    size, total = 4 * n, -1
-    while total < 0:
-        gains, costs = np.empty(size), np.empty(size)
-        places, patches = np.empty(size, np.int64), np.empty(size, np.int64)
-        total = _steps(slope, start, token, price, tables, reach, least, gains, costs, places,
-                       patches)  # fmt: skip
-        size *= 4
-    worth = np.empty(total)
-    for k in range(total):
-        worth[k] = -gains[k] / max(costs[k], _LEAST)
+    base, reach, first = np.empty(n), np.empty(n), np.full(n, np.inf)  # in one piece each: quicker
+    low, high, middle = start[:-1].copy(), start[1:] - 1, start[:-1].copy()
+    chosen[:] = low
+    _bounds(slope, low, token, tables, base, reach)
     for p in range(n):
-        chosen[p] = start[p]
-    spent = 0.0
-    for k in np.argsort(worth, kind="mergesort"):
-        spent += costs[k]
-        if spent > budget:
+        if low[p] < high[p]:
+            first[p] = max(price[low[p] + 1], _LEAST)
+    dear = _top_ratio(slope, start, token, price, tables, base, reach, first)
+    if dear <= 0.0:
+        return
+    some, smallest, spent, cheap = np.flatnonzero(low < high), dear * _RANGE, 0.0, dear
+    while True:
+        cheap = cheap / 16 if cheap > smallest else 0.0
+        more = _at_exchange(cheap, slope, some, low, high, token, price, tables, base, reach, first,
+                            middle)  # fmt: skip
+        if spent + more > budget:
+            high[some] = middle[some]
             break
-        chosen[patches[k]] = places[k]
+        spent += more
+        low[some], dear = middle[some], cheap
+        if cheap == 0.0:
+            break
+    for _ in range(_HALVINGS):
+        some = some[low[some] < high[some]]
+        if not len(some) or dear == 0.0:
+            break
+        rate = np.sqrt(dear * cheap) if cheap > 0.0 else dear / 16
+        more = _at_exchange(rate, slope, some, low, high, token, price, tables, base, reach, first,
+                            middle)  # fmt: skip
+        if spent + more <= budget:
+            low[some] = middle[some]
+            spent, dear = spent + more, rate
+        else:
+            high[some] = middle[some]
+            cheap = rate
+    chosen[:] = low
 
 
 @njit(cache=True, nogil=True)
@@ -188,18 +182,16 @@ def steepest(slope, now, left, start, token, price, tables, scores, places):
 
     0 where no flip gains anything or can be paid for by what is left.
     """
-    reach = np.empty(len(now))
-    _largest(slope, tables, reach)
+    base, reach = np.empty(len(now)), np.empty(len(now))
+    _bounds(slope, now, token, tables, base, reach)
     for p in range(len(now)):
-        table = tables[p % len(tables)]
-        base, paid = _gain(slope, p, table, token[now[p]]), price[now[p]]
-        most = reach[p] - base
+        table, paid = tables[p % len(tables)], price[now[p]]
         scores[p], places[p] = 0.0, now[p]
         for at in range(start[p], start[p + 1]):
             change = price[at] - paid
-            if change > left or most <= scores[p] * change:
+            if change > left or reach[p] <= scores[p] * change:
                 break
-            score = (_gain(slope, p, table, token[at]) - base) / max(change, 1e-12)
+            score = (_gain(slope, p, table, token[at]) - base[p]) / max(change, 1e-12)
             if at != now[p] and score > scores[p]:
                 scores[p], places[p] = score, at
 
@@ -210,18 +202,17 @@ def best_flips(slope, now, left, start, token, price, tables, scores, places, pa
 
     Scores are -inf where there are no more.
     """
-    width, reach = len(scores), np.empty(len(now))
-    _largest(slope, tables, reach)
+    width, base, reach = len(scores), np.empty(len(now)), np.empty(len(now))
+    _bounds(slope, now, token, tables, base, reach)
     scores[:] = -np.inf
     places[:], patches[:] = now[0], 0
     for p in range(len(now)):
-        table = tables[p % len(tables)]
-        base, paid = _gain(slope, p, table, token[now[p]]), price[now[p]]
+        table, paid = tables[p % len(tables)], price[now[p]]
         for at in range(start[p], start[p + 1]):
             change = price[at] - paid
-            if change > left or reach[p] - base <= scores[width - 1] * change:
+            if change > left or reach[p] <= scores[width - 1] * change:
                 break
-            gain = _gain(slope, p, table, token[at]) - base
+            gain = _gain(slope, p, table, token[at]) - base[p]
             score = gain / max(change, 1e-12)
             if at == now[p] or gain <= 0 or score <= scores[width - 1]:
                 continue

@@ -120,9 +120,15 @@ class Tokens:
         return module.ids(module.scaled(images)).reshape(len(images), -1).cpu().numpy()
 
 
-def flipped(
-    tokens, images, labels, far, *, eps, exact=None, tick=lambda share: None, **options
-):
+def n_offers(module, shape):
+    """How many tokens an image (H, W, C) is offered at most, all its patches together."""
+    if module.vocabulary is None:
+        return 1
+    rows, cols = (-(-side // size) for side, size in zip(shape, module.patch_size, strict=False))
+    return rows * cols * (shape[2] if module.per_channel else 1) * module.vocabulary.shape[-2]
+
+
+def flipped(tokens, images, labels, far, *, eps, exact=None, tick=lambda share: None, **options):
     """Adversarial images by the search over tokens.
 
     Parameters
