@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sklearn_patchcert.attacks.offers import offered
+from sklearn_patchcert.attacks.offers.tables import offered
 from sklearn_patchcert.attacks.perturbations import _gradient, losses_of
 from sklearn_patchcert.checks import check_count, check_number
 
@@ -37,7 +37,7 @@ def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, gree
         The tokens of the images, or others to start from, as another attack has reached them;
         where these cost too much, the images' own.
     costs : ndarray (n, positions, n_tokens) or Offers
-        As :func:`voronoi.cell_costs` gives them, or :mod:`attacks.offers` made of them.
+        As :func:`voronoi.cell_costs` gives them, or :mod:`attacks.offers.tables` made of them.
     labels : Tensor of int64 (n,)
     eps : float
     tokens : Tensor (groups, n_tokens, dim)
@@ -99,11 +99,11 @@ def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, gree
     return ids, state.found
 
 
-def offer_engine():
+def _engine():
     """The compiled loops; numba is imported where it is used."""
-    from sklearn_patchcert.attacks import offer_engine
+    from sklearn_patchcert.attacks.offers import engine
 
-    return offer_engine
+    return engine
 
 
 class _Search:
@@ -159,7 +159,7 @@ class _Search:
         """Places (m, positions) of the tokens of most gain that the budget pays for."""
         places = np.empty((len(rows), self.offers.shape[1]), np.int64)
         for row, slope, out in zip(rows, gradient, places, strict=True):
-            offer_engine().choose(slope, *self.offers.image(row), self.tables, self.budget, out)
+            _engine().choose(slope, *self.offers.image(row), self.tables, self.budget, out)
         return places + self.first(rows)
 
     def first(self, rows):
@@ -249,7 +249,7 @@ def _best_flips(state, gradient, now, left, rows, width):
     shape = len(rows), width
     score, place, patch = np.empty(shape), np.empty(shape, np.int64), np.empty(shape, np.int64)
     for k, row in enumerate(rows):
-        offer_engine().best_flips(
+        _engine().best_flips(
             gradient[k], now[k], left[k], *state.offers.image(row), state.tables, score[k],
             place[k], patch[k],
         )  # fmt: skip
@@ -268,7 +268,7 @@ def _many_at_once(state, row, now, width):
     for part in range(_PARTS, 0, -1):
         gradient, before = state.slope(state.made(now[None]), rows, "margin")
         left = state.budget - state.spent(now)
-        offer_engine().steepest(
+        _engine().steepest(
             gradient[0], now - begin, left, start, token, price, state.tables, score, place
         )
         order = np.argsort(-score, kind="stable")[: np.count_nonzero(score)]

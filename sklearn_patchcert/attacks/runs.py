@@ -174,17 +174,17 @@ def _passes(attack, options):
 def _runner(view, attack, eps, norm, bounds, generator, options, progress):
     """Function of images (n, H, W, C) and labels that gives images."""
     if attack == "flips":
-        settings = {"eps": eps, "generator": generator, "progress": progress}
-        return functools.partial(_flip, view, **settings, **options)
+        return functools.partial(
+            _flip, view, eps=eps, generator=generator, progress=progress, **options
+        )
     function = ATTACKS[attack] if isinstance(attack, str) else attack
     settings: dict[str, Any] = {"eps": eps * _SHRUNK, "norm": norm, "generator": generator}
-    run = functools.partial(_in_torch, function, view, bounds=bounds, **settings, **options)
 
-    def watched(images, labels):
+    def run(images, labels):
         with progress.batch(len(images), _passes(attack, options)):
-            return run(images, labels)
+            return _in_torch(function, view, images, labels, bounds=bounds, **settings, **options)
 
-    return watched
+    return run
 
 
 def _in_torch(function, view, images, labels, **options):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from sklearn_patchcert.attacks import flips
-from sklearn_patchcert.attacks.offers import made
+from sklearn_patchcert.attacks.offers.tables import made
 from sklearn_patchcert.attacks.views.tokenized_network import TokenizedNetwork
 from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_to_images

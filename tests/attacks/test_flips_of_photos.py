@@ -10,7 +10,8 @@ import torch
 from tqdm.auto import tqdm
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary
-from sklearn_patchcert.attacks import ATTACKS, flips, gradients, offers, runs
+from sklearn_patchcert.attacks import ATTACKS, flips, gradients, runs
+from sklearn_patchcert.attacks.offers import tables
 from sklearn_patchcert.attacks.robustness import run_attack
 from sklearn_patchcert.attacks.token_attack import Tokens, flipped
 from sklearn_patchcert.voronoi import projections
@@ -68,7 +69,7 @@ def test_offers_are_what_can_be_paid_for_in_order_of_price():
     rng = np.random.default_rng(0)
     costs = rng.random((2, 5, 7))
     np.put_along_axis(costs, costs.argmin(-1)[..., None], 0.0, -1)
-    found = offers.offered(costs, 0.5)
+    found = tables.offered(costs, 0.5)
     for row, cost in enumerate(costs.reshape(-1, 7)):
         part = slice(*found.start[row : row + 2])
         order = cost.argsort()
@@ -91,7 +92,7 @@ def test_what_a_budget_buys_gains_as_much_as_by_trying_all_tokens(share):
     slope = rng.normal(size=(3, 50, 3))
     budget = share * float(np.square(costs).mean(-1).sum(1).min())
     labels = torch.zeros(3, dtype=torch.int64)
-    state = flips._Search(None, None, offers.offered(costs), labels, tokens, budget)
+    state = flips._Search(None, None, tables.offered(costs), labels, tokens, budget)
     chosen = state.ids(state.choose(slope, np.arange(3)))
     gain = torch.einsum("npd,pkd->npk", torch.tensor(slope).float(), tokens.repeat(25, 1, 1))
     gain -= gain.gather(-1, torch.tensor(costs.argmin(-1))[..., None])

@@ -43,23 +43,23 @@ class Offers(NamedTuple):
 
     def places(self, ids):
         """Places of tokens (n, positions), -1 where they are not offered."""
-        from sklearn_patchcert.attacks import offer_engine  # numba: only where it is used
+        from sklearn_patchcert.attacks.offers import engine  # numba: only where it is used
 
         found = np.empty(ids.size, np.int64)
         ids = np.ascontiguousarray(ids, dtype=np.int64).ravel()
-        offer_engine.places_of(ids, self.start, self.token, found)
+        engine.places_of(ids, self.start, self.token, found)
         return found.reshape(self.shape)
 
     def reprice(self, ids, costs, at_least=False):
         """Give tokens (n, positions), where they are offered, other costs, or higher ones only."""
-        from sklearn_patchcert.attacks import offer_engine
+        from sklearn_patchcert.attacks.offers import engine
 
         prices = np.square(costs).astype(np.float32).ravel()
         if at_least:
             places = self.places(ids).ravel()
             prices = np.where(places < 0, prices, np.maximum(prices, self.price[places]))
         ids = np.ascontiguousarray(ids, dtype=np.int64).ravel()
-        offer_engine.reprice(ids, prices, self.start, self.token, self.price)
+        engine.reprice(ids, prices, self.start, self.token, self.price)
 
 
 def offered(costs, limit=np.inf):
@@ -105,12 +105,12 @@ class _Packed:
         self.costs_of, self.most = costs_of, most
 
     def __call__(self, rows):
-        from sklearn_patchcert.attacks import offer_engine
+        from sklearn_patchcert.attacks.offers import engine
 
         costs = np.ascontiguousarray(self.costs_of(rows), dtype=np.float64)
         count = np.empty(len(costs), np.int64)
         token, price = np.empty(costs.size, np.int32), np.empty(costs.size, np.float32)
-        total = offer_engine.pack(costs, self.most, count, token, price)
+        total = engine.pack(costs, self.most, count, token, price)
         return count, token[:total].copy(), price[:total].copy()
 
 
