@@ -165,7 +165,7 @@ def _passes(attack, options):
     function = gradients.pgd if attack == "sspgd" else ATTACKS[attack]
     known = inspect.signature(function).parameters
     steps, restarts = (
-        given.get(name, known[name].default if name in known else 1)
+        check_count(name, given.get(name, known[name].default if name in known else 1))
         for name in ("steps", "restarts")
     )
     return restarts * (steps + (attack not in BLACK_BOX))
@@ -204,7 +204,11 @@ def _flip(view, images, labels, *, eps, generator, progress, after=None, **optio
     size = max(1, _OFFERS_AT_ONCE // n_offers(view.module, images.shape[1:]))
     for start in range(0, len(images), size):
         part, far = slice(start, start + size), None
-        passes = 4 * options.get("steps", 30) + _PASSES + ((after and _passes(after, {})) or 0)
+        passes = (
+            4 * check_count("steps", options.get("steps", 30), 0)
+            + _PASSES
+            + ((after and _passes(after, {})) or 0)
+        )
         with progress.batch(len(images[part]), passes / (1 - _PRICING)):
             tokens = Tokens(
                 view.module, images[part], lambda found: progress.told(view.read(found))
