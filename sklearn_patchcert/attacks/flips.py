@@ -118,6 +118,7 @@ class _Search:
         half = (high - low) / 2 + 1e-9 * (high.abs() + low.abs())
         self.tables = torch.cat([wide, half, (high + low) / 2], dim=1).numpy()
         self.best, self.found = offers.own(), np.zeros(offers.shape[0], dtype=bool)
+        self.rates = np.zeros(offers.shape[0])  # of exchange, from which the next choice begins
 
     def ids(self, places):
         return self.offers.token[places].astype(np.int64)
@@ -159,7 +160,14 @@ class _Search:
         """Places (m, positions) of the tokens of most gain that the budget pays for."""
         places = np.empty((len(rows), self.offers.shape[1]), np.int64)
         for row, slope, out in zip(rows, gradient, places, strict=True):
-            _engine().choose(slope, *self.offers.image(row), self.tables, self.budget, out)
+            _engine().choose(
+                slope,
+                *self.offers.image(row),
+                self.tables,
+                self.budget,
+                self.rates[row : row + 1],
+                out,
+            )
         return places + self.first(rows)
 
     def first(self, rows):
@@ -271,7 +279,8 @@ def _many_at_once(state, row, now, width):
         _engine().steepest(
             gradient[0], now - begin, left, start, token, price, state.tables, score, place
         )
-        order = np.argsort(-score, kind="stable")[: np.count_nonzero(score)]
+        order = np.flatnonzero(score)
+        order = order[np.argsort(-score[order], kind="stable")]
         if not len(order):
             return
         paid = np.cumsum(price[place[order]].astype(np.float64) - price[now[order] - begin])

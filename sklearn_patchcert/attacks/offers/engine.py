@@ -14,6 +14,7 @@ from numba import njit
 
 _LEAST = 1e-30  # of a price, by which gains are divided
 _RANGE = 1e-15  # of rates of exchange; below, all that gains anything is taken
+_NEAR = 1.5  # times a guess of the rate: within a quarter of it, another step finds it
 _HALVINGS = 40  # of their interval, in logarithms
 
 
@@ -130,12 +131,13 @@ def _at_exchange(rate, slope, some, low, high, token, price, tables, base, reach
 
 
 @njit(cache=True, nogil=True)
-def choose(slope, start, token, price, tables, budget, chosen):
+def choose(slope, start, token, price, tables, budget, guess, chosen):
     """Fill the offers (patches,) of large total gain that a budget pays for.
 
     At a rate of exchange each patch takes the offer of most gain less rate times price; the rate is
     the lowest at which the budget suffices.  The higher it is, the cheaper the offers, so those
-    found at two rates bound those at all rates between.
+    found at two rates bound those at all rates between.  `guess` (1,) is a rate to begin with, 0
+    for none, and becomes the one that was found.
     """
     n = len(chosen)
     base, reach, first = np.empty(n), np.empty(n), np.full(n, np.inf)  # in one piece each: quicker
@@ -149,8 +151,10 @@ def choose(slope, start, token, price, tables, budget, chosen):
     if dear <= 0.0:
         return
     some, smallest, spent, cheap = np.flatnonzero(low < high), dear * _RANGE, 0.0, dear
+    if 0.0 < guess[0] < dear / 4:
+        cheap = 4 * _NEAR * guess[0]
     while True:
-        cheap = cheap / 16 if cheap > smallest else 0.0
+        cheap = cheap / 4 if cheap > smallest else 0.0
         more = _at_exchange(cheap, slope, some, low, high, token, price, tables, base, reach, first,
                             middle)  # fmt: skip
         if spent + more > budget:
@@ -164,7 +168,7 @@ def choose(slope, start, token, price, tables, budget, chosen):
         some = some[low[some] < high[some]]
         if not len(some) or dear == 0.0:
             break
-        rate = np.sqrt(dear * cheap) if cheap > 0.0 else dear / 16
+        rate = np.sqrt(dear * cheap) if cheap > 0.0 else dear / 4
         more = _at_exchange(rate, slope, some, low, high, token, price, tables, base, reach, first,
                             middle)  # fmt: skip
         if spent + more <= budget:
@@ -173,7 +177,7 @@ def choose(slope, start, token, price, tables, budget, chosen):
         else:
             high[some] = middle[some]
             cheap = rate
-    chosen[:] = low
+    chosen[:], guess[0] = low, dear
 
 
 @njit(cache=True, nogil=True)
