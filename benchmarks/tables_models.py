@@ -301,7 +301,7 @@ def photo_attacks(result):
             ])  # fmt: skip
         notes.append(
             f"With {n} tokens the time grows with the number of patches to the power of "
-            f"{part['exponent']:.2f}, and pricing the flips of the smallest image patch after patch "
+            f"{part['exponent']:.2f}, and pricing the flips of the smallest image patch by patch "
             f"takes {part['former_by_new']['median']:.0f} times as long."
         )
     how = (
