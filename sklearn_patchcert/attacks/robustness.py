@@ -75,8 +75,10 @@ def run_attack(
         Attack this one instead and only judge by `estimator`: a transfer attack.
     random_state : int, RandomState or None
     batch_size : int
+        Images that are attacked together, at most: of large images, fewer are.
     verbose : bool
-        Whether to show a progress bar.
+        Whether to show a progress bar.  Within an image it moves by the share of the work that is
+        done, which is a guess: a search that succeeds early leaps to the end.
     **options
         Go to the attack, as `steps` or `restarts`.
 

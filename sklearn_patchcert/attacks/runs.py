@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.utils import Bunch
-from tqdm.auto import tqdm
 
 from sklearn_patchcert._ranges import quiet
 from sklearn_patchcert.attacks import gradients
 from sklearn_patchcert.attacks.budgets import norms_of, settled
 from sklearn_patchcert.attacks.evaluation import agreed, columns_of, seed_of, unwrapped
-from sklearn_patchcert.attacks.token_attack import Tokens, flipped
+from sklearn_patchcert.attacks.progress import Progress
+from sklearn_patchcert.attacks.token_attack import Tokens, flipped, n_offers
 from sklearn_patchcert.attacks.views.classifiers import is_constant, tensor, view_of
 from sklearn_patchcert.attacks.views.tokenized_network import GRADIENTS
 from sklearn_patchcert.checks import (
@@ -42,6 +42,10 @@ BLACK_BOX = ("noise", "square")
 OF_RUNNER = frozenset({"gradient", "temperature", "bounds", "batch_size", "source"})
 _OF_FLIPS = {"after", "exact", "steps", "greedy"}
 _SHRUNK = 1 - 1e-6  # so that what rounding takes beyond the ball is little
+_VALUES_AT_ONCE = 2**22  # of images that are attacked together, whatever the size of a batch
+_OFFERS_AT_ONCE = 2**25  # tokens times patches of images that are searched together: 8 bytes each
+_PRICING = 0.2  # of the work of a search, about
+_PASSES = 256  # of a search, about, after its steps
 _GIVEN = {"eps", "norm", "generator", "bounds"}
 
 
@@ -126,15 +130,21 @@ def attacked(
                     "source does not know all classes of the images: "
                     f"{np.unique(case.y[todo][labels[todo] < 0]).tolist()}."
                 )
-            run = _runner(view, attack, eps, norm, bounds, generator, options)
             name = attack if isinstance(attack, str) else "attack"
             images = view.images(X, X.dtype if attack == "flips" else np.float32)
-            with tqdm(desc=name, total=len(todo), unit="image", disable=not verbose) as bar:
-                for start in range(0, len(todo), batch_size):
-                    part = todo[start : start + batch_size]
+            size = max(1, min(batch_size, _VALUES_AT_ONCE // X[0].size))
+            with (
+                Progress(name, len(todo), verbose) as progress,
+                progress.watching(view.scores) as scores,
+            ):
+                run = _runner(
+                    view._replace(scores=scores), attack, eps, norm, bounds, generator, options,
+                    progress,
+                )  # fmt: skip
+                for start in range(0, len(todo), size):
+                    part = todo[start : start + size]
                     made = view.as_given(run(images[part], labels[part]), X[part].shape)
                     adversarial[part] = settled(X[part], made, eps, norm, bounds)
-                    bar.update(len(part))
         if not isinstance(attack, str):
             case.views.clear()  # it had the modules in hand, and the next attack needs them whole
     norms = norms_of(X, adversarial, norm)
@@ -147,13 +157,34 @@ def attacked(
     )
 
 
-def _runner(view, attack, eps, norm, bounds, generator, options):
+def _passes(attack, options):
+    """How often an attack asks the network about a batch; None where nobody knows."""
+    if not isinstance(attack, str):
+        return None
+    given = {"steps": 1, **options} if attack == "sspgd" else options
+    function = gradients.pgd if attack == "sspgd" else ATTACKS[attack]
+    known = inspect.signature(function).parameters
+    steps, restarts = (
+        check_count(name, given.get(name, known[name].default if name in known else 1))
+        for name in ("steps", "restarts")
+    )
+    return restarts * (steps + (attack not in BLACK_BOX))
+
+
+def _runner(view, attack, eps, norm, bounds, generator, options, progress):
     """Function of images (n, H, W, C) and labels that gives images."""
     if attack == "flips":
-        return functools.partial(_flip, view, eps=eps, generator=generator, **options)
+        return functools.partial(
+            _flip, view, eps=eps, generator=generator, progress=progress, **options
+        )
     function = ATTACKS[attack] if isinstance(attack, str) else attack
     settings: dict[str, Any] = {"eps": eps * _SHRUNK, "norm": norm, "generator": generator}
-    return functools.partial(_in_torch, function, view, bounds=bounds, **settings, **options)
+
+    def run(images, labels):
+        with progress.batch(len(images), _passes(attack, options)):
+            return _in_torch(function, view, images, labels, bounds=bounds, **settings, **options)
+
+    return run
 
 
 def _in_torch(function, view, images, labels, **options):
@@ -167,10 +198,27 @@ def _in_torch(function, view, images, labels, **options):
     return found.detach().cpu().permute(0, 2, 3, 1).float().numpy()
 
 
-def _flip(view, images, labels, *, eps, generator, after=None, **options):
+def _flip(view, images, labels, *, eps, generator, progress, after=None, **options):
     """Adversarial images by the search over tokens, after another attack where one is named."""
-    tokens, far = Tokens(view.module, images, view.read), None
-    if after is not None:
-        function, settings = ATTACKS[after], {"eps": eps, "generator": generator}
-        far = _in_torch(function, view, images.astype(np.float32), labels, **settings)
-    return flipped(tokens, images, labels, far, eps=eps, **options)
+    made = np.empty_like(images)
+    size = max(1, _OFFERS_AT_ONCE // n_offers(view.module, images.shape[1:]))
+    for start in range(0, len(images), size):
+        part, far = slice(start, start + size), None
+        passes = (
+            4 * check_count("steps", options.get("steps", 30), 0)
+            + _PASSES
+            + ((after and _passes(after, {})) or 0)
+        )
+        with progress.batch(len(images[part]), passes / (1 - _PRICING)):
+            tokens = Tokens(
+                view.module, images[part], lambda found: progress.told(view.read(found))
+            )
+            if after is not None:
+                settings = {"eps": eps, "generator": generator}
+                far = images[part].astype(np.float32)
+                far = _in_torch(ATTACKS[after], view, far, labels[part], **settings)
+            made[part] = flipped(
+                tokens, images[part], labels[part], far, eps=eps,
+                tick=lambda share: progress.share(_PRICING * share), **options,
+            )  # fmt: skip
+    return made

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 
 from sklearn_patchcert.attacks import flips
+from sklearn_patchcert.attacks.offers.tables import made
 from sklearn_patchcert.attacks.views.tokenized_network import TokenizedNetwork
 from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_to_images
@@ -14,7 +17,7 @@ from sklearn_patchcert.voronoi import projections, surrogates
 
 _ROUNDS = 8
 _FEW = 64  # tokens, onto whose cells every patch is projected
-_MANY = 2048  # tokens, of which an attacker can pay for a few in each place
+_SMALL = 2**14  # values of an image whose patches are
 
 
 class Tokens:
@@ -50,8 +53,8 @@ class Tokens:
         vocabularies = module.vocabulary if own else module.vocabulary[None]
         group = np.arange(len(self.weights)) % self.grid[2] if own else np.zeros(len(self.weights))
         self.parts = [(np.flatnonzero(group == g), v) for g, v in enumerate(vocabularies)]
-        self.tokens = torch.tensor(np.stack([vocabularies[int(g)] for g in group])).float()
-        self.tokens = self.tokens.to(module.scale.device)
+        self.group = group.astype(np.int64)
+        self.tokens = torch.tensor(np.asarray(vocabularies)).float().to(module.scale.device)
 
     def network(self, made):
         """Logits of images made of tokens."""
@@ -63,16 +66,16 @@ class Tokens:
             out[:, at] = function(at, vocabulary)
         return out
 
-    def costs(self, limit, exact):
-        def of_part(at, vocabulary):
-            own = vocabulary[: encoding.count_own(vocabulary)]
-            found = projections.cell_costs(
-                self.patches[:, at], own, weights=self.weights[at], limit=limit, exact=exact
-            )
-            more = len(vocabulary) - len(own)  # copies, which would crowd out other flips
-            return np.pad(found, ((0, 0), (0, 0), (0, more)), constant_values=np.inf)
-
-        return self.per_part(of_part, self.tokens.shape[1])
+    def offers(self, limit, exact, tick=lambda share: None):
+        """What each patch may change to at a cost of at most a limit, own tokens first."""
+        # Copies of tokens would crowd out other flips.
+        own = [v[: encoding.count_own(v)] for _, v in self.parts]
+        costs = functools.partial(
+            _costs, self.patches.reshape(-1, self.patches.shape[2]), self.group,
+            *np.unique(self.weights, axis=0, return_inverse=True),
+            [projections.prepared(v) for v in own], limit, exact,
+        )  # fmt: skip
+        return made(costs, self.patches.shape[:2], self.tokens.shape[1], tick)
 
     def norms(self, rows, ids):
         """L2 norms (m, positions) of the steps of some images into the cells of the ids."""
@@ -92,14 +95,6 @@ class Tokens:
                 )  # fmt: skip
                 out[row, position] = np.linalg.norm(steps, axis=1)
         return out
-
-    def priced(self, costs, ids):
-        """The costs, with those of some ids as they really are; none is beyond reach for them."""
-        rows, position = np.arange(len(ids)), np.arange(ids.shape[1])
-        norms = self.norms(rows, ids)
-        costs = costs.copy()
-        costs[rows[:, None], position, ids] = norms
-        return costs
 
     def moved(self, images, ids):
         """Images in the user's units whose tokens are the ids."""
@@ -125,7 +120,15 @@ class Tokens:
         return module.ids(module.scaled(images)).reshape(len(images), -1).cpu().numpy()
 
 
-def flipped(tokens, images, labels, far, *, eps, exact=None, **options):
+def n_offers(module, shape):
+    """How many tokens an image (H, W, C) is offered at most, all its patches together."""
+    if module.vocabulary is None:
+        return 1
+    rows, cols = (-(-side // size) for side, size in zip(shape, module.patch_size, strict=False))
+    return rows * cols * (shape[2] if module.per_channel else 1) * module.vocabulary.shape[-2]
+
+
+def flipped(tokens, images, labels, far, *, eps, exact=None, tick=lambda share: None, **options):
     """Adversarial images by the search over tokens.
 
     Parameters
@@ -139,7 +142,10 @@ def flipped(tokens, images, labels, far, *, eps, exact=None, **options):
     eps : float
         L2, over the whole image.
     exact : bool or None
-        Whether to price flips by the distance of the cell; None does so where tokens are few.
+        Whether to price flips by the distance of the cell; None does so where tokens and patches
+        are few.
+    tick : callable
+        Is told of each part of the pricing which share of it is done.
     **options
         Of :func:`attacks.flips.search`.
 
@@ -150,53 +156,48 @@ def flipped(tokens, images, labels, far, *, eps, exact=None, **options):
     """
     if exact is not None and not isinstance(exact, bool | np.bool_):
         raise TypeError(f"exact must be True, False or None, got {exact!r}.")
-    exact = tokens.tokens.shape[1] <= _FEW if exact is None else exact
-    costs = tokens.costs(eps, exact)
-    y, own = torch.from_numpy(labels), costs.argmin(-1)
-    begin = own
+    few = tokens.tokens.shape[1] <= _FEW and tokens.patches[0].size <= _SMALL
+    exact = few if exact is None else exact
+    offers = tokens.offers(eps, exact, tick)
+    y, own = torch.from_numpy(labels), offers.token[offers.own()].astype(np.int64)
+    rows, begin = np.arange(len(images)), own
     if far is not None:
         begin = tokens.ids_of(far)
-        costs = tokens.priced(costs, begin)
+        offers.reprice(begin, tokens.norms(rows, begin))  # as they really are
     ids = own.copy()
-    rows = np.arange(len(images))
     for _ in range(_ROUNDS):
         if not len(rows):
             break
-        tried, found = _search(
-            tokens, begin[rows], costs[rows], y[rows], eps=eps * (1 - 1e-4), **options
-        )
+        some = offers.rows(rows)
+        tried, found = flips.search(
+            tokens.network, tokens.decode, begin[rows], some, y[rows], tokens=tokens.tokens,
+            eps=eps * (1 - 1e-4), **options,
+        )  # fmt: skip
         rows, tried = rows[found], tried[found]
         if not len(rows):
             break
         tried = flips.undo(
-            tokens.network, tokens.decode, tried, own[rows], costs[rows], y[rows],
-            tokens.tokens,
+            tokens.network, tokens.decode, tried, own[rows], some.rows(np.flatnonzero(found)),
+            y[rows], tokens.tokens,
         )  # fmt: skip
         ids[rows] = tried
         # What the flips really cost, where that was only bounded; too dear ones are looked at anew.
-        norms = tokens.norms(rows, tried)
-        position = np.arange(tried.shape[1])
-        known = costs[rows[:, None], position, tried]
-        costs[rows[:, None], position, tried] = np.maximum(known, norms)
-        rows = rows[np.linalg.norm(norms, axis=1) > eps * (1 - 1e-4)]
+        norms = np.zeros(own.shape)
+        norms[rows] = tokens.norms(rows, tried)
+        offers.reprice(ids, norms, at_least=True)
+        rows = rows[np.linalg.norm(norms[rows], axis=1) > eps * (1 - 1e-4)]
     ids[rows] = own[rows]
     return tokens.moved(images, ids)
 
 
-def _search(tokens, begin, costs, labels, **options):
-    """flips.search; of many tokens, image by image, among those that can be paid for."""
-    network, table = tokens.network, tokens.tokens
-    if table.shape[1] <= _MANY:
-        return flips.search(network, tokens.decode, begin, costs, labels, tokens=table, **options)
-    ids, found = begin.copy(), np.zeros(len(begin), dtype=bool)
-    places = np.arange(begin.shape[1])
-    for row, prices in enumerate(costs):
-        prices[places, begin[row]] = np.minimum(prices[places, begin[row]], 1e150)  # stays in sight
-        near = np.argsort(prices, axis=1)[:, : np.isfinite(prices).sum(1).max()]
-        start = (near == begin[row][:, None]).argmax(1)
-        best, good = flips.search(
-            network, tokens.decode, start[None], prices[places[:, None], near][None],
-            labels[row : row + 1], tokens=table[places[:, None], near], **options,
-        )  # fmt: skip
-        ids[row], found[row] = near[places, best[0]], good[0]
-    return ids, found
+def _costs(patches, group, kinds, kind, prepared, limit, exact, rows):
+    """Costs (m, n_tokens) of the patches of all images in some rows; inf for copies of tokens."""
+    position = np.arange(rows.start, rows.stop) % len(group)
+    out = np.full((len(position), max(len(tokens) for tokens, _ in prepared)), np.inf)
+    for g, own in enumerate(prepared):
+        at = np.flatnonzero(group[position] == g)
+        at = at[np.argsort(kind.ravel()[position[at]], kind="stable")]  # equal ones in a row
+        out[at, : len(own[0])] = projections.costs_of_rows(
+            patches[rows][at], kinds, kind.ravel()[position[at]], own, limit=limit, exact=exact
+        )
+    return out

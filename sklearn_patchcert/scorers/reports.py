@@ -113,7 +113,7 @@ def robustness_report(
         rows[f"smoothed, sigma {sigma:g}"] = right
         rows[f"smoothed, sigma {sigma:g}, certified"] = right & (radii >= eps)
     table = [{"name": name, "accuracy": 100 * float(np.mean(row))} for name, row in rows.items()]
-    checks = _checks(model, X, y, found, eps, steps, discrete, options)
+    checks = _checks(model, X, y, found, eps, steps, {**options, "verbose": verbose})
     return _Report(table=_framed(table), checks=checks, robust=found.robust)
 
 
@@ -127,7 +127,7 @@ class _Report(Bunch):
         return "\n".join([*lines, *checks])
 
 
-def _checks(estimator, X, y, found, eps, steps, discrete, options):
+def _checks(estimator, X, y, found, eps, steps, options):
     def accuracy(name, size, **more):
         result = run_attack(estimator, X, y, name, eps=size, **options, **more)
         return float((result.correct & ~result.success).mean())

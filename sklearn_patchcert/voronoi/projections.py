@@ -17,6 +17,7 @@ from scipy.spatial import KDTree
 from sklearn_patchcert.voronoi import certificate, engines
 
 _NEIGHBOURS = 64  # of a token, whose walls bound the distance of its cell
+_AT_ONCE = 2**14  # steps, between which Ctrl-C is heard
 _INSIDE = 1e-5  # how far beyond a wall to go, relative to the step
 
 
@@ -110,46 +111,65 @@ def cell_costs(
     """
     n, positions, dim = patches.shape
     weights = np.ones((positions, dim)) if weights is None else weights
-    costs = np.empty((n, positions, len(tokens)))
-    tokens = np.asarray(tokens, dtype=np.float64)
-    near = KDTree(tokens).query(tokens, min(_NEIGHBOURS + 1, len(tokens)))[1]
-    near = near.reshape(len(tokens), -1)[:, 1:]
-    for p in range(positions):
-        block = patches[:, p].astype(np.float64)
-        squares = np.square(block[:, None] - tokens).sum(-1)
-        own = squares.argmin(1)
-        owners, owner = np.unique(own, return_inverse=True)
-        between = np.linalg.norm((tokens[owners, None] - tokens) * weights[p], axis=-1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            walls = (squares - squares.min(1, keepdims=True)) / (2 * between[owner])
-        walls[np.arange(n), own] = 0
-        farthest = _farthest_walls(squares, walls, limit, tokens * weights[p], near)
-        costs[:, p] = np.where(farthest <= limit, farthest, np.inf)
-    if exact and dim > 1:  # in one dimension the walls to the neighbors are the cell
-        at = np.argwhere(np.isfinite(costs) & (costs > 0))
-        if len(at):
-            _, lower = steps_into_cells(
-                patches[at[:, 0], at[:, 1]], tokens, at[:, 2], weights=weights[at[:, 1]],
-                sweeps=sweeps,
-            )  # fmt: skip
-            costs[tuple(at.T)] = np.maximum(costs[tuple(at.T)], lower)
-            costs[costs > limit] = np.inf
+    kinds, kind = np.unique(weights, axis=0, return_inverse=True)
+    order = np.argsort(kind.ravel(), kind="stable")  # positions that are alike follow each other
+    where = np.repeat(order, n)
+    found = costs_of_rows(
+        patches[:, order].swapaxes(0, 1).reshape(-1, dim), kinds, kind.ravel()[where],
+        prepared(tokens), limit=limit, exact=exact, sweeps=sweeps,
+    )  # fmt: skip
+    costs = np.empty((n, positions, found.shape[1]))
+    costs[:, order] = found.reshape(positions, n, -1).swapaxes(0, 1)
     return costs
 
 
-def _farthest_walls(squares, walls, limit, tokens, near):
-    """Walls (n, n_tokens) of cells, or those between them and their neighbors' if farther."""
-    farthest = walls.copy()
-    apart = np.linalg.norm(tokens[:, None] - tokens[near], axis=-1)
-    row, token = np.nonzero((walls <= limit) & (walls > 0))
-    size = max(1, 2**22 // max(1, near.shape[1]))
-    for start in range(0, len(row), size):
-        i, b = row[start : start + size], token[start : start + size]
-        ahead = squares[i, b][:, None] - squares[i[:, None], near[b]]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.nan_to_num(ahead / (2 * apart[b]), nan=0.0, posinf=np.inf, neginf=0.0)
-        farthest[i, b] = np.maximum(farthest[i, b], found.max(1, initial=0.0))
-    return farthest
+def prepared(tokens):
+    """Tokens in float64, and the neighbors (n_tokens, k) to which walls of their cells are seen."""
+    tokens = np.ascontiguousarray(tokens, dtype=np.float64)
+    if tokens.shape[1] == 1:  # the walls to the next on both sides are the cell
+        values, place = np.unique(tokens[:, 0], return_index=True)
+        at = np.searchsorted(values, tokens[:, 0])
+        beside = np.stack([at - 1, at + 1], axis=1).clip(0, len(values) - 1)
+        return tokens, np.ascontiguousarray(place[beside])
+    near = KDTree(tokens).query(tokens, min(_NEIGHBOURS + 1, len(tokens)))[1]
+    return tokens, np.ascontiguousarray(near.reshape(len(tokens), -1)[:, 1:])
+
+
+def costs_of_rows(patches, kinds, kind, prepared, *, limit=np.inf, exact=True, sweeps=60):
+    """Costs as :func:`cell_costs` has them, of patches one by one.
+
+    Parameters
+    ----------
+    patches : ndarray (m, dim)
+    kinds : ndarray (n_kinds, dim)
+        Weights that occur.
+    kind : ndarray of int (m,)
+        Which of them a patch has; quickest where equal ones follow each other.
+    prepared : tuple
+        The tokens, as :func:`prepared` returns them.
+    limit, exact, sweeps
+        As of :func:`cell_costs`.
+
+    Returns
+    -------
+    costs : ndarray (m, n_tokens)
+    """
+    tokens, near = prepared
+    patches = np.ascontiguousarray(patches, dtype=np.float64)
+    kinds = np.ascontiguousarray(kinds, dtype=np.float64)
+    kind = np.ascontiguousarray(kind, dtype=np.int64)
+    costs = np.empty((len(patches), len(tokens)))
+    engines.farthest.farthest(patches, kind, kinds, tokens, near, float(limit), costs)
+    if exact and tokens.shape[1] > 1:
+        row, token = np.nonzero(np.isfinite(costs) & (costs > 0))
+        for start in range(0, len(row), _AT_ONCE):
+            i, b = row[start : start + _AT_ONCE], token[start : start + _AT_ONCE]
+            _, lower = steps_into_cells(
+                patches[i], tokens, b, weights=kinds[kind[i]], sweeps=sweeps
+            )
+            costs[i, b] = np.maximum(costs[i, b], lower)
+        costs[costs > limit] = np.inf
+    return costs
 
 
 def realised(

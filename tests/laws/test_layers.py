@@ -96,6 +96,7 @@ TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn
     "attacks.budgets",
     "attacks.flips",
     "attacks.gradients",
+    "attacks.offers",
     "attacks.perturbations",
     "attacks.views.tokenized_network",
     "prediction.configurations",

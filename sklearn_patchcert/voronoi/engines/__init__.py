@@ -7,7 +7,7 @@ The engines that numba compiles are imported when they are first asked for, as
 from importlib import import_module
 from types import ModuleType
 
-_COMPILED = "cutting", "measure", "projection", "walls"
+_COMPILED = "cutting", "farthest", "measure", "projection", "walls"
 
 
 def __getattr__(name: str) -> ModuleType:
