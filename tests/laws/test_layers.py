@@ -96,6 +96,8 @@ TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn
     "attacks.flips",
     "attacks.gradients",
     "attacks.perturbations",
+    "attacks.stickers.contents",
+    "attacks.stickers.windows",
     "attacks.views.tokenized_network",
     "prediction.configurations",
     "prediction.enumeration",

@@ -43,7 +43,7 @@ def run_sticker_attack(
     method: str = "all",
     steps: int = 40,
     restarts: int = 1,
-    n_trials: int = 8,
+    n_trials: int = 4,
     n_views: int = 16,
     max_queries: int | None = None,
     share: float = 0.99,
@@ -177,7 +177,7 @@ def run_sticker_attack(
         target = target_of(
             attacked, case, gradient, temperature, batch_size, needs_gradient=method == "gradient"
         )
-        kinds = METHODS if method == "all" else (method,)
+        kinds: tuple = METHODS if method == "all" else (method,)
         kinds = tuple(kind for kind in kinds if kind != "gradient" or target.has_gradient)
         plan = Plan(
             case, target, judge_of(model), Palette(attacked, shape, limits), boxes, shape, limits,

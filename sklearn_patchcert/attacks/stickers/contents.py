@@ -34,7 +34,7 @@ class Problem(NamedTuple):
 
     def at(self, rows):
         """Some of the images."""
-        return Problem(*(part[rows] for part in self))
+        return Problem._make(part[rows] for part in self)
 
 
 class Scores(NamedTuple):

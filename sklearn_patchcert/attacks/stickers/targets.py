@@ -99,7 +99,7 @@ def _masked_scores(view, fill, in_tokens, images, hidden):
 def _of_rows(model, case, shape):
     """Log-probabilities, or answers as such, of a classifier without a gradient."""
     masked, classes = is_masked(model), np.asarray(model.classes_)
-    view = model._view() if masked else None
+    view: Any = model._view() if masked else None
     last = view.rest if masked else model
 
     def ask(images, hidden):
@@ -150,7 +150,8 @@ class Palette:
     """
 
     def __init__(self, model, shape, bounds):
-        self.shape, self.bounds, self.tokens = shape, bounds, None
+        self.shape, self.bounds = shape, bounds
+        self.tokens: Any = None
         inside = unwrapped(model.estimator_) if is_masked(model) else model
         affine = IDENTITY
         before = steps_of(inside)[:-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -121,8 +122,8 @@ def moved_patches(images, radii, walls, windows, *, patch_size, share, norm, bou
     moved : ndarray (m, H, W, C), of the dtype of the images
     """
     shape, dtype = images.shape[1:], images.dtype
-    form = {"patch_size": patch_size, "per_channel": radii.shape[3] > 1}
-    cut = partial(images_to_patches, pad_value=0, **form)
+    form: dict[str, Any] = {"patch_size": patch_size, "per_channel": radii.shape[3] > 1}
+    cut: Any = partial(images_to_patches, pad_value=0, **form)
     touched = cut(windows[..., None].repeat(shape[2], 3)).any(-1)
     real = cut(np.ones((1, *shape), dtype=bool))  # without the padding
     to_walls = np.nan_to_num(cut(walls), nan=0.0, posinf=0.0, neginf=0.0)
