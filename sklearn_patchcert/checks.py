@@ -134,7 +134,7 @@ def sticker_sizes(sticker_size: Any) -> list[tuple[int, int]]:
 
 def _pair(size):
     """(height, width) of a positive integer or a pair of them, else None."""
-    pair = (size, size) if isinstance(size, Integral) else size
+    pair: Any = (size, size) if isinstance(size, Integral) else size
     pair = tuple(pair.tolist()) if getattr(pair, "ndim", 0) == 1 else pair
     if not isinstance(pair, tuple) or len(pair) != 2:
         return None

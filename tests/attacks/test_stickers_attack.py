@@ -1,4 +1,6 @@
-"""The attack with a sticker: inside its window, judged by the classifier, never at a proven place."""
+"""The attack with a sticker: inside its window, judged by the model, never at a proven place."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -173,7 +175,7 @@ def test_a_larger_budget_finds_no_less(models, some, kind, option, values):
     model, (X, y) = models(kind), some
     options = {**FAST, "n_places": 2, "steps": 5}
     found = [run_sticker_attack(model, X, y, **{**options, option: value}) for value in values]
-    for less, more in zip(found, found[1:], strict=False):
+    for less, more in itertools.pairwise(found):
         assert (less.success <= more.success).all()
         assert (less.n_queries <= more.n_queries).all()
     if option == "max_queries":
