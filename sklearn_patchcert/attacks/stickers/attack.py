@@ -136,6 +136,9 @@ def run_sticker_attack(
     An image that withstands the attack is not certified.  With more places, restarts or queries,
     images that were misclassified with fewer still are.
 
+    There is one sticker, which lies inside the image, also if the estimator is certified against
+    two.
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits
