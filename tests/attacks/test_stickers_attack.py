@@ -112,17 +112,18 @@ def test_what_is_tried_differs_in_one_window_and_less_than_the_radii(
     radii = model.certify(X).radii
     moved, inside = tried - clean, np.zeros(tried.shape[0], dtype=bool)
     for top, left, height, width in windows.boxes_of([(2, 2), (1, 4)], (8, 8)):
-        rest = np.ones((8, 8), dtype=bool)
-        if radii is None:
-            rest[top : top + height, left : left + width] = False
-            inside |= (moved[..., rest] == 0).all(-1).any(1)
-        else:
-            rest[top // 2 * 2 : -(-(top + height) // 2) * 2,
-                 left // 2 * 2 : -(-(left + width) // 2) * 2] = False  # fmt: skip
-            steps = images_to_patches((moved * rest).reshape(-1, 8, 8, 1), (2, 2))
+        beside, far = np.ones((2, 8, 8), dtype=bool)
+        beside[top : top + height, left : left + width] = False
+        if radii is not None:  # patches that the sticker does not touch move, but not too far
+            far[top // 2 * 2 : -(-(top + height) // 2) * 2,
+                left // 2 * 2 : -(-(left + width) // 2) * 2] = False  # fmt: skip
+            steps = images_to_patches((moved * far).reshape(-1, 8, 8, 1), (2, 2))
             norms = np.linalg.norm(steps, axis=-1).reshape(*moved.shape[:2], 4, 4)
-            within = (norms < radii) if share else norms == 0
-            inside |= (within | ~rest[::2, ::2]).all((2, 3)).any(1)
+            within = ((norms < radii) | (norms == 0)).all((2, 3))
+            beside &= ~far if share else beside
+        else:
+            within = True
+        inside |= (within & (moved[..., beside] == 0).all(-1)).any(1)
     assert inside.all()
     rows = np.flatnonzero(found.success)
     assert rows.size
