@@ -190,7 +190,7 @@ def test_the_gradient_finds_more_than_chance_and_a_scorer_bounds_the_other(model
     assert sticker_attack_accuracy(bare, X, y, **options) < bare.score(X, y)
     assert sticker_accuracy(model, X, y) <= sticker_attack_accuracy(model, X, y, **FAST)
     by_gradient = run_sticker_attack(bare, X, y, 2, method="gradient", **FAST)
-    by_chance = run_sticker_attack(bare, X, y, 2, method="search", n_trials=1, **FAST)
+    by_chance = run_sticker_attack(bare, X, y, 2, method="search", **{**FAST, "n_trials": 1})
     assert by_gradient.success.sum() > by_chance.success.sum()
     transferred = run_sticker_attack(model, X, y, source=bare, **FAST)
     assert (model.predict(transferred.adversarial) != y)[transferred.success].all()
