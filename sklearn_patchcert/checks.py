@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
+from typing import Any
 
 NORMS = ("l2", "linf")
 _SPELLINGS: dict = {
@@ -96,3 +97,46 @@ def check_inside(bounds, lowest, highest, what="X"):
             f"bounds={bounds} do not hold {what}, which has values from {lowest:g} to {highest:g}: "
             "give the bounds in the units of the images."
         )
+
+
+def sticker_sizes(sticker_size: Any) -> list[tuple[int, int]]:
+    """Heights and widths of the stickers that are meant.
+
+    Parameters
+    ----------
+    sticker_size : int, tuple (height, width), or list of these
+        In pixels.
+
+    Returns
+    -------
+    sizes : list of tuple (height, width)
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+
+    Examples
+    --------
+    >>> from sklearn_patchcert.checks import sticker_sizes
+    >>> sticker_sizes([5, (2, 8)])
+    [(5, 5), (2, 8)]
+    """
+    several = sticker_size if isinstance(sticker_size, list) else [sticker_size]
+    found = [_pair(one) for one in several]
+    if not found or None in found:
+        raise ValueError(
+            "sticker_size must be a positive number of pixels, a tuple (height, width), or a list "
+            f"of these, got {sticker_size!r}."
+        )
+    return found  # type: ignore[return-value]
+
+
+def _pair(size):
+    """(height, width) of a positive integer or a pair of them, else None."""
+    pair: Any = (size, size) if isinstance(size, Integral) else size
+    pair = tuple(pair.tolist()) if getattr(pair, "ndim", 0) == 1 else pair
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        return None
+    whole = all(isinstance(one, Integral) and not isinstance(one, bool) for one in pair)
+    return tuple(map(int, pair)) if whole and min(pair) >= 1 else None

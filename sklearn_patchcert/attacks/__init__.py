@@ -7,6 +7,7 @@ A fitted estimator becomes a torch module (`views`), an attack moves images (`gr
 from sklearn_patchcert.attacks.gradients import apgd, noise, pgd, square, sspgd
 from sklearn_patchcert.attacks.robustness import reproject, run_attack, worst_case
 from sklearn_patchcert.attacks.runs import ATTACKS
+from sklearn_patchcert.attacks.stickers.attack import run_sticker_attack
 from sklearn_patchcert.attacks.views.tokenized_network import TokenizedNetwork
 from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 
@@ -19,6 +20,7 @@ __all__ = [
     "pgd",
     "reproject",
     "run_attack",
+    "run_sticker_attack",
     "square",
     "sspgd",
     "worst_case",

@@ -3,14 +3,13 @@
 Larger is better.  :func:`functools.partial` binds options and keeps a scorer picklable::
 
     GridSearchCV(model, grid, scoring=partial(patch_certificate, norm="linf", n_samples=500))
-
-A radius is in the units of X, also after scaling steps.
 """
 
 from sklearn_patchcert.scorers.certified import (
     average_certified_radius,
     certified_accuracy,
     sticker_accuracy,
+    sticker_attack_accuracy,
 )
 from sklearn_patchcert.scorers.functions import (
     attack_accuracy,
@@ -37,4 +36,5 @@ __all__ = [
     "smoothing_radius",
     "sspgd_accuracy",
     "sticker_accuracy",
+    "sticker_attack_accuracy",
 ]

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sklearn_patchcert.attacks.evaluation import agreed, evaluated
+from sklearn_patchcert.attacks.evaluation import agreed, evaluated, seed_of
+from sklearn_patchcert.attacks.stickers.attack import run_sticker_attack
 from sklearn_patchcert.checks import check_count, check_norm, check_number
 
 _NORMS = ("l2", "linf", "l0", "sticker")
@@ -157,6 +158,55 @@ def sticker_accuracy(
         )
     found = model.certify(X)
     return float((found.certified & agreed(found.prediction, y)).mean())
+
+
+def sticker_attack_accuracy(
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    sticker_size: Any = None,
+    n_samples: int | None = None,
+    random_state: int = 0,
+    **options: Any,
+) -> float:
+    """Accuracy under an attack with a sticker; see :func:`attacks.run_sticker_attack`.
+
+    Parameters
+    ----------
+    estimator : fitted classifier, or a search over such
+    X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+    y : array-like (n,)
+    sticker_size : int, tuple (height, width), list of these, or None
+        In pixels.  None: that of the estimator, a StickerCertifiedClassifier.
+    n_samples : int or None
+        Score this many images, drawn once for all estimators.  None: all.
+    random_state : int
+        Draws them and the start of the attack.
+    **options
+        Go to :func:`attacks.run_sticker_attack`.
+
+    Returns
+    -------
+    accuracy : float
+        Share of the images that are classified correctly and withstand the attack.  On the same
+        images it is at least :func:`sticker_accuracy`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_patchcert import PatchNetClassifier
+    >>> from sklearn_patchcert.scorers import sticker_attack_accuracy
+    >>> X, y = load_digits(return_X_y=True)
+    >>> net = PatchNetClassifier(max_epochs=2, random_state=0).fit(X[:500], y[:500])
+    >>> options = {"sticker_size": 3, "steps": 10, "n_places": 2}
+    >>> sticker_attack_accuracy(net, X[500:510], y[500:510], **options) < 0.9
+    True
+    """
+    seed = seed_of(random_state)
+    model, X, y = evaluated(estimator, X, y, n_samples=n_samples, random_state=seed)
+    found = run_sticker_attack(model, X, y, sticker_size, random_state=seed, **options)
+    return float((found.correct & ~found.success).mean())
 
 
 def _certified(estimator, X, y, norm, max_configurations, n_samples, random_state):

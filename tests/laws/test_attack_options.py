@@ -9,7 +9,9 @@ import torch
 from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary
 from sklearn_patchcert.attacks import flips, gradients, perturbations
 from sklearn_patchcert.attacks.robustness import run_attack, worst_case
+from sklearn_patchcert.attacks.stickers.attack import run_sticker_attack
 from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
+from sklearn_patchcert.scorers.certified import sticker_attack_accuracy
 from sklearn_patchcert.scorers.functions import (
     attack_accuracy,
     average_certified_radius,
@@ -60,6 +62,16 @@ BAD = {
     "alpha": [0, 1, -0.1, 1.5, NAN, "x", None],
     "stepz": [3],
     "source": [3],
+    "sticker_size": [0, -1, 2.5, "3", None, True, [], (1, 2, 3), (0, 2), [2, 0], {2: 2}],
+    "places": ["all", "", None, 3, True, ["random"]],
+    "n_places": [one for one in COUNTS if one is not None],
+    "certified_places": ["all", True, [], np.zeros((6, 8, 8)), np.zeros((6, 4, 4), bool),
+                         np.zeros((5, 8, 8), bool), np.zeros(6, bool)],
+    "method": ["pgd", "", None, 3, True, ["search"]],
+    "n_trials": COUNTS,
+    "n_views": COUNTS,
+    "max_queries": [one for one in COUNTS if one is not None],
+    "share": [*NUMBERS, 1, 1.5, INF],
     "after": ["fgsm", "flips", 3],
     "exact": ["yes", 3],
     "greedy": [one for one in COUNTS if one != 0 or isinstance(one, bool)],
@@ -133,6 +145,14 @@ CALLS = {  # name: (call, options that work, options that are tried)
     "run_attack, flips": (run_attack, {"attack": "flips", "steps": 2, "greedy": 2, **EPS},
                           {"eps", "norm", "bounds", "batch_size", "stepz", "after", "exact",
                            "greedy", "random_state"}),
+    "run_sticker_attack": (run_sticker_attack, {"sticker_size": 2, "steps": 1, "n_places": 1},
+                           {"sticker_size", "places", "n_places", "certified_places", "method",
+                            "steps", "restarts", "n_trials", "n_views", "max_queries", "share",
+                            "gradient", "temperature", "bounds", "source",
+                            "random_state", "batch_size", "stepz", *ON_IMAGES}),
+    "sticker_attack_accuracy": (sticker_attack_accuracy,
+                                {"sticker_size": 2, "steps": 1, "n_places": 1},
+                                SUBSET | {"sticker_size", "steps", "stepz", *ON_IMAGES}),
     "worst_case": (worst_case, {"attack_list": ["noise", "pgd"], "steps": 2, **EPS},
                    RUN | {"steps", "restarts", "loss", "attack_list", *ON_IMAGES}),
     "attack_accuracy": (attack_accuracy, {"attack_list": ["noise", "pgd"], "steps": 2, **EPS},

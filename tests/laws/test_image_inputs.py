@@ -24,7 +24,7 @@ from sklearn_patchcert import (
     SmoothedClassifier,
     StickerCertifiedClassifier,
 )
-from sklearn_patchcert.attacks import run_attack
+from sklearn_patchcert.attacks import run_attack, run_sticker_attack
 from sklearn_patchcert.displays import (
     CertificateDisplay,
     CertifiedAccuracyDisplay,
@@ -167,6 +167,9 @@ ASKS = {
     "certify_to": partial(certify_into_a_file, fitted("vocabulary")),
     "certify_to scaled": partial(certify_into_a_file, fitted("scaled")),
     "run_attack": function(run_attack, "classifier", LABELS, "noise", eps=1.0),
+    "run_sticker_attack": function(
+        run_sticker_attack, "classifier", LABELS, 2, steps=1, n_places=1
+    ),
     "robustness_report": function(robustness_report, "classifier", LABELS, eps=1.0),
     "patch_certificate": function(patch_certificate, "classifier"),
     "certified_accuracy": function(

@@ -98,6 +98,8 @@ TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn
     "attacks.gradients",
     "attacks.offers",
     "attacks.perturbations",
+    "attacks.stickers.contents",
+    "attacks.stickers.windows",
     "attacks.views.tokenized_network",
     "prediction.configurations",
     "prediction.search",

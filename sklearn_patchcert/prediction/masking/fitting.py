@@ -22,8 +22,9 @@ from sklearn_patchcert._validation import (
     check_image_shape,
     check_images,
 )
+from sklearn_patchcert.checks import sticker_sizes
 from sklearn_patchcert.prediction.estimator_tree import nested
-from sklearn_patchcert.prediction.masking.masks import mask_plan, sticker_sizes, window_of
+from sklearn_patchcert.prediction.masking.masks import mask_plan, window_of
 from sklearn_patchcert.prediction.masking.remembered import Decisions
 from sklearn_patchcert.prediction.masking.training import with_masks
 from sklearn_patchcert.prediction.masking.views import check_mask, images_of

@@ -11,55 +11,12 @@ and a mask has k + t - 1 cells.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 _MOST = 2**32  # cells of all pairs of masks
-
-
-def sticker_sizes(sticker_size: Any) -> list[tuple[int, int]]:
-    """Heights and widths of the stickers that are meant.
-
-    Parameters
-    ----------
-    sticker_size : int, tuple (height, width), or list of these
-        In pixels.
-
-    Returns
-    -------
-    sizes : list of tuple (height, width)
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-
-    Examples
-    --------
-    >>> from sklearn_patchcert.prediction.masking.masks import sticker_sizes
-    >>> sticker_sizes([5, (2, 8)])
-    [(5, 5), (2, 8)]
-    """
-    several = sticker_size if isinstance(sticker_size, list) else [sticker_size]
-    found = [_pair(one) for one in several]
-    if not found or None in found:
-        raise ValueError(
-            "sticker_size must be a positive number of pixels, a tuple (height, width), or a list "
-            f"of these, got {sticker_size!r}."
-        )
-    return found  # type: ignore[return-value]
-
-
-def _pair(size):
-    """(height, width) of a positive integer or a pair of them, else None."""
-    pair = (size, size) if isinstance(size, Integral) else size
-    if not isinstance(pair, tuple | np.ndarray) or len(pair) != 2:
-        return None
-    whole = all(isinstance(one, Integral) and not isinstance(one, bool) for one in pair)
-    return tuple(map(int, pair)) if whole and min(pair) >= 1 else None
 
 
 def window_of(

@@ -5,12 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
+from sklearn_patchcert.checks import sticker_sizes
 from sklearn_patchcert.patches import grid_shape
 from sklearn_patchcert.prediction.masking.masks import (
     covering_masks,
     mask_plan,
     places_of,
-    sticker_sizes,
     window_of,
 )
 
