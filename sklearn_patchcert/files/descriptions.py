@@ -120,9 +120,13 @@ def _is_copy(module, other):
     if not isinstance(module, torch.nn.Module) or type(module) is not type(other):
         return False
     state, own = module.state_dict(), other.state_dict()
-    return _attributes(module) == _attributes(other) and state.keys() == own.keys() and all(
-        state[name].dtype == own[name].dtype and torch.equal(state[name], own[name])
-        for name in state
+    return (
+        _attributes(module) == _attributes(other)
+        and state.keys() == own.keys()
+        and all(
+            state[name].dtype == own[name].dtype and torch.equal(state[name], own[name])
+            for name in state
+        )
     )
 
 
