@@ -27,8 +27,9 @@ WINGS = {  # what each wing, and each file between the wings, may import besides
         "networks",
         "vocabulary",
         "reporting",
+        "composition",
     },
-    "reporting": {"pipeline", "displays", "datasets"},
+    "reporting": {"pipeline", "prediction", "displays", "datasets"},
     "files": {
         "pipeline",
         "prediction",
