@@ -14,6 +14,7 @@ from sklearn_patchcert.displays.report.charts import curve_chart, histogram_char
 from sklearn_patchcert.displays.report.pixels import image_uri, map_uri, tokens_uri
 from sklearn_patchcert.displays.report.rendering import percent_text
 from sklearn_patchcert.displays.report.stickers import (
+    least_and_most,
     places_uri,
     sticker_facts,
     sticker_meanings,
@@ -136,11 +137,10 @@ def content_of(
     }  # fmt: skip
     weakest = strongest = np.array([], dtype=int)
     if stickers is not None:
-        weak = np.lexsort((np.arange(n), shares))
+        chosen = least_and_most(shares, max_images)
         content["stickers"] = {
-            "images": drawn(weak[:max_images], lambda at: places_uri(stickers["places"][at])),
+            "images": drawn(chosen, lambda at: places_uri(stickers["places"][at])),
             **_size_of(stickers["places"], stickers["cell"], images),
-            "n": min(n, max_images),
         }
     if has_radii:
         n_weak = min(max_images, -(-n // 2))

@@ -115,8 +115,8 @@ class Words:
             found.append((
                 "What is not covered",
                 "Certificates are about the array that the model receives: changes of a file "
-                "before it is resized, rotations, blur and new objects are covered only as far as the "
-                "array changes by less than the radius. A wrong prediction with a large radius "
+                "before it is resized, rotations, blur and new objects are covered only as far as "
+                "the array changes by less than the radius. A wrong prediction with a large radius "
                 "stays wrong.",
             ))  # fmt: skip
         return found

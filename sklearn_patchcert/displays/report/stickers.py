@@ -8,8 +8,8 @@ from sklearn_patchcert.displays.colors import OPEN, SAFE
 from sklearn_patchcert.displays.report.pixels import data_uri
 from sklearn_patchcert.displays.report.rendering import percent_text
 
-_CELL = 6  # least pixels along a side of a place in a picture
-_STRIPE = 6  # pixels from one stripe to the next
+_SIDE = 192  # pixels along the longer side of a picture, about
+_STRIPE = 12  # pixels from one stripe to the next
 
 
 def sticker_words(sizes, n_stickers):
@@ -136,6 +136,25 @@ def sticker_facts(found):
     ]
 
 
+def least_and_most(shares, most):
+    """The images with the smallest shares of certified places, and those with the largest.
+
+    Parameters
+    ----------
+    shares : ndarray (n,)
+    most : int
+        Images of both kinds together.
+
+    Returns
+    -------
+    chosen : ndarray of int (m,)
+        By their shares.
+    """
+    order = np.lexsort((np.arange(len(shares)), shares))
+    most = min(most, len(order))
+    return np.concatenate([order[: most - most // 2], order[len(order) - most // 2 :]])
+
+
 def places_uri(places):
     """A map of places, green where it is certified, with orange stripes where it is not.
 
@@ -148,10 +167,10 @@ def places_uri(places):
     uri : str
         PNG.
     """
-    times = max(1, _CELL) if max(places.shape) * _CELL <= 512 else 1
+    times = max(1, round(_SIDE / max(places.shape)))
     large = places.repeat(times, 0).repeat(times, 1)
     down, right = np.indices(large.shape)
-    stripes = (down + right) % _STRIPE < _STRIPE // 3
+    stripes = (down + right) % _STRIPE < _STRIPE // 4
     colors = np.where(large[..., None], _rgb(SAFE), _rgb(OPEN))
     colors = np.where((~large & stripes)[..., None], np.uint8(255), colors)
     return data_uri(colors.astype(np.uint8))
