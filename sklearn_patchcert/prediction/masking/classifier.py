@@ -282,7 +282,7 @@ class StickerCertifiedClassifier(
         view = self._view()
         if view.vocabulary is None:
             raise TypeError("predict_tokens is for a pipeline with a vocabulary.")
-        given = view.of_tokens(ids).reshape(-1, *self.given_shape_)
+        given = view.of_tokens(ids, self.given_shape_)
         return self.classes_[in_parts(decided, self._setting(), given, self.n_jobs)[0]]
 
     def certify(self, X, norm="l2") -> Bunch:

@@ -132,12 +132,18 @@ class MaskedView:
         given = images.astype(np.float64).reshape(len(images), *np.shape(X)[1:])  # of any dtype
         return type(X)(given, columns=X.columns) if hasattr(X, "columns") else given
 
-    def of_tokens(self, ids):
-        """What is masked, as rows, for token ids (n, rows, cols) or (n, rows, cols, C)."""
+    def of_tokens(self, ids, shape):
+        """What is masked, in a shape, for token ids (n, rows, cols) or (n, rows, cols, C)."""
         made = np.asarray(ids).reshape(len(ids), *self.grid, -1)
         if self.images:
             made = encoding.decode(made, image_shape=self.image_shape, **self.vocabulary._code())
-        return made.reshape(len(made), -1)
+        made = made.reshape(len(made), *shape)
+        names = getattr(real_steps(self.rest)[0][1], "feature_names_in_", None)
+        if names is None:
+            return made
+        import pandas as pd  # there is such a frame: the vocabulary has made one in fit
+
+        return pd.DataFrame(made, columns=names)
 
     def radii(self, X, norm):
         """Patch radii in the units of X, or None for pixels."""

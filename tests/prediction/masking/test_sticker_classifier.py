@@ -333,6 +333,43 @@ def test_a_classifier_that_depends_on_chance_or_others_is_not_certified(data):
         model.certify(X[:20])
 
 
+@pytest.mark.parametrize("output", ["default", "pandas"])
+def test_frames_keep_their_columns(data, output):
+    pd = pytest.importorskip("pandas")
+    X, y = data
+    frame, model = pd.DataFrame(X).add_prefix("x"), tokens()
+    model.named_steps["vocab"].set_output(transform=output)
+    for inside in (model, LogisticRegression(C=0.1)):
+        masked = StickerCertifiedClassifier(inside, 2, n_masks=2).fit(frame, y)
+        assert masked.feature_names_in_[0] == "x0"
+        found = masked.certify(frame[:5])
+        masked.predict_proba(frame[5:7])
+        plain = StickerCertifiedClassifier(inside, 2, n_masks=2)
+        same = plain.fit(X, y).certify(X[:5]) if output == "default" else found
+        np.testing.assert_array_equal(found.places, same.places)
+        if inside is model:
+            ids = masked.estimator_[0].tokenize(frame[:5])
+            np.testing.assert_array_equal(masked.predict_tokens(ids), found.prediction)
+
+
+@pytest.mark.parametrize("output", ["images", "ids"])
+def test_what_is_hidden_are_the_patches_of_the_mask(colour, output):
+    X, y = colour  # 6 x 7 pixels
+    options = {"patch_size": (2, 3), "per_channel": output == "ids", "output": output}
+    clf = small_net() if output == "images" else CategoricalNB(min_categories=8)
+    model = StickerCertifiedClassifier(tokens(clf, **options), (2, 1), mask=1).fit(X, y)
+    setting, given = model._setting(), model.estimator_[0].transform(X[:1])
+    assert model.grid_ == (3, 3)
+    for at, hidden in enumerate(model.masks_):
+        masked = setting.masked(given, [0], [model._made_plan.pairs[at, at]])
+        shape = (6, 7, 3) if output == "images" else (3, 3, 3)
+        if output == "images":
+            hidden = hidden.repeat(2, 0).repeat(3, 1)[:6, :7]
+        values = model.mask_values_.reshape(shape)
+        expected = np.where(hidden[..., None], values, given.reshape(shape))
+        np.testing.assert_array_equal(masked.reshape(shape), expected)
+
+
 def test_plain_pipelines_of_scikit_learn_have_tokens_too(data):
     X, y = data
     model = StickerCertifiedClassifier(make_pipeline(*(s for _, s in tokens().steps)), 2)
