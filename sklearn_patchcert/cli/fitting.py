@@ -21,6 +21,11 @@ Python. They take precedence over the options:
   clf__module: PatchResNet
   clf__flip_radius: 0.5
 
+--sticker-size makes a model that is certified against stickers by double
+masking: its network is trained with masks, and predict, certify and report
+use them. More masks cost time, K x K masks K^2 (K^2 + 1) / 2 predictions for
+the certificate of an image; fewer masks hide more of it.
+
 Training that was interrupted starts from the beginning, and no model is
 written. With --cache, pictures that were read are not read again.
 
@@ -28,6 +33,7 @@ Examples:
   patchcert fit photos/ --out model.patchcert --image-size 64 --tokens 64
   patchcert fit photos/ --out model.patchcert --epochs 40 --config options.yaml
 """
+_MASKS = 6  # along each axis, as PatchCleanser has
 
 
 def add_options(add):
@@ -78,6 +84,18 @@ def add_options(add):
         metavar="SHARE",
         help="of the pictures of each class to hold out; 0 for none (default: 0.1)",
     )
+    add(
+        "--sticker-size",
+        type=positive(int),
+        metavar="N",
+        help="certify against a sticker of N x N pixels of the image that the model sees",
+    )
+    add(
+        "--masks",
+        type=positive(int),
+        metavar="K",
+        help=f"masks along each axis for --sticker-size (default: {_MASKS})",
+    )
     add("--config", type=Path, metavar="FILE", help="a YAML file with other parameters")
     add(
         "--cache",
@@ -100,10 +118,13 @@ def run(options):
     maps.check_file(options.out, ())
     if options.out.exists() and not options.overwrite:
         raise Impossible(f"{options.out} is there already: pass --overwrite, or another --out")
-    model = configured(_model(options), options.config)
+    if options.masks is not None and options.sticker_size is None:
+        raise Impossible("--masks belongs to --sticker-size: pass it")
+    pipeline = configured(_model(options), options.config)
     left_out = talking.LeftOut(options.quiet)
     clock = [time.perf_counter()]
-    data = _read(options, model, left_out)
+    data = _read(options, pipeline, left_out)
+    model = _against_stickers(pipeline, options)
     maps.check_file(options.out, data.filenames)
     clock.append(time.perf_counter())
     train, held_out = _split(data.target, options, data.target_names, left_out)
@@ -116,7 +137,7 @@ def run(options):
         opened.hush(model)
         found = _measured(model, data, held_out) if len(held_out) else {}
     clock.append(time.perf_counter())
-    history: Any = getattr(model.steps[-1][1], "history", None)
+    history: Any = getattr(getattr(model, "estimator_", model).steps[-1][1], "history", None)
     network = 0.0 if history is None else sum(history[:, "dur"])
     seconds = {
         "reading": clock[1] - clock[0],
@@ -168,6 +189,21 @@ def _model(options):
         max_epochs=options.epochs, random_state=options.seed, verbose=talks
     )
     return CertifiedPatchClassifier([("reader", reader), ("vocab", vocabulary), ("clf", network)])
+
+
+def _against_stickers(pipeline, options):
+    """The pipeline, behind masks if it is to be certified against stickers."""
+    from sklearn_patchcert.prediction.masking.classifier import StickerCertifiedClassifier
+
+    size = options.sticker_size
+    if size is None:
+        return pipeline
+    if size >= options.image_size:
+        raise Impossible(
+            f"--sticker-size {size} hides the whole image of {options.image_size} pixels: give a "
+            "smaller sticker or larger images"
+        )
+    return StickerCertifiedClassifier(pipeline, size, n_masks=options.masks or _MASKS)
 
 
 def _read(options, model, left_out):
@@ -224,10 +260,12 @@ def _measured(model, data, held_out):
     """Accuracy on held-out pictures, with its confidence interval, and their patch radii."""
     from scipy.stats import binomtest
 
+    from sklearn_patchcert.composition import certify
+
     X, y = data.data[held_out], data.labels[held_out]
     right = int((model.predict(X) == y).sum())
     low, high = binomtest(right, len(y)).proportion_ci(0.95, method="exact")
-    radii = model.certify(X).reshape(len(X), -1)
+    radii = certify(model, X).reshape(len(X), -1)
     return {
         "accuracy": right / len(y),
         "accuracy_from_to": [float(low), float(high)],
@@ -240,6 +278,8 @@ def _given(options):
     """The options of the command, as plain values."""
     names = ("image_size", "resize", "mode", "patch_size", "tokens", "strategy", "epochs", "seed")
     given = {name: getattr(options, name) for name in names}
+    if options.sticker_size is not None:
+        given |= {"sticker_size": options.sticker_size, "masks": options.masks or _MASKS}
     if options.config is not None:
         given["config"] = options.config.read_text(encoding="utf-8")
     return given

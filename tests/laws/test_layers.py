@@ -26,6 +26,7 @@ WINGS = {  # what each wing, and each file between the wings, may import besides
         "datasets",
         "networks",
         "vocabulary",
+        "prediction",
         "reporting",
         "composition",
     },
