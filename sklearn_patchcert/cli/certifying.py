@@ -196,6 +196,7 @@ def _answer(model, X, norm, whole):
 def _draw(options, own, files, journal, top, left_out, ends):
     """Pictures of the maps, now that the largest radius of all is known."""
     from sklearn_patchcert.cli import maps
+    from sklearn_patchcert.cli.stickers.images import drawn_places
 
     keys = {name: journal.key(name, top) for name in files}
     left = {
@@ -211,7 +212,8 @@ def _draw(options, own, files, journal, top, left_out, ends):
                 pictures = _of_radii(options, own, name, X, row, top)
                 texts |= {"brightest_radius": repr(top), "norm": options.norm}
             if own.masked:
-                pictures[".places.png"] = _of_places(options, own, name, X, row)
+                made = options.out / f"{name}.places.npy"
+                pictures[".places.png"] = drawn_places(own, X, made, row)
             with _fitting_names(name, left_out):
                 for end, picture in pictures.items():
                     maps.write_png(options.out / f"{name}{end}", picture, **texts)
@@ -230,21 +232,6 @@ def _of_radii(options, own, name, X, row, top):
     caption = shown(f"{row['prediction']}  smallest radius {row['smallest_radius']:.3g}".strip())
     overlay = maps.overlay_picture(image, picture, top, options.norm, caption)
     return {".radii.png": picture, ".overlay.png": overlay}
-
-
-def _of_places(options, own, name, X, row):
-    """An image under its places."""
-    import math
-
-    import numpy as np
-
-    from sklearn_patchcert.cli.stickers.images import places_picture
-
-    places = np.load(options.out / f"{name}.places.npy", allow_pickle=False)
-    share = math.floor(100 * row["share_of_places"] + 1e-9)
-    caption = shown(f"{row['prediction']}  {share} % of places certified")
-    model = own.model
-    return places_picture(own.picture(X), places, model.cell_size_, model._sticker_sizes(), caption)
 
 
 def _write_statistics(path, rows):

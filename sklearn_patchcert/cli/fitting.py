@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sklearn_patchcert.cli.options import Impossible, add_talk, positive, share, shown
+from sklearn_patchcert.cli.stickers.options import add_stickers, sticker_options
 
 EPILOG = """
 Pictures of any size and format are read, turned upright and brought to one
@@ -33,7 +34,6 @@ Examples:
   patchcert fit photos/ --out model.patchcert --image-size 64 --tokens 64
   patchcert fit photos/ --out model.patchcert --epochs 40 --config options.yaml
 """
-_MASKS = 6  # along each axis, as PatchCleanser has
 
 
 def add_options(add):
@@ -84,18 +84,7 @@ def add_options(add):
         metavar="SHARE",
         help="of the pictures of each class to hold out; 0 for none (default: 0.1)",
     )
-    add(
-        "--sticker-size",
-        type=positive(int),
-        metavar="N",
-        help="certify against a sticker of N x N pixels of the image that the model sees",
-    )
-    add(
-        "--masks",
-        type=positive(int),
-        metavar="K",
-        help=f"masks along each axis for --sticker-size (default: {_MASKS})",
-    )
+    add_stickers(add)
     add("--config", type=Path, metavar="FILE", help="a YAML file with other parameters")
     add(
         "--cache",
@@ -114,17 +103,16 @@ def run(options):
 
     from sklearn_patchcert.cli import maps, opened, talking
     from sklearn_patchcert.cli.configuring import configured
+    from sklearn_patchcert.cli.stickers.options import against_stickers
 
     maps.check_file(options.out, ())
     if options.out.exists() and not options.overwrite:
         raise Impossible(f"{options.out} is there already: pass --overwrite, or another --out")
-    if options.masks is not None and options.sticker_size is None:
-        raise Impossible("--masks belongs to --sticker-size: pass it")
     pipeline = configured(_model(options), options.config)
+    model = against_stickers(pipeline, options)
     left_out = talking.LeftOut(options.quiet)
     clock = [time.perf_counter()]
     data = _read(options, pipeline, left_out)
-    model = _against_stickers(pipeline, options)
     maps.check_file(options.out, data.filenames)
     clock.append(time.perf_counter())
     train, held_out = _split(data.target, options, data.target_names, left_out)
@@ -189,21 +177,6 @@ def _model(options):
         max_epochs=options.epochs, random_state=options.seed, verbose=talks
     )
     return CertifiedPatchClassifier([("reader", reader), ("vocab", vocabulary), ("clf", network)])
-
-
-def _against_stickers(pipeline, options):
-    """The pipeline, behind masks if it is to be certified against stickers."""
-    from sklearn_patchcert.prediction.masking.classifier import StickerCertifiedClassifier
-
-    size = options.sticker_size
-    if size is None:
-        return pipeline
-    if size >= options.image_size:
-        raise Impossible(
-            f"--sticker-size {size} hides the whole image of {options.image_size} pixels: give a "
-            "smaller sticker or larger images"
-        )
-    return StickerCertifiedClassifier(pipeline, size, n_masks=options.masks or _MASKS)
 
 
 def _read(options, model, left_out):
@@ -277,9 +250,7 @@ def _measured(model, data, held_out):
 def _given(options):
     """The options of the command, as plain values."""
     names = ("image_size", "resize", "mode", "patch_size", "tokens", "strategy", "epochs", "seed")
-    given = {name: getattr(options, name) for name in names}
-    if options.sticker_size is not None:
-        given |= {"sticker_size": options.sticker_size, "masks": options.masks or _MASKS}
+    given = {name: getattr(options, name) for name in names} | sticker_options(options)
     if options.config is not None:
         given["config"] = options.config.read_text(encoding="utf-8")
     return given

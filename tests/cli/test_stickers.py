@@ -125,7 +125,7 @@ def test_report_and_info(space, few, files, tmp_path, capsys):
 REFUSED = [
     (("attack", "FEW", "--eps", 1), "double masking"),
     (("report", "FEW", "--out", "r.html", "--prediction"), "--prediction is for classifiers"),
-    (("export", "--out", "n.pt2"), "export"),
+    (("export", "--out", "n.pt2"), "export its estimator_"),
 ]
 
 
@@ -140,17 +140,17 @@ def test_commands_that_do_not_apply_say_so(command, says, few, files, tmp_path, 
 
 def test_fit_with_a_sticker_size(few, tmp_path, capsys):
     out = tmp_path / "m.patchcert"
-    options = ("--image-size", 16, "--tokens", 6, "--epochs", 1, "--quiet", "--json")
-    assert run("fit", few, "--out", out, *options, "--sticker-size", 3, "--masks", 2) == 0
+    options = ("--image-size", 12, "--tokens", 6, "--epochs", 1, "--quiet", "--json")
+    assert run("fit", few, "--out", out, *options, "--sticker-size", 2, "--masks", 2) == 0
     card = parsed(capsys.readouterr().out)
-    assert card["options"]["sticker_size"] == 3
+    assert card["options"]["sticker_size"] == 2
     model = load(out)
-    assert model._sticker_sizes() == [(3, 3)]
+    assert model._sticker_sizes() == [(2, 2)]
     assert len(model.masks_) == 4
     assert model.estimator_.steps[-1][1].mask_training is None
     paths = sorted(str(path) for path in few.rglob("*") if path.is_file())
-    assert model.certify(paths[:2]).places.shape == (2, 4, 4)
+    assert model.certify(paths[:2]).places.shape == (2, 3, 3)
     assert run("fit", few, "--out", tmp_path / "n", *options, "--masks", 2) == 2
     assert "--masks belongs to --sticker-size" in capsys.readouterr().err
-    assert run("fit", few, "--out", tmp_path / "n", *options, "--sticker-size", 16) == 2
+    assert run("fit", few, "--out", tmp_path / "n", *options, "--sticker-size", 12) == 2
     assert "hides the whole image" in capsys.readouterr().err

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from sklearn_patchcert.cli.options import shown
 from sklearn_patchcert.composition import certify
 from sklearn_patchcert.displays.colors import OPEN, SAFE
 
@@ -44,6 +47,15 @@ def certified(model, X, norm):
     if found.radii is not None:
         arrays[".radii.npy"] = found.radii[0]
     return arrays, row
+
+
+def drawn_places(own, X, path, row):
+    """An image under its places, which are in a file, with its line of statistics as a caption."""
+    places, model = np.load(path, allow_pickle=False), own.model
+    share = math.floor(100 * row["share_of_places"] + 1e-9)
+    caption = shown(f"predicted {row['prediction']}, {share} % of places certified")
+    sizes = model._sticker_sizes()
+    return places_picture(own.picture(X), places, model.cell_size_, sizes, caption)
 
 
 def places_picture(image, places, cell, sizes, caption):
