@@ -30,8 +30,9 @@ X, y = data.X_test[:100], data.y_test[:100]
 # %%
 # The model
 # ---------
-# Each pixel of the 8 x 8 images is a patch with 8 tokens.  Masks hide tokens, such that each sticker
-# of 2 x 2 pixels, 6 % of the image, lies inside one of them.  `fit` trains the network with masks.
+# Each pixel of the 8 x 8 images is a patch with 8 tokens.  Masks hide tokens, such that each
+# sticker of 2 x 2 pixels, 6 % of the image, lies inside one of them.  `fit` trains the network with
+# masks.
 pipeline = CertifiedPatchClassifier(
     [
         ("vocab", PatchVocabulary(8, patch_size=1, strategy="kmeans", random_state=0)),
@@ -78,5 +79,5 @@ for n_masks in (4, 3, 2):
     found = other.certify(X)
     right = 100 * (found.certified & (found.prediction == y)).mean()
     count = found.n_predictions.mean()
-    print(f"{n_masks} x {n_masks} masks: {count:4.0f} predictions an image, {right:.0f} % certified")
+    print(f"{n_masks} x {n_masks} masks: {count:4.0f} predictions, {right:.0f} % certified")
 pyplot.show()

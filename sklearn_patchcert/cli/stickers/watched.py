@@ -44,8 +44,8 @@ def _certify(model, data, left_out, journal, X, norm="l2"):
                 journal.add(name, row)
             rows.append(row)
             bar.update()
-    prediction, places, counts = zip(*rows, strict=True)
-    places = np.array(places, dtype=bool)
+    prediction, maps, counts = zip(*rows, strict=True)
+    places = np.array(maps, dtype=bool)
     return Bunch(
         prediction=np.array(prediction, dtype=model.classes_.dtype),
         certified=places.all((1, 2)),

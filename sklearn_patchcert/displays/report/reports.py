@@ -146,10 +146,10 @@ def content_of(
         n_weak = min(max_images, -(-n // 2))
         weakest, strongest = order[:n_weak], order[n_weak:][::-1][:max_images]
         top = _top(maps)
-        series = [("smallest patch radius", smallest)]
-        series += [] if whole is None else [("whole-image radius", whole.radius)]
         counted = np.ones(n, dtype=bool) if right is None else right
-        series = [(name, values, counted) for name, values in series]
+        series = [("smallest patch radius", smallest, counted)]
+        if whole is not None:
+            series.append(("whole-image radius", whole.radius, counted))
         curve = curve_chart(series, words.axis, "share")
         content |= {
             "curve": curve, "curve_title": words.curve_title,
