@@ -49,7 +49,7 @@ autosummary_generate = True
 numpydoc_show_class_members = False
 
 # All others are shown but not run; docs/images has their thumbnails.
-RUN_AT_BUILD = ("quickstart", "pictures", "search", "own_loss", "whole_image")
+RUN_AT_BUILD = ("quickstart", "pictures", "search", "own_loss", "whole_image", "stickers")
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sklearn_patchcert.datasets.readers import ImageReader
     from sklearn_patchcert.displays.certificates import CertificateDisplay
     from sklearn_patchcert.displays.curves import CertifiedAccuracyDisplay, ParetoDisplay
+    from sklearn_patchcert.displays.stickers import StickerDisplay
     from sklearn_patchcert.displays.usage import TokenUsageDisplay
     from sklearn_patchcert.displays.vocabularies import VocabularyDisplay
     from sklearn_patchcert.files.archive import ModelFileError
@@ -42,6 +43,7 @@ __getattr__, __dir__ = attach(
         "PatchVocabulary": "vocabulary.estimator",
         "SmoothedClassifier": "smoothing.classifier",
         "StickerCertifiedClassifier": "prediction.masking.classifier",
+        "StickerDisplay": "displays.stickers",
         "TokenUsageDisplay": "displays.usage",
         "TorchFeatures": "networks.transfer.features",
         "VocabularyDisplay": "displays.vocabularies",
@@ -67,6 +69,7 @@ __all__ = [
     "PatchVocabulary",
     "SmoothedClassifier",
     "StickerCertifiedClassifier",
+    "StickerDisplay",
     "TokenUsageDisplay",
     "TorchFeatures",
     "VocabularyDisplay",

@@ -20,6 +20,7 @@ from sklearn_patchcert.displays.report.cards import steps_card
 from sklearn_patchcert.displays.report.rendering import report_page
 from sklearn_patchcert.displays.report.reports import content_of
 from sklearn_patchcert.pipeline import CertifiedPatchClassifier
+from sklearn_patchcert.prediction.masking.classifier import StickerCertifiedClassifier
 from sklearn_patchcert.whole_files import replacing
 
 _NORMS = ("l2", "linf", "l1")
@@ -27,7 +28,7 @@ _WHOLE_NORMS = ("l2", "linf")
 
 
 def write_report(
-    model: CertifiedPatchClassifier,
+    model: CertifiedPatchClassifier | StickerCertifiedClassifier,
     X: Any,
     y: ArrayLike | None = None,
     path: str | os.PathLike[str] = "report.html",
@@ -52,7 +53,9 @@ def write_report(
 
     Parameters
     ----------
-    model : fitted CertifiedPatchClassifier
+    model : fitted CertifiedPatchClassifier or StickerCertifiedClassifier
+        Of a classifier with masks, the page shows the certified accuracy against stickers and the
+        places of images, besides.  If it masks pixels, there are no patch radii.
     X : array-like (n, n_features), (n, H, W) or (n, H, W, C), or of paths (n,)
         Images that the model was not trained on.  Paths are for a model that begins with an
         :class:`ImageReader`.
@@ -89,17 +92,18 @@ def write_report(
     report : Bunch
         ``path``; ``n_images``; ``accuracy`` and ``accuracy_interval``, its 95% interval of Clopper
         and Pearson, or None without labels; ``prediction`` (n,); ``smallest`` and ``mean`` (n,),
-        radii of the patches of each image in units of X; ``whole`` (n,), the certified radius of
-        each prediction, or None; ``weakest`` and ``strongest``, the indices of the images that are
-        drawn; ``skipped``, a dict.
+        radii of the patches of each image in units of X, or None; ``whole`` (n,), the certified
+        radius of each prediction, or None; ``weakest`` and ``strongest``, the indices of the images
+        that are drawn; ``skipped``, a dict; ``stickers``, a Bunch of ``certified`` (n,) and
+        ``shares`` (n,) of certified places, or None.
 
     Raises
     ------
     NotFittedError
         If the model is not fitted.
     TypeError
-        If the model is no `CertifiedPatchClassifier`: maps of vocabularies and regressors are
-        drawn by :class:`CertificateDisplay`.
+        If the model is neither: maps of vocabularies and regressors are drawn by
+        :class:`CertificateDisplay`.
     ValueError
         If an option is out of range, or X, y and names do not fit each other or the model.
     OSError
@@ -142,30 +146,38 @@ def write_report(
     model, X, y, names = _images(model, X, y, names, skipped)
     names, labels = _checked_rows(model, X, y, names)
     name_of = _labels(model, target_names)
-    tell(f"{len(X)} images: patch radii and predictions")
-    radii = np.asarray(model.certify(X, norm=norm))
-    prediction = np.asarray(model.predict(X))
+    masked = isinstance(model, StickerCertifiedClassifier)
+    tell(f"{len(X)} images: {'certificates against stickers' if masked else 'patch radii'}")
+    stickers, whole = None, None
+    if masked:
+        stickers = model.certify(X, norm=norm)
+        radii, prediction = stickers.radii, np.asarray(stickers.prediction)
+    else:
+        radii, prediction = np.asarray(model.certify(X, norm=norm)), np.asarray(model.predict(X))
     if prediction.ndim != 1:
         raise ValueError(f"A report is about one label per image, got {prediction.shape[1:]}.")
-    whole = None
     if whole_options is not None:
         tell("certified radii of whole images")
         whole = model.certify_prediction(X, norm=norm, **whole_options)
         sure = whole.prediction == prediction
         whole = Bunch(radius=np.where(sure, whole.radius, 0.0), limited=whole.limited)
     tell("drawing the page")
-    steps, vocabulary = model._split()
-    shape = getattr(vocabulary, "image_shape_", None) or vocabulary._check(X[:1]).shape[1:]
+    steps, vocabulary = _vocabulary_of(model)
+    shape = getattr(model if masked else vocabulary, "image_shape_", None)
+    shape = shape or vocabulary._check(X[:1]).shape[1:]
+    given = None if stickers is None else _of_stickers(model, stickers)
     content, numbers = content_of(
         images=np.asarray(X).reshape(-1, *shape),
-        maps=radii.min(-1) if radii.ndim == 4 else radii,
-        radii=radii.reshape(len(radii), -1),
+        maps=None if radii is None else radii.min(-1) if radii.ndim == 4 else radii,
+        radii=None if radii is None else radii.reshape(len(radii), -1),
         names=names,
         prediction=[name_of(one) for one in prediction.tolist()],
         labels=None if labels is None else [name_of(one) for one in labels.tolist()],
         right=None if labels is None else prediction == labels,
         whole=whole,
-        tokens=(vocabulary.vocabulary_, vocabulary.token_counts_, vocabulary.patch_size_),
+        tokens=None
+        if vocabulary is None
+        else (vocabulary.vocabulary_, vocabulary.token_counts_, vocabulary.patch_size_),
         classes=[name_of(one) for one in model.classes_.tolist()],
         unknown=0 if labels is None else int((~np.isin(labels, model.classes_)).sum()),
         norm=norm,
@@ -177,7 +189,9 @@ def write_report(
         scaled=bool(steps),
         versions=_versions(),
         skipped=skipped,
+        stickers=given,
     )
+    numbers["stickers"] = given and Bunch(certified=given["certified"], shares=given["shares"])
     page = report_page(content).encode()
     with replacing(path) as temporary:
         temporary.write_bytes(page)
@@ -187,11 +201,11 @@ def write_report(
 
 def _checked(model, path, norm, whole_image):
     """The options of certify_prediction, or None; what is out of range is refused at once."""
-    if not isinstance(model, CertifiedPatchClassifier):
+    if not isinstance(model, CertifiedPatchClassifier | StickerCertifiedClassifier):
         raise TypeError(
-            f"write_report takes a fitted CertifiedPatchClassifier, got {type(model).__name__}: of "
-            "a search pass best_estimator_; maps of vocabularies and regressors are drawn by "
-            "CertificateDisplay."
+            "write_report takes a fitted CertifiedPatchClassifier or StickerCertifiedClassifier, "
+            f"got {type(model).__name__}: of a search pass best_estimator_; maps of vocabularies "
+            "and regressors are drawn by CertificateDisplay."
         )
     check_is_fitted(model)
     if norm not in _NORMS:
@@ -202,6 +216,11 @@ def _checked(model, path, norm, whole_image):
         raise FileNotFoundError(f"path is {str(path)!r}, and there is no folder {path.parent}.")
     if whole_image is False or whole_image is None:
         return None
+    if isinstance(model, StickerCertifiedClassifier):
+        raise ValueError(
+            "whole_image is for a CertifiedPatchClassifier: a model that decides by double masking "
+            "has a certificate against stickers, and no radius of the whole image."
+        )
     if norm not in _WHOLE_NORMS:
         raise ValueError(f"whole_image is for norm {' or '.join(_WHOLE_NORMS)}, got {norm!r}.")
     options = {} if whole_image is True else whole_image
@@ -216,7 +235,7 @@ def _checked(model, path, norm, whole_image):
 
 def _images(model, X, y, names, skipped):
     """The model of images, and what it is given; a reader's files are read once, here."""
-    first = model._reader()
+    first = _reader_of(model)
     if first is None or is_images(X):
         return model, X, y, names
     paths = paths_of(X)
@@ -234,6 +253,35 @@ def _images(model, X, y, names, skipped):
         at = next(at for at, (_, step) in enumerate(model.steps) if reader_of([step]) is first)
         model = CertifiedPatchClassifier(model.steps[at + 1 :])
     return model, images, y, [names[at] for at in kept]
+
+
+def _reader_of(model):
+    """The reader of files at the beginning of a model, or of the pipeline inside it."""
+    pipeline = getattr(model, "estimator_", model)
+    return pipeline._reader() if hasattr(pipeline, "_reader") else None
+
+
+def _vocabulary_of(model):
+    """The steps before the vocabulary and the vocabulary, which may be None."""
+    if not isinstance(model, StickerCertifiedClassifier):
+        return model._split()
+    view = model._view()
+    return view.before, view.vocabulary
+
+
+def _of_stickers(model, found):
+    """What a page tells of certificates against stickers."""
+    return {
+        "certified": found.certified,
+        "places": found.places,
+        "shares": found.places.mean((1, 2)),
+        "sizes": model._sticker_sizes(),
+        "n_stickers": model.n_stickers,
+        "cell": model.cell_size_,
+        "tokens": model.mask_space_ == "tokens",
+        "n_masks": len(model.masks_),
+        "n_predictions": float(found.n_predictions.mean()),
+    }
 
 
 def _short(paths):

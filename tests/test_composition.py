@@ -39,6 +39,7 @@ from sklearn_patchcert import (
     CertifiedPatchRegressor,
     PatchVocabulary,
     SmoothedClassifier,
+    StickerCertifiedClassifier,
     certify,
 )
 
@@ -136,6 +137,13 @@ INSIDE = {
         lambda X, y: (X, np.where(np.arange(len(y)) % 3, y, -1)),
     ),
     "target": Inside(TransformedTargetRegressor(regressor()), of("regressor_")),
+    "stickers": Inside(
+        StickerCertifiedClassifier(pipeline(scale=True), 1, mask=3), of("estimator_")
+    ),
+    "search of stickers": Inside(
+        GridSearchCV(StickerCertifiedClassifier(pipeline()), {"sticker_size": [1]}, cv=2),
+        lambda model: [model.best_estimator_.estimator_],
+    ),
     "union of vocabularies": Inside(
         FeatureUnion(
             [("a", vocabulary(patch_size=4)), ("b", vocabulary(patch_size=4, n_tokens=4))]
@@ -282,6 +290,13 @@ REFUSED = {
     "drawn features": (
         BaggingClassifier(pipeline(), 2, bootstrap_features=True),
         "features.*bootstrap_features",
+    ),
+    "masks of pixels": (
+        StickerCertifiedClassifier(VotingClassifier(two()), 1, n_masks=2),
+        "masks pixels.*hidden in part",
+    ),
+    "masks and no vocabulary": (
+        StickerCertifiedClassifier(DecisionTreeClassifier(), 1, n_masks=2), "no vocabulary",
     ),
     "no vocabulary": (DecisionTreeClassifier(), "DecisionTreeClassifier.*no vocabulary"),
     "baseline": (pipeline().set_params(vocab="passthrough"), "no vocabulary"),

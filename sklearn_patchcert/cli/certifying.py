@@ -30,6 +30,12 @@ which no patch changes; their mean; and their sum, which is a slack statistic
 and no radius of anything. --prediction adds the radius of the prediction of
 the whole image.
 
+Of a model that is certified against stickers there are also NAME.places.npy,
+which is true where no sticker whose upper left pixel lies in this patch can
+change the class, and NAME.places.png, a picture of it; the statistics say
+whether the whole image is certified, and the share of its places. If the
+model masks pixels, there are no radii.
+
 Radii are in the units of the images that the model sees. A model that was
 fitted with `patchcert fit` reads and resizes pictures itself; its units are
 0..1, also for .npy arrays of floats. A model that was fitted on arrays takes
@@ -41,7 +47,8 @@ model, options and pictures, in the same folder.
 Example:
   patchcert certify holiday/ --model model.patchcert --out maps/
 """
-_ENDINGS = (".radii.npy", ".radii.png", ".overlay.png")
+_RADII = (".radii.npy", ".radii.png", ".overlay.png")
+_PLACES = (".places.npy", ".places.png")
 
 
 def add_options(add):
@@ -76,7 +83,8 @@ def run(options):
         raise Impossible(f"{options.out} is read, so it cannot be written to: give another folder")
     files = find_files(options.places, left_out, options.out)
     own.check(files)
-    written = [options.out / f"{name}{end}" for name in files for end in _ENDINGS]
+    ends = (_RADII if own.vocabulary is not None else ()) + (_PLACES if own.masked else ())
+    written = [options.out / f"{name}{end}" for name in files for end in ends]
     written.append(options.out / "statistics.csv")
     maps.check_apart([options.model, *files.values()], written)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -86,8 +94,11 @@ def run(options):
     told |= whole or {}
     journal = Journal(options.out / JOURNAL, options.model, told)
     rows = journal.rows(files)
+    arrays = [end for end in ends if end.endswith(".npy")]
     rows = {
-        name: row for name, row in rows.items() if (options.out / f"{name}.radii.npy").is_file()
+        name: row
+        for name, row in rows.items()
+        if all((options.out / f"{name}{end}").is_file() for end in arrays)
     }
     left = {name: path for name, path in files.items() if name not in rows}
     shares = sharing(whole, len(left)) if whole else repeat(None)
@@ -101,16 +112,17 @@ def run(options):
             found = opened.answered(answer, own.model, name, X, left_out)
             if found is None:
                 continue
-            radii, row = found
+            made, row = found
             with _fitting_names(name, left_out):
-                maps.write_npy(options.out / f"{name}.radii.npy", radii)
+                for end, array in made.items():
+                    maps.write_npy(options.out / f"{name}{end}", array)
                 rows[name] = row
                 journal.add(name, row)
             bar.update()
-    top = max((row["largest_radius"] for row in rows.values()), default=0.0)
+    top = max((row.get("largest_radius", 0.0) for row in rows.values()), default=0.0)
     if not options.no_pictures:
-        _draw(options, own, {name: files[name] for name in files if name in rows}, journal, top,
-              left_out)  # fmt: skip
+        drawn = {name: files[name] for name in files if name in rows}
+        _draw(options, own, drawn, journal, top, left_out, [e for e in ends if e.endswith(".png")])
     rows = {name: rows[name] for name in files if name in rows}
     if rows:
         _write_statistics(options.out / "statistics.csv", rows)
@@ -123,12 +135,20 @@ def run(options):
             "left_out": left_out.reasons,
         }
         talking.told(result, True, "")
-    left_out.end(
-        f"{len(rows)} certified; the brightest color is the {options.norm} radius {top:.6g}"
-    )
+    left_out.end(_summary(rows, options.norm, top, own))
     if not rows:
         raise Impossible("none of the pictures could be certified")
     return left_out.status
+
+
+def _summary(rows, norm, top, own):
+    said = [f"{len(rows)} images"] if own.masked else [f"{len(rows)} certified"]
+    if own.masked:
+        safe = sum(row["certified_against_stickers"] for row in rows.values())
+        said.append(f"{safe} certified against stickers, anywhere")
+    if own.vocabulary is not None:
+        said.append(f"the brightest color is the {norm} radius {top:.6g}")
+    return "; ".join(said)
 
 
 class _fitting_names:
@@ -148,54 +168,73 @@ class _fitting_names:
 
 
 def _answer(model, X, norm, whole):
-    """The radii of an image, and its line of the statistics."""
+    """The arrays of an image by the ends of their files, and its line of the statistics."""
     import numpy as np
 
-    radii = model.certify(X, norm=norm)[0]
-    predicted = np.ravel(model.predict(X)[0]).tolist() if hasattr(model, "predict") else []
-    row = {
-        "prediction": " ".join(map(str, predicted)),
-        "norm": norm,
-        "patches": radii.size,
-        "smallest_radius": float(radii.min()),
-        "mean_radius": float(radii.mean()),
-        "largest_radius": float(radii.max(initial=0.0, where=np.isfinite(radii))),
-        "sum_slack_statistic": float(radii.sum()),
-    }
+    from sklearn_patchcert.cli.stickers.images import certified, is_masked
+
+    if is_masked(model):
+        arrays, row = certified(model, X, norm)
+    else:
+        arrays = {".radii.npy": model.certify(X, norm=norm)[0]}
+        predicted = np.ravel(model.predict(X)[0]).tolist() if hasattr(model, "predict") else []
+        row = {"prediction": " ".join(map(str, predicted))}
+    radii = arrays.get(".radii.npy")
+    if radii is not None:
+        row |= {
+            "norm": norm,
+            "patches": radii.size,
+            "smallest_radius": float(radii.min()),
+            "mean_radius": float(radii.mean()),
+            "largest_radius": float(radii.max(initial=0.0, where=np.isfinite(radii))),
+            "sum_slack_statistic": float(radii.sum()),
+        }
     if whole is not None:
         found = model.certify_prediction(X, norm=norm, **whole)
         row["prediction_radius"] = float(found.radius[0])
         row["prediction_radius_is_exact"] = bool(found.exact[0])
-    return radii, row
+    return arrays, row
 
 
-def _draw(options, own, files, journal, top, left_out):
+def _draw(options, own, files, journal, top, left_out, ends):
     """Pictures of the maps, now that the largest radius of all is known."""
-    import numpy as np
-
     from sklearn_patchcert.cli import maps
+    from sklearn_patchcert.cli.stickers.images import drawn_places
 
-    size = own.vocabulary.patch_size_
     keys = {name: journal.key(name, top) for name in files}
     left = {
         name: path
         for name, path in files.items()
-        if not all(maps.has_key(options.out / f"{name}{end}", keys[name]) for end in _ENDINGS[1:])
+        if not all(maps.has_key(options.out / f"{name}{end}", keys[name]) for end in ends)
     }
     with left_out.progress(len(files), "drawing", len(files) - len(left)) as bar:
         for name, X in own.each(left, left_out):
-            image, row = own.picture(X), journal.done[name]["row"]
-            radii = np.load(options.out / f"{name}.radii.npy", allow_pickle=False)
-            picture = maps.map_picture(radii, size, image.shape[:2], top)
-            texts = {"brightest_radius": repr(top), "norm": options.norm, "key": keys[name]}
-            caption = shown(
-                f"{row['prediction']}  smallest radius {row['smallest_radius']:.3g}".strip()
-            )
-            overlay = maps.overlay_picture(image, picture, top, options.norm, caption)
+            row, texts = journal.done[name]["row"], {"key": keys[name]}
+            pictures = {}
+            if own.vocabulary is not None:
+                pictures = _of_radii(options, own, name, X, row, top)
+                texts |= {"brightest_radius": repr(top), "norm": options.norm}
+            if own.masked:
+                made = options.out / f"{name}.places.npy"
+                pictures[".places.png"] = drawn_places(own, X, made, row)
             with _fitting_names(name, left_out):
-                maps.write_png(options.out / f"{name}.radii.png", picture, **texts)
-                maps.write_png(options.out / f"{name}.overlay.png", overlay, **texts)
+                for end, picture in pictures.items():
+                    maps.write_png(options.out / f"{name}{end}", picture, **texts)
             bar.update()
+
+
+def _of_radii(options, own, name, X, row, top):
+    """The map of the radii of an image, and the image under it."""
+    import numpy as np
+
+    from sklearn_patchcert.cli import maps
+
+    image, size = own.picture(X), own.vocabulary.patch_size_
+    radii = np.load(options.out / f"{name}.radii.npy", allow_pickle=False)
+    picture = maps.map_picture(radii, size, image.shape[:2], top)
+    caption = shown(f"{row['prediction']}  smallest radius {row['smallest_radius']:.3g}".strip())
+    overlay = maps.overlay_picture(image, picture, top, options.norm, caption)
+    return {".radii.png": picture, ".overlay.png": overlay}
 
 
 def _write_statistics(path, rows):

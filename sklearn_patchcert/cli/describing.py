@@ -44,7 +44,10 @@ def run(options):
         if options.picture.suffix.lower() not in _DRAWN:
             raise Impossible(f"--picture must end in one of {', '.join(_DRAWN)}")
         maps.check_file(options.picture, [options.model])
-        draw(opened.vocabulary_of(model), options.picture)
+        vocabulary = opened.vocabulary_of(model)
+        if vocabulary is None:
+            raise Impossible("the model masks pixels, and has no vocabulary to draw")
+        draw(vocabulary, options.picture)
     talking.told(facts, options.json, "\n".join(_lines(facts)))
     return 0
 
@@ -58,13 +61,22 @@ def facts_of(model):
     facts["steps"] = {step["name"]: _step(step) for step in steps_card(model)}
     if hasattr(model, "classes_"):
         facts["classes"] = model.classes_.tolist()
+    if hasattr(model, "mask_space_"):
+        facts["stickers"] = {
+            "sizes": [f"{height} x {width}" for height, width in model._sticker_sizes()],
+            "at_once": model.n_stickers,
+            "masked": model.mask_space_,
+            "masks": len(model.masks_),
+            "predictions_of_a_certificate": len(model._made_plan.unions),
+        }
     vocabulary = _first(model, lambda step: hasattr(step, "vocabulary_"))
     reader = _first(model, lambda step: isinstance(step, ImageReader))
     expects: dict = {}
     if reader is not None:
         expects["files"] = "pictures of any size, read by the model itself"
-    if vocabulary is not None and hasattr(vocabulary, "image_shape_"):
-        height, width, channels = vocabulary.image_shape_
+    shaped = next((one for one in (vocabulary, model) if hasattr(one, "image_shape_")), None)
+    if shaped is not None:
+        height, width, channels = shaped.image_shape_
         expects |= {"height": height, "width": width, "channels": channels}
     seen = getattr(model, "input_range_", None)
     if seen is not None:
@@ -90,7 +102,9 @@ def _step(step):
 
 
 def _first(model, is_it):
-    parts = [step for _, step in getattr(model, "steps", [])] or [model]
+    inside = getattr(model, "estimator_", model)
+    inside = getattr(inside, "estimator", inside)
+    parts = [step for _, step in getattr(inside, "steps", [])] or [model]
     parts = [getattr(step, "estimator", step) for step in parts]
     return next((step for step in parts if is_it(step)), None)
 

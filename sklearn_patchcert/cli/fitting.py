@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sklearn_patchcert.cli.options import Impossible, add_talk, positive, share, shown
+from sklearn_patchcert.cli.stickers.options import add_stickers, sticker_options
 
 EPILOG = """
 Pictures of any size and format are read, turned upright and brought to one
@@ -20,6 +21,11 @@ Python. They take precedence over the options:
   vocab__margin_weight: 1.0
   clf__module: PatchResNet
   clf__flip_radius: 0.5
+
+--sticker-size makes a model that is certified against stickers by double
+masking: its network is trained with masks, and predict, certify and report
+use them. More masks cost time, K x K masks K^2 (K^2 + 1) / 2 predictions for
+the certificate of an image; fewer masks hide more of it.
 
 Training that was interrupted starts from the beginning, and no model is
 written. With --cache, pictures that were read are not read again.
@@ -78,6 +84,7 @@ def add_options(add):
         metavar="SHARE",
         help="of the pictures of each class to hold out; 0 for none (default: 0.1)",
     )
+    add_stickers(add)
     add("--config", type=Path, metavar="FILE", help="a YAML file with other parameters")
     add(
         "--cache",
@@ -96,14 +103,16 @@ def run(options):
 
     from sklearn_patchcert.cli import maps, opened, talking
     from sklearn_patchcert.cli.configuring import configured
+    from sklearn_patchcert.cli.stickers.options import against_stickers
 
     maps.check_file(options.out, ())
     if options.out.exists() and not options.overwrite:
         raise Impossible(f"{options.out} is there already: pass --overwrite, or another --out")
-    model = configured(_model(options), options.config)
+    pipeline = configured(_model(options), options.config)
+    model = against_stickers(pipeline, options)
     left_out = talking.LeftOut(options.quiet)
     clock = [time.perf_counter()]
-    data = _read(options, model, left_out)
+    data = _read(options, pipeline, left_out)
     maps.check_file(options.out, data.filenames)
     clock.append(time.perf_counter())
     train, held_out = _split(data.target, options, data.target_names, left_out)
@@ -116,7 +125,7 @@ def run(options):
         opened.hush(model)
         found = _measured(model, data, held_out) if len(held_out) else {}
     clock.append(time.perf_counter())
-    history: Any = getattr(model.steps[-1][1], "history", None)
+    history: Any = getattr(getattr(model, "estimator_", model).steps[-1][1], "history", None)
     network = 0.0 if history is None else sum(history[:, "dur"])
     seconds = {
         "reading": clock[1] - clock[0],
@@ -224,10 +233,12 @@ def _measured(model, data, held_out):
     """Accuracy on held-out pictures, with its confidence interval, and their patch radii."""
     from scipy.stats import binomtest
 
+    from sklearn_patchcert.composition import certify
+
     X, y = data.data[held_out], data.labels[held_out]
     right = int((model.predict(X) == y).sum())
     low, high = binomtest(right, len(y)).proportion_ci(0.95, method="exact")
-    radii = model.certify(X).reshape(len(X), -1)
+    radii = certify(model, X).reshape(len(X), -1)
     return {
         "accuracy": right / len(y),
         "accuracy_from_to": [float(low), float(high)],
@@ -239,7 +250,7 @@ def _measured(model, data, held_out):
 def _given(options):
     """The options of the command, as plain values."""
     names = ("image_size", "resize", "mode", "patch_size", "tokens", "strategy", "epochs", "seed")
-    given = {name: getattr(options, name) for name in names}
+    given = {name: getattr(options, name) for name in names} | sticker_options(options)
     if options.config is not None:
         given["config"] = options.config.read_text(encoding="utf-8")
     return given

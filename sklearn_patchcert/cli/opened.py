@@ -11,6 +11,7 @@ import numpy as np
 
 from sklearn_patchcert._ranges import _is_another
 from sklearn_patchcert.cli.options import Impossible
+from sklearn_patchcert.cli.stickers.images import is_masked
 from sklearn_patchcert.cli.talking import first_line, spoken_warnings
 from sklearn_patchcert.datasets.readers import ImageReader
 from sklearn_patchcert.files.archive import MAX_BYTES, ModelFileError
@@ -30,8 +31,11 @@ class Opened:
     Attributes
     ----------
     model : estimator
-        With maps: a vocabulary or a certified pipeline.
-    vocabulary : PatchVocabulary
+        With maps: a vocabulary, a certified pipeline, or one that is certified against stickers.
+    vocabulary : PatchVocabulary or None
+        None if a model masks pixels.
+    masked : bool
+        Whether the model decides by double masking.
     reader : ImageReader
         The model's own, or one that is made for it.
     factor : float or None
@@ -43,10 +47,13 @@ class Opened:
     def __init__(self, path, *, scale=None, max_bytes=None, jobs=None):
         self.model = read_model(path, max_bytes)
         hush(self.model)
-        self.vocabulary = vocabulary_of(self.model)
-        self.shape = getattr(self.vocabulary, "image_shape_", None)
+        self.vocabulary, self.masked = vocabulary_of(self.model), is_masked(self.model)
+        of = self.model if self.vocabulary is None else self.vocabulary
+        self.shape = getattr(of, "image_shape_", None)
+        self.sample = getattr(of, "sample_shape_", getattr(of, "given_shape_", None))
         self.limits = getattr(self.model, "input_range_", None)
-        own: Any = self.model._reader() if hasattr(self.model, "_reader") else None
+        pipeline = getattr(self.model, "estimator_", self.model)
+        own: Any = pipeline._reader() if hasattr(pipeline, "_reader") else None
         self.has_reader = own is not None
         if self.has_reader:
             if scale is not None:
@@ -161,8 +168,9 @@ class Opened:
 
     def _laid_out(self, image):
         """An image in the layout of the model's training."""
-        sample = getattr(self.vocabulary, "sample_shape_", image.shape)
-        return image.reshape(sample) if math.prod(sample) == image.size else image
+        sample = self.sample
+        fits = sample is not None and math.prod(sample) == image.size
+        return image.reshape(sample) if fits else image
 
     def picture(self, X):
         """An image as uint8 (H, W, 3), stretched from black to white if its range is not known."""
@@ -239,14 +247,17 @@ def open_model(options):
 
 def hush(model):
     """Let a model show no bars of its own."""
-    for step in [model, *(step for _, step in getattr(model, "steps", []))]:
+    inside = getattr(model, "estimator_", model)
+    for step in [model, *(step for _, step in getattr(inside, "steps", []))]:
         step = getattr(step, "estimator", step)
         if hasattr(step, "verbose"):
             step.verbose = type(step.verbose)()
 
 
 def vocabulary_of(model):
-    """The fitted vocabulary of a model that has maps."""
+    """The fitted vocabulary of a model that has maps; None if a model masks pixels."""
+    if is_masked(model):
+        return model._view().vocabulary
     if hasattr(model, "tokenize"):
         vocabulary = model
     elif hasattr(model, "certify") and hasattr(model, "_split"):
@@ -256,8 +267,8 @@ def vocabulary_of(model):
             raise Impossible(error) from None
     else:
         raise Impossible(
-            f"the model is a {type(model).__name__}, which has no map of radii: only vocabularies "
-            "and certified pipelines have"
+            f"the model is a {type(model).__name__}, which has no map of radii: only vocabularies, "
+            "certified pipelines and sticker-certified classifiers have"
         )
     if not hasattr(vocabulary, "vocabulary_"):
         raise Impossible("the model is not fitted")

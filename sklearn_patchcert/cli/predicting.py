@@ -15,6 +15,10 @@ norm and in the units of the images that the model sees: 0..1 if it reads
 pictures itself. Without --out the table is printed, each line as soon as it is
 known.
 
+A model that is certified against stickers predicts by double masking; what
+is certified of the prediction, `patchcert certify` says. If it masks pixels,
+there are no radii.
+
 With --out, a command that was interrupted goes on where it is started again.
 
 Example:
@@ -84,6 +88,10 @@ def run(options):
 
 def _answer(model, X):
     """The row of an image."""
+    from sklearn_patchcert.cli.stickers.images import is_masked, predicted
+
+    if is_masked(model):
+        return predicted(model, X)
     radii = model.certify(X)
     row = {
         "answer": model.predict(X).tolist()[0],

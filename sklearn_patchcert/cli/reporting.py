@@ -18,10 +18,12 @@ from sklearn_patchcert.cli.options import (
 EPILOG = """
 The page holds all that it shows and loads nothing: accuracy, certified
 accuracy, the vocabulary, the radii, the weakest and the strongest images with
-their maps, the model's card, and a table of all images.
+their maps, the model's card, and a table of all images. Of a model that is
+certified against stickers it also shows the places of images.
 
 A command that was interrupted goes on where it is started again: what
---prediction found is kept beside the page until that is written.
+--prediction or the certificate against stickers found is kept beside the page
+until that is written.
 
 Example:
   patchcert report photos/ --model model.patchcert --out report.html
@@ -43,6 +45,7 @@ def run(options):
     from sklearn_patchcert.cli import maps, opened, talking
     from sklearn_patchcert.cli.journal import Journal, beside
     from sklearn_patchcert.cli.labels import labeled
+    from sklearn_patchcert.cli.stickers.watched import watched
     from sklearn_patchcert.cli.watched import Watched
     from sklearn_patchcert.reporting import write_report
     from sklearn_patchcert.whole_files import clear_leftovers
@@ -52,7 +55,8 @@ def run(options):
     whole = prediction_options(options, own.model, _SECONDS)
     maps.check_file(options.out, [options.model])
     told = {"scale": options.scale, "norm": options.norm, **(whole or {})}
-    journal = Journal(beside(options.out) if options.prediction else None, options.model, told)
+    kept = options.prediction or own.masked
+    journal = Journal(beside(options.out) if kept else None, options.model, told)
     data = labeled(options.folder, own, left_out, look=journal.look)
     maps.check_file(options.out, data.files.values())
     clear_leftovers(options.out.absolute().parent)
@@ -61,7 +65,7 @@ def run(options):
     with talking.spoken_warnings(), journal:
         try:
             found = write_report(
-                Watched(own.model, data, left_out, journal),
+                (watched if own.masked else Watched)(own.model, data, left_out, journal),
                 data.X,
                 data.y,
                 options.out,
@@ -81,10 +85,14 @@ def run(options):
         "norm": options.norm,
         "accuracy": found.accuracy,
         "accuracy_from_to": found.accuracy_interval,
-        "mean_radius": float(found["mean"].mean()),
-        "mean_smallest_radius": float(found.smallest.mean()),
         "left_out": left_out.reasons,
     }
+    if found.smallest is not None:
+        result["mean_radius"] = float(found["mean"].mean())
+        result["mean_smallest_radius"] = float(found.smallest.mean())
+    if found.stickers is not None:
+        result["certified_against_stickers"] = float(found.stickers.certified.mean())
+        result["share_of_places"] = float(found.stickers.shares.mean())
     if found.whole is not None:
         result["mean_prediction_radius"] = float(found.whole.mean())
     if options.json:

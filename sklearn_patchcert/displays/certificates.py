@@ -14,7 +14,7 @@ from sklearn_patchcert.displays.inputs import (
     per_image,
     with_one,
 )
-from sklearn_patchcert.displays.maps import TITLES, axes_of_maps, draw_maps
+from sklearn_patchcert.displays.maps import TITLES, axes_of_maps, draw_maps, place_of_radius
 from sklearn_patchcert.displays.pages import fit_letters, one_axes, reach
 
 _NORM_NAMES = {"l2": "L2", "linf": "Linf", "l1": "L1"}
@@ -298,7 +298,8 @@ class CertificateDisplay:
                 raise ValueError(f"columns must be some of {tuple(TITLES)}, got {columns!r}.")
             if not (isinstance(max_images, (int, np.integer)) and max_images > 0):
                 raise ValueError(f"max_images must be an integer from 1 on, got {max_images!r}.")
-            axes = axes_of_maps(self, ax, figure, figsize, list(columns), max_images)
+            place = place_of_radius(columns)
+            axes = axes_of_maps(self, ax, figure, figsize, list(columns), max_images, place)
             style = {"cmap": cmap, "vmax": vmax, "alpha": alpha}
             label = self._radius_of("a patch")
             found = draw_maps(self, axes, list(columns), label, own=ax is not None, **style)

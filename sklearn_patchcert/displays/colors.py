@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-WRONG = "#D55E00"  # vermilion: distinct for the color-blind, on black as on white
+# Colors of Okabe and Ito, which are distinct for the color-blind.
+WRONG = "#D55E00"  # vermilion: on black as on white
+SAFE, OPEN = "#009E73", "#D55E00"  # bluish green and vermilion
 
 
 class Span(NamedTuple):

@@ -27,8 +27,11 @@ MAPS = "map", "overlay"
 SMALLEST = "smallest radius {:.3g}", "smallest {:.3g}", "min {:.3g}", "min {:.2g}", "min\n{:.2g}"
 
 
-def axes_of_maps(display, ax, figure, figsize, columns, max_images):
-    """Axes (n_shown, n_columns): the user's, or new ones, several images beside each other."""
+def axes_of_maps(display, ax, figure, figsize, columns, max_images, place):
+    """Axes (n_shown, n_columns): the user's, or new ones, several images beside each other.
+
+    Below the column of `place` there is a line that tells of its map.
+    """
     from matplotlib import pyplot
 
     n, per_image = len(display.images), len(columns)
@@ -48,8 +51,8 @@ def axes_of_maps(display, ax, figure, figsize, columns, max_images):
             whole.set_layout_engine("constrained")  # or captions lie on the pictures below
         figsize = figure.bbox.width / whole.dpi, figure.bbox.height / whole.dpi
     told = captions(display.names, display.predictions, display.y)
-    n_lines = max(1, max(map(len, told), default=0) + (_place_of_radius(columns) == 0))
-    across, side, size = arrange(n_shown, per_image, _aspect(display), n_lines, figsize)
+    n_lines = max(1, max(map(len, told), default=0) + (place == 0))
+    across, side, size = arrange(n_shown, per_image, aspect_of(display), n_lines, figsize)
     if figure is None:
         figure = pyplot.figure(figsize=figsize or size, layout="compressed")
     ratios = ([1.0] * per_image + [2 * GAP / side]) * across  # a gap between two images
@@ -85,9 +88,12 @@ def draw_maps(display, axes, columns, label, *, own, cmap, vmax, alpha):
             found[at, place] = ax.imshow(radii[at], extent=extent, **style)
         ax.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     wide, high = inches(axes[0, 0])
-    side = min(wide, high / _aspect(display))
-    _write_titles(axes, columns, images.shape[3] if images.ndim == 4 else 1, side)
-    _write_captions(display, axes, columns, radii.min(axis=(1, 2)), side)
+    side = min(wide, high / aspect_of(display))
+    note = how_shown(images.shape[3] if images.ndim == 4 else 1)
+    write_titles(axes, [(TITLES[one], "" if one == "map" else note) for one in columns], side)
+    smallest = radii.min(axis=(1, 2))
+    forms = [[form.format(radius) for radius in smallest] for form in SMALLEST]
+    write_captions(display, axes, place_of_radius(columns), forms, side)
     bar, blank = None, False
     if set(MAPS) & set(columns):
         extend = "max" if norm.vmax < largest else "neither"
@@ -95,47 +101,47 @@ def draw_maps(display, axes, columns, label, *, own, cmap, vmax, alpha):
         blank = np.isinf(radii[: len(axes)]).any()
     notes = [f"showing {len(axes)} of {len(images)} images"] if len(axes) < len(images) else []
     notes += ["blank: infinite radius"] if blank else []
-    return found, bar, _note(axes, own, notes, side)
+    return found, bar, write_note(axes, own, notes, side)
 
 
-def _aspect(display):
+def aspect_of(display):
     height, width = display.images.shape[1:3]
     return min(max(height / width, 0.25), 4.0)
 
 
-def _place_of_radius(columns):
+def place_of_radius(columns):
     """The column below which the smallest radius is written."""
     return next((at for at in reversed(range(len(columns))) if columns[at] in MAPS), 0)
 
 
-def _write_titles(axes, columns, channels, side):
-    """Write titles over the pictures at the top."""
+def write_titles(axes, titles, side):
+    """Write titles, each with a note that may be empty, over the pictures at the top."""
     size = letters(side) + 0.5
     top = max(ax.get_position().y1 for ax in axes[:, 0])
     for row in axes:
         if row[0].get_position().y1 < top - 1e-6:
             continue
-        for ax, column in zip(row, columns, strict=True):
-            note = "" if column == "map" else how_shown(channels)
-            title = "\n".join(part for part in (TITLES[column], note) if part)
-            ax.set_title(wrapped(title, side, size), fontsize=size)
+        for ax, (title, note) in zip(row, titles, strict=True):
+            lines = "\n".join(part for part in (title, note) if part)
+            ax.set_title(wrapped(lines, side, size), fontsize=size)
 
 
-def _write_captions(display, axes, columns, smallest, side):
-    """Write below an image what is told of it, and below its map the smallest radius."""
-    told = captions(display.names, display.predictions, display.y) or [[]] * len(smallest)
+def write_captions(display, axes, place, forms, side):
+    """Write below an image what is told of it, and below its map a line of some forms."""
+    n = len(display.images)
+    told = captions(display.names, display.predictions, display.y) or [[]] * n
     marked = display.predictions is not None and display.y is not None
-    mistaken = wrong(display.predictions, display.y) if marked else [False] * len(smallest)
-    place, size = _place_of_radius(columns), letters(side)
+    mistaken = wrong(display.predictions, display.y) if marked else [False] * n
+    size = letters(side)
     room = side * max(place, 1)
-    forms = [[form.format(radius) for radius in smallest[: len(axes)]] for form in SMALLEST]
-    radii = next((form for form in forms if fits(max(form, key=len), side, size)), forms[-1])
+    forms = [form[: len(axes)] for form in forms]
+    maps = next((form for form in forms if fits(max(form, key=len), side, size)), forms[-1])
     for at, row in enumerate(axes):
         lines = [shortened(line, room, size) for line in told[at]]
         if place == 0:
-            lines.append(radii[at])
+            lines.append(maps[at])
         else:
-            row[place].set_xlabel(radii[at], loc="left", fontsize=size)
+            row[place].set_xlabel(maps[at], loc="left", fontsize=size)
         row[0].set_xlabel("\n".join(lines), loc="left", fontsize=size)
         if mistaken[at]:
             row[0].xaxis.label.set(color=WRONG, fontweight="bold")
@@ -161,7 +167,7 @@ def _color_bar(axes, mappable, extend, label, side):
     return bar
 
 
-def _note(axes, own, notes, side):
+def write_note(axes, own, notes, side):
     """Write a note below all pictures; in axes of the user's own, below the last image."""
     if not notes:
         return None

@@ -109,9 +109,34 @@ def _named(module, own, where):
             f"{where} is {module!r:.80}, which has no name by which load could be given it: pass "
             "a class, a function with a name, or an instance of a module."
         )
-    if own.setdefault(name, module) is not module:
+    first = own.setdefault(name, module)
+    if first is not module and not _is_copy(module, first):
         raise TypeError(f"There are two different modules {name!r}: give them different names.")
     return name
+
+
+def _is_copy(module, other):
+    """Whether two modules are alike, as a module and its copy inside a cloned estimator are."""
+    if not isinstance(module, torch.nn.Module) or type(module) is not type(other):
+        return False
+    state, own = module.state_dict(), other.state_dict()
+    return (
+        _attributes(module) == _attributes(other)
+        and state.keys() == own.keys()
+        and all(
+            state[name].dtype == own[name].dtype and torch.equal(state[name], own[name])
+            for name in state
+        )
+    )
+
+
+def _attributes(module):
+    """The plain attributes of a module and of all modules inside it."""
+    plain = (type(None), bool, int, float, str, tuple)
+    return [
+        (type(part), {name: value for name, value in vars(part).items() if type(value) in plain})
+        for part in module.modules()
+    ]
 
 
 def _way_out(estimator):

@@ -236,7 +236,11 @@ def check_masked(masked):
     n, values = math.prod(masked.image_shape_), masked.mask_values_
     require(masked.n_features_in_ == n, "n_features_in_ does not fit image_shape_")
     require(len(values) == len(view.cells), "mask_values_ do not fit the image")
-    require(math.prod(masked.given_shape_) == len(values), "given_shape_ does not fit")
+    layouts = [(len(values),)]
+    if view.images:
+        layouts += [masked.image_shape_, masked.image_shape_[: 2 + (masked.image_shape_[2] > 1)]]
+    require(masked.given_shape_ in layouts, "given_shape_ does not fit")
+    masked._sticker_sizes()  # raises a ValueError where the masks are of other stickers
     if not view.images:
         tokens = view.vocabulary.vocabulary_.shape[-2]
         require(values.dtype.kind == "i" and values.min() >= 0, "mask_values_ are no tokens")

@@ -229,13 +229,13 @@ def masked(name, value):
     X, y = load_digits(return_X_y=True)
     vocabulary = PatchVocabulary(4, strategy="kmeans", output="ids", random_state=0)
     steps = [("vocab", vocabulary), ("clf", CategoricalNB(min_categories=4))]
-    model = StickerCertifiedClassifier(CertifiedPatchClassifier(steps), 2)
+    model = StickerCertifiedClassifier(CertifiedPatchClassifier(steps), 1)
     content, arrays = archive.unpack(packed(model.fit(X[:40], y[:40])))
-    fitted = content["model"]["fitted"]
+    fitted, params = content["model"]["fitted"], content["model"]["params"]
     if name == "mask_values_":
         arrays[fitted[name]["array"]] = value
     else:
-        fitted[name] = values.encode(value, {}, name)
+        (fitted if name in fitted else params)[name] = values.encode(value, {}, name)
     return archive.pack(content, arrays)
 
 
@@ -249,6 +249,12 @@ MASKS = {
     "another grid": ("grid_", (4, 4)),
     "another cell": ("cell_size_", (2, 2)),
     "another shape": ("given_shape_", (3,)),
+    "a layout that no ids have": ("given_shape_", (2, 2)),
+    "masks of larger stickers": ("mask_plan_", (((2, 2),), None, 1)),
+    "stickers of all sizes": ("sticker_size", 50),
+    "stickers of no size": ("sticker_size", 0),
+    "stickers that are too wide": ("sticker_size", [1, (1, 2)]),
+    "two stickers, and masks of one": ("n_stickers", 2),
     "another size": ("n_features_in_", 63),
     "tokens that are not there": ("mask_values_", np.array([0, 1, 2, 4])),
     "too few values": ("mask_values_", np.array([0, 1, 2])),

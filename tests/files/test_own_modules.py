@@ -1,5 +1,6 @@
 """Files of modules of one's own: weights by the file, architecture by the reader, nothing run."""
 
+import copy
 import functools
 
 import numpy as np
@@ -13,6 +14,8 @@ from sklearn_patchcert import (
     PatchNetClassifier,
     PatchNetRegressor,
     PatchVocabulary,
+    SmoothedClassifier,
+    StickerCertifiedClassifier,
     load,
     save,
 )
@@ -66,6 +69,41 @@ def test_it_comes_back_bit_for_bit(digits, tmp_path, name):
     np.testing.assert_array_equal(again.predict_proba(some), model.predict_proba(some))
     np.testing.assert_array_equal(again.certify(some), model.certify(some))
     assert again.fit(some, digits[1][200:260]).predict(some).shape == (60,)
+
+
+def around(name):
+    """Classifiers that hold an instance twice, in the estimator that they clone and in the copy."""
+    net = PatchNetClassifier(MADE, max_epochs=1, random_state=0)
+    steps = [("vocab", PatchVocabulary(8, 4, strategy="kmeans", random_state=0)), ("clf", net)]
+    if name == "smoothed":
+        return SmoothedClassifier(CertifiedPatchClassifier(steps), n=5, random_state=0)
+    inside = CertifiedPatchClassifier(steps) if name == "stickers on tokens" else net
+    return StickerCertifiedClassifier(inside, 1, n_masks=2)
+
+
+@pytest.mark.parametrize("name", ["smoothed", "stickers on tokens", "stickers on pixels"])
+def test_instances_inside_classifiers_that_clone(digits, tmp_path, name):
+    model = around(name).fit(digits[0][:90], digits[1][:90])
+    save(model, tmp_path / "file")
+    with pytest.raises(ModelFileError, match=r"modules=.*MyNet"):
+        load(tmp_path / "file")
+    again, some = load(tmp_path / "file", modules={"MyNet": MADE}), digits[0][200:210]
+    np.testing.assert_array_equal(again.predict(some), model.predict(some))
+    if name != "smoothed":
+        found, expected = again.certify(some), model.certify(some)
+        for key in ("prediction", "masks", "places", "n_predictions"):
+            np.testing.assert_array_equal(found[key], expected[key])
+
+
+@pytest.mark.parametrize("other", [MyNet(10), "slope"])
+def test_modules_of_one_name_that_are_no_copies_are_refused(digits, tmp_path, other):
+    if other == "slope":
+        other = copy.deepcopy(MADE)
+        other.slope = 0.9
+    model = around("smoothed").fit(digits[0][:90], digits[1][:90])
+    model.estimator.set_params(clf__module=other)
+    with pytest.raises(TypeError, match="two different modules"):
+        save(model, tmp_path / "file")
 
 
 def test_ready_networks_new_heads_and_regressors(digits, tmp_path):

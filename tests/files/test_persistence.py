@@ -164,6 +164,7 @@ CASES = {  # name: (model, how X and y are brought)
     ),
     "stickers": (StickerCertifiedClassifier(classifier(), 2, mask=3, n_masks=(2, 1)), None, words),
     "stickers on ids": (StickerCertifiedClassifier(ids_model(), [1, (2, 1)]), None, None),
+    "stickers on a frozen model": (None, None, words),
     "stickers on pixels": (
         StickerCertifiedClassifier(network(), 1, n_masks=2, n_stickers=2), colours, None,
     ),
@@ -184,6 +185,8 @@ def fitted(digits):
             model = CertifiedPatchClassifier(
                 [("vocab", FrozenEstimator(vocabulary().fit(X[:N]))), ("clf", network())]
             )
+        if name == "stickers on a frozen model":
+            model = StickerCertifiedClassifier(FrozenEstimator(ids_model().fit(X[:N], y[:N])), 2)
         return model.fit(X[:N], y[:N]), X, y
 
     return fit

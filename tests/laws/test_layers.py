@@ -26,9 +26,11 @@ WINGS = {  # what each wing, and each file between the wings, may import besides
         "datasets",
         "networks",
         "vocabulary",
+        "prediction",
         "reporting",
+        "composition",
     },
-    "reporting": {"pipeline", "displays", "datasets"},
+    "reporting": {"pipeline", "prediction", "displays", "datasets"},
     "files": {
         "pipeline",
         "prediction",

@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 _LONGEST = 160
@@ -34,7 +35,14 @@ def steps_card(estimator):
     >>> steps_card(make_pipeline(MinMaxScaler(clip=True)))
     [{'name': 'minmaxscaler', 'kind': 'MinMaxScaler', 'options': {'clip': 'True'}}]
     """
-    steps = estimator.steps if isinstance(estimator, Pipeline) else [("model", estimator)]
+    steps = [("model", estimator)]
+    if hasattr(estimator, "mask_space_"):  # masks, and what is behind them
+        inside = estimator.estimator_
+        inside = getattr(inside, "best_estimator_", inside)
+        inside = inside.estimator if isinstance(inside, FrozenEstimator) else inside
+        steps = [("masks", estimator), *getattr(inside, "steps", [("classifier", inside)])]
+    elif isinstance(estimator, Pipeline):
+        steps = estimator.steps
     return [
         {"name": name, "kind": "passthrough", "options": {}}
         if step is None or isinstance(step, str)
@@ -44,12 +52,13 @@ def steps_card(estimator):
 
 
 def _options(estimator):
-    """Parameters that differ from their defaults, as text."""
+    """Parameters that differ from their defaults, as text; steps of their own are left out."""
     signature = inspect.signature(type(estimator)).parameters
     return {
         name: _text(value)
         for name, value in estimator.get_params(deep=False).items()
         if name not in signature or not _same(value, signature[name].default)
+        if not (name == "estimator" and hasattr(estimator, "mask_space_"))
     }
 
 

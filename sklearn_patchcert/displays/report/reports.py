@@ -13,6 +13,13 @@ from sklearn_patchcert.displays.report import sentences
 from sklearn_patchcert.displays.report.charts import curve_chart, histogram_chart, ticks
 from sklearn_patchcert.displays.report.pixels import image_uri, map_uri, tokens_uri
 from sklearn_patchcert.displays.report.rendering import percent_text
+from sklearn_patchcert.displays.report.stickers import (
+    least_and_most,
+    places_uri,
+    sticker_facts,
+    sticker_meanings,
+    sticker_tiles,
+)
 
 _LARGE, _THUMBNAIL = 384, 48  # pixels along the longer side
 _SMALL = 96  # images up to this are drawn with square pixels
@@ -38,26 +45,30 @@ def interval(k, n):
 
 def content_of(
     *, images, maps, radii, names, prediction, labels, right, whole, tokens, classes, unknown,
-    norm, units, title, max_images, max_thumbnails, **given,
+    norm, units, title, max_images, max_thumbnails, stickers=None, **given,
 ):  # fmt: skip
     """All that a page shows.
 
     Parameters
     ----------
     images : ndarray (n, H, W, C)
-    maps : ndarray (n, rows, cols)
-    radii : ndarray (n, n_radii)
+    maps : ndarray (n, rows, cols) or None
+    radii : ndarray (n, n_radii) or None
+        None, as the maps and the tokens, for a model that has no patch radii.
     names, prediction : list of str (n,)
     labels : list of str (n,) or None
     right : ndarray of bool (n,) or None
     whole : Bunch or None
         ``radius`` and ``limited``, of shape (n,).
-    tokens : tuple (vocabulary, counts, patch_size)
+    tokens : tuple (vocabulary, counts, patch_size) or None
     classes : list of str
     unknown : int
         Labels that are none of the model's classes.
     norm, units, title : str
     max_images, max_thumbnails : int
+    stickers : dict or None
+        ``certified`` (n,) and ``places`` (n, rows, cols) of bool, their ``shares`` (n,), ``sizes``,
+        ``n_stickers``, ``cell``, ``tokens``, ``n_masks`` and ``n_predictions``.
     **given
         ``steps``, ``versions``, ``skipped`` and ``scaled``, as :mod:`reporting` makes them.
 
@@ -68,78 +79,109 @@ def content_of(
     drawn : dict
         The numbers among it, for Python.
     """
-    smallest, mean = radii.min(1), _means(radii)
-    counted = np.ones(len(radii), dtype=bool) if right is None else right
-    rank = smallest if whole is None else whole.radius
-    order = np.lexsort((np.arange(len(radii)), mean, smallest, rank))
-    n_weak = min(max_images, -(-len(order) // 2))
-    weakest, strongest = order[:n_weak], order[n_weak:][::-1][:max_images]
-    span, top = _span(images), _top(maps)
+    n, has_radii = len(images), radii is not None
+    nothing = np.full(n, math.nan)
+    smallest, mean = (radii.min(1), _means(radii)) if has_radii else (nothing, nothing)
+    shares = nothing if stickers is None else stickers["shares"]
+    rank = shares if not has_radii else smallest if whole is None else whole.radius
+    order = np.lexsort((np.arange(n), mean, smallest, rank))
+    span = _span(images)
     rows = [
         {
             "name": names[at], "prediction": prediction[at], "smallest": smallest[at],
             "label": None if labels is None else labels[at],
             "right": None if right is None else bool(right[at]),
             "mean": mean[at], "whole": math.nan if whole is None else whole.radius[at],
-            "largest": radii[at].max(), "thumbnail": None,
+            "largest": radii[at].max() if has_radii else math.nan, "thumbnail": None,
+            "places": shares[at], "safe": stickers is not None and bool(stickers["certified"][at]),
         }
-        for at in range(len(radii))
+        for at in range(n)
     ]  # fmt: skip
-    for at in order[:max_thumbnails] if len(rows) > max_thumbnails else range(len(rows)):
+    for at in order[:max_thumbnails] if n > max_thumbnails else range(n):
         rows[at]["thumbnail"] = image_uri(images[at], span, _THUMBNAIL)
 
-    def drawn(chosen):
+    def drawn(chosen, map_of):
         return [
             {
                 **rows[at],
                 "short": re.split(r"[/\\]", names[at].rstrip("/\\"))[-1] or names[at],
                 "picture": image_uri(images[at], span, _LARGE),
-                "map": map_uri(maps[at], top),
+                "map": map_of(at),
             }
             for at in chosen
         ]
 
-    series = [("smallest patch radius", smallest, counted)]
-    if whole is not None:
-        series.append(("whole-image radius", whole.radius, counted))
     accuracy = None if right is None else float(np.mean(right))
     accuracy_interval = None if right is None else interval(right.sum(), len(right))
-    words = sentences.Words(norm, units, right is not None, whole is not None)
-    curve = curve_chart(series, words.axis, "share")
-    (height, width), (ph, pw) = images.shape[1:3], tokens[2]
-    vocabulary = _vocabulary(tokens, given["scaled"])
+    words = sentences.Words(norm, units, right is not None, whole is not None, has_radii)
     reasons = collections.Counter(given["skipped"].values()).most_common()
+    tiles = words.tiles(smallest, radii, whole, accuracy, accuracy_interval, right)
+    meanings = words.meanings()
+    facts = _facts(images, tokens, classes, words, given["versions"])
+    if stickers is not None:
+        at = 0 if accuracy is None else 1
+        tiles[at:at] = sticker_tiles(stickers, right, interval)
+        meanings = sticker_meanings(stickers) + meanings
+        facts[-1:-1] = sticker_facts(stickers)
     content = {
-        "title": title, "units": units, "summary": words.summary(len(rows), len(classes)),
-        "has_labels": right is not None, "has_whole": whole is not None,
-        "tiles": words.tiles(smallest, radii, whole, accuracy, accuracy_interval, right),
-        "warnings": words.warnings(unknown, smallest, whole),
+        "title": title, "units": units, "summary": words.summary(n, len(classes)),
+        "has_labels": right is not None, "has_whole": whole is not None, "has_radii": has_radii,
+        "tiles": tiles, "warnings": words.warnings(unknown, smallest, whole), "meanings": meanings,
         "classes": _by_class(classes, labels, right, smallest, whole),
-        "meanings": words.meanings(), "curve": curve, "curve_title": words.curve_title,
-        "curve_text": words.curve_text, "curve_rows": _curve_rows(series, curve["top"]),
-        "histograms": _histograms(radii, smallest, whole, words),
-        "maps_text": words.maps_text(radii[0].size > maps[0].size, len(weakest), len(strongest)),
-        "colorbar": _colorbar(maps, top),
-        "colorbar_title": f"Patch radius, {words.norm}, {units}",
-        "weakest": drawn(weakest), "strongest": drawn(strongest),
-        "map_width": round(100 * maps.shape[2] * pw / width, 4),
-        "map_height": round(100 * maps.shape[1] * ph / height, 4),
-        "pixelated": max(height, width) <= _SMALL,
-        "vocabulary": vocabulary, "rows": rows, "has_thumbnails": max_thumbnails > 0,
-        "thumbnails_text": words.thumbnails_text(len(rows), max_thumbnails),
-        "facts": _facts(images, tokens, classes, words, given["versions"]),
+        "pixelated": max(images.shape[1:3]) <= _SMALL,
+        "rows": rows, "has_thumbnails": max_thumbnails > 0,
+        "thumbnails_text": words.thumbnails_text(n, max_thumbnails), "facts": facts,
         "steps": given["steps"], "skipped": sorted(given["skipped"].items()),
-        "reasons": reasons, "skipped_text": words.skipped_text(len(given["skipped"]), len(rows)),
-        "footer": words.footer(given["versions"]),
+        "reasons": reasons, "skipped_text": words.skipped_text(len(given["skipped"]), n),
+        "footer": words.footer(given["versions"]), "stickers": None,
     }  # fmt: skip
+    weakest = strongest = np.array([], dtype=int)
+    if stickers is not None:
+        chosen = least_and_most(shares, max_images)
+        content["stickers"] = {
+            "images": drawn(chosen, lambda at: places_uri(stickers["places"][at])),
+            **_size_of(stickers["places"], stickers["cell"], images),
+        }
+    if has_radii:
+        n_weak = min(max_images, -(-n // 2))
+        weakest, strongest = order[:n_weak], order[n_weak:][::-1][:max_images]
+        top = _top(maps)
+        counted = np.ones(n, dtype=bool) if right is None else right
+        series = [("smallest patch radius", smallest, counted)]
+        if whole is not None:
+            series.append(("whole-image radius", whole.radius, counted))
+        curve = curve_chart(series, words.axis, "share")
+        content |= {
+            "curve": curve, "curve_title": words.curve_title,
+            "curve_text": words.curve_text, "curve_rows": _curve_rows(series, curve["top"]),
+            "histograms": _histograms(radii, smallest, whole, words),
+            "maps_text": words.maps_text(
+                radii[0].size > maps[0].size, len(weakest), len(strongest)
+            ),
+            "colorbar": _colorbar(maps, top),
+            "colorbar_title": f"Patch radius, {words.norm}, {units}",
+            "weakest": drawn(weakest, lambda at: map_uri(maps[at], top)),
+            "strongest": drawn(strongest, lambda at: map_uri(maps[at], top)),
+            "map_size": _size_of(maps, tokens[2], images),
+            "vocabulary": _vocabulary(tokens, given["scaled"]),
+        }  # fmt: skip
     return content, {
         "accuracy": accuracy,
         "accuracy_interval": accuracy_interval,
-        "smallest": smallest,
-        "mean": mean,
+        "smallest": smallest if has_radii else None,
+        "mean": mean if has_radii else None,
         "whole": None if whole is None else whole.radius,
         "weakest": weakest,
         "strongest": strongest,
+    }
+
+
+def _size_of(maps, cell, images):
+    """Size of maps over the images, in per cent: the last cells may be cut."""
+    (height, width), (_, rows, cols) = images.shape[1:3], maps.shape
+    return {
+        "width": round(100 * cols * cell[1] / width, 4),
+        "height": round(100 * rows * cell[0] / height, 4),
     }
 
 
@@ -243,7 +285,6 @@ def _vocabulary(given, scaled):
 
 def _facts(images, tokens, classes, words, versions):
     height, width, channels = images.shape[1:]
-    vocabulary, _, (ph, pw) = tokens
     listed = ", ".join(classes[:20])
     listed += f" and {len(classes) - 20} more" if len(classes) > 20 else ""
     return [
@@ -252,10 +293,19 @@ def _facts(images, tokens, classes, words, versions):
                        f"channel{'s' if channels > 1 else ''}"),
         ("Values", f"{images.dtype}, from {float(images.min()):g} to {float(images.max()):g}"),
         ("Classes", f"{len(classes)}: {listed}"),
+        *_tokens_facts(height, width, tokens, words),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+    ]  # fmt: skip
+
+
+def _tokens_facts(height, width, tokens, words):
+    if tokens is None:
+        return []
+    vocabulary, _, (ph, pw) = tokens
+    return [
         ("Patches", f"{ph} x {pw} pixels, "
                     f"{math.ceil(height / ph) * math.ceil(width / pw)} per image"),
         ("Tokens", f"{vocabulary.shape[-2]}" + (
             f" for each of {len(vocabulary)} channels" if vocabulary.ndim == 3 else "")),
         ("Certificate", f"{words.norm} norm, radii in {words.units}"),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]  # fmt: skip

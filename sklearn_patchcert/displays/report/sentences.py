@@ -20,11 +20,12 @@ class Words:
     Parameters
     ----------
     norm, units : str
-    labeled, whole : bool
-        Whether there are labels, and radii of whole images.
+    labeled, whole, radii : bool
+        Whether there are labels, radii of whole images, and patch radii.
     """
 
-    def __init__(self, norm, units, labeled, whole):
+    def __init__(self, norm, units, labeled, whole, radii=True):
+        self.has_radii = radii
         self.norm, self.units, self.labeled, self.has_whole = _NORMS[norm], units, labeled, whole
         self.measure = _OF_A_PATCH[norm]
         self.axis = f"radius ({self.norm}, {units})"
@@ -37,6 +38,8 @@ class Words:
 
     def summary(self, n, n_classes):
         """The sentence below the title."""
+        if not self.has_radii:
+            return f"{n} image{_s(n)}, a model of {n_classes} classes, certified against stickers."
         return (
             f"{n} image{_s(n)}, a model of {n_classes} classes, certificates in the {self.norm} "
             f"norm. Radii are in {self.units} and rounded down."
@@ -49,6 +52,8 @@ class Words:
             low, high = percent_text(interval[0], "down"), percent_text(interval[1], "up")
             text = f"{int(right.sum())} of {len(right)} images right. 95% interval {low} to {high}."
             found.append(("Accuracy", percent_text(accuracy), text))
+        if not self.has_radii:
+            return _tiles(found)
         if whole is not None:
             text = "Half of the predictions have at least this certified radius."
             found.append(("Median whole-image radius", radius_text(median(whole.radius)), text))
@@ -58,7 +63,7 @@ class Words:
         mean = float(finite.mean()) if finite.size else np.inf
         text = "Over all patches. It describes the maps, and certifies nothing by itself."
         found.append(("Mean patch radius", radius_text(mean), text))
-        return [{"name": name, "value": value, "text": text} for name, value, text in found]
+        return _tiles(found)
 
     def warnings(self, unknown, smallest, whole):
         """Sentences that a reader must not miss."""
@@ -68,7 +73,7 @@ class Words:
                 f"{unknown} image{_s(unknown)} with a label that is not a class of the model "
                 "count as wrong."
             )
-        if ties := int((smallest == 0).sum()):
+        if self.has_radii and (ties := int((smallest == 0).sum())):
             found.append(
                 f"{ties} image{_s(ties)} with a smallest radius of 0: a patch is as near to "
                 "another token as to its own, so its token is not certified at all."
@@ -82,7 +87,43 @@ class Words:
 
     def meanings(self):
         """Terms and their explanation."""
-        found = [
+        found = self._of_radii() if self.has_radii else []
+        if self.has_whole:
+            found.append((
+                "Whole-image radius",
+                f"No change of the image with a smaller {self.norm} norm changes the predicted "
+                "class, even if tokens change. It is a proof, not an estimate, and a lower bound: "
+                "the true distance to another class may be larger.",
+            ))  # fmt: skip
+        if self.labeled:
+            found.append((
+                "Accuracy and its interval",
+                "The share of correct predictions on these images. If the images were drawn "
+                "independently and by the same process as future images, the 95% interval "
+                "(Clopper and Pearson) covers the accuracy on future images in 95 of 100 such "
+                "reports. It does not cover another camera, place or time, and it is too "
+                "optimistic if the model was trained on these images.",
+            ))  # fmt: skip
+        if self.labeled and self.has_radii:
+            found.append((
+                "Certified accuracy at a radius",
+                "The share of images that are classified correctly and have at least this radius. "
+                "No attack below the radius can push the accuracy on these images further down. "
+                "The true accuracy under attack may be higher.",
+            ))  # fmt: skip
+        if self.has_radii:
+            found.append((
+                "What is not covered",
+                "Certificates are about the array that the model receives: changes of a file "
+                "before it is resized, rotations, blur and new objects are covered only as far as "
+                "the array changes by less than the radius. A wrong prediction with a large radius "
+                "stays wrong.",
+            ))  # fmt: skip
+        return found
+
+    def _of_radii(self):
+        """What patch radii are."""
+        return [
             (
                 "Patch radius",
                 "A patch is a tile of the image grid. If the change of a patch is smaller than its "
@@ -103,35 +144,6 @@ class Words:
                 "different patch sizes.",
             ),
         ]
-        if self.has_whole:
-            found.append((
-                "Whole-image radius",
-                f"No change of the image with a smaller {self.norm} norm changes the predicted "
-                "class, even if tokens change. It is a proof, not an estimate, and a lower bound: "
-                "the true distance to another class may be larger.",
-            ))  # fmt: skip
-        if self.labeled:
-            found.append((
-                "Accuracy and its interval",
-                "The share of correct predictions on these images. If the images were drawn "
-                "independently and by the same process as future images, the 95% interval "
-                "(Clopper and Pearson) covers the accuracy on future images in 95 of 100 such "
-                "reports. It does not cover another camera, place or time, and it is too "
-                "optimistic if the model was trained on these images.",
-            ))  # fmt: skip
-            found.append((
-                "Certified accuracy at a radius",
-                "The share of images that are classified correctly and have at least this radius. "
-                "No attack below the radius can push the accuracy on these images further down. "
-                "The true accuracy under attack may be higher.",
-            ))  # fmt: skip
-        found.append((
-            "What is not covered",
-            "Certificates are about the array that the model receives: changes of a file before it "
-            "is resized, rotations, blur and new objects are covered only as far as the array "
-            "changes by less than the radius. A wrong prediction with a large radius stays wrong.",
-        ))  # fmt: skip
-        return found
 
     def maps_text(self, several, weak, strong):
         """The sentences above the pictures."""
@@ -203,6 +215,10 @@ def median(values):
     median : float
     """
     return float(np.sort(values)[(len(values) - 1) // 2])
+
+
+def _tiles(found):
+    return [{"name": name, "value": value, "text": text} for name, value, text in found]
 
 
 def _s(n):

@@ -140,6 +140,17 @@ class MaskedFit(_Base):
         said = next((one for one in told if one is not None), None)
         return None if said is None else check_image_shape(said)
 
+    def _sticker_sizes(self):
+        """Heights and widths of the stickers that the masks of a fitted one are made for."""
+        sizes = sticker_sizes(self.sticker_size)
+        windows, _, n_stickers = self.mask_plan_
+        if (_windows(sizes, self.cell_size_, self.grid_), self.n_stickers) != (windows, n_stickers):
+            raise ValueError(
+                "The masks are made for other stickers than sticker_size and n_stickers say: they "
+                "were changed after fit. Fit the model again."
+            )
+        return sizes
+
     def _plan_of(self, sizes, grid, cell, space):
         """Windows, masks along each axis and number of stickers, as mask_plan takes them."""
         counts = self.n_masks if self.n_masks or space == "tokens" else _OF_PIXELS
@@ -147,7 +158,7 @@ class MaskedFit(_Base):
             len(counts) == 2 and all(isinstance(one, Integral) and one >= 1 for one in counts)
         ):
             raise ValueError(f"n_masks must be a positive int or a pair of them, got {counts}.")
-        windows = tuple(dict.fromkeys(window_of(size, cell, grid) for size in sizes))
+        windows = _windows(sizes, cell, grid)
         pair = counts if isinstance(counts, tuple) else (counts, counts)
         pair = tuple(None if one is None else int(one) for one in pair)
         return windows, None if None in pair else pair, int(self.n_stickers)
@@ -169,3 +180,8 @@ class MaskedFit(_Base):
         """
         mapping = MethodMapping().add(caller="fit", callee="fit")
         return MetadataRouter(owner=self).add(estimator=self.estimator, method_mapping=mapping)
+
+
+def _windows(sizes, cell, grid):
+    """The windows of cells that stickers of some sizes touch, each once."""
+    return tuple(dict.fromkeys(window_of(size, cell, grid) for size in sizes))

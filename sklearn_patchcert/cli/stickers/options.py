@@ -1,0 +1,46 @@
+"""Options of `patchcert fit` that make a model against stickers."""
+
+from __future__ import annotations
+
+from sklearn_patchcert.cli.options import Impossible, positive
+
+_MASKS = 6  # along each axis, as PatchCleanser has
+
+
+def add_stickers(add):
+    add(
+        "--sticker-size",
+        type=positive(int),
+        metavar="N",
+        help="certify against a sticker of N x N pixels of the image that the model sees",
+    )
+    add(
+        "--masks",
+        type=positive(int),
+        metavar="K",
+        help=f"masks along each axis for --sticker-size (default: {_MASKS})",
+    )
+
+
+def sticker_options(options):
+    """The options that were given, as plain values."""
+    if options.sticker_size is None:
+        return {}
+    return {"sticker_size": options.sticker_size, "masks": options.masks or _MASKS}
+
+
+def against_stickers(pipeline, options):
+    """The pipeline, behind masks if it is to be certified against stickers."""
+    from sklearn_patchcert.prediction.masking.classifier import StickerCertifiedClassifier
+
+    size, side = options.sticker_size, options.image_size
+    if size is None:
+        if options.masks is not None:
+            raise Impossible("--masks belongs to --sticker-size: pass it")
+        return pipeline
+    if size >= side:
+        raise Impossible(
+            f"--sticker-size {size} hides the whole image of {side} pixels: give a smaller sticker "
+            "or larger images"
+        )
+    return StickerCertifiedClassifier(pipeline, size, n_masks=options.masks or _MASKS)
