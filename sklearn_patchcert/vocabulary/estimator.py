@@ -329,6 +329,7 @@ class PatchVocabulary(PatchTokenizer):
                 **options,
                 seed=int(random.integers(2**31)),
                 device=device,
+                n_jobs=self.n_jobs,
                 progress=bool(self.verbose),
             )
 

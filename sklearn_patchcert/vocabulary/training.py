@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from sklearn_patchcert.vocabulary.clustering.assignment import count_and_error, nearest
+from sklearn_patchcert.vocabulary.clustering.distinct import distinct_tokens
 from sklearn_patchcert.vocabulary.exemplars import exemplar_tokens
-from sklearn_patchcert.vocabulary.kmeans import distinct_tokens, kmeans_tokens, running_means
+from sklearn_patchcert.vocabulary.kmeans import kmeans_tokens, running_means
 from sklearn_patchcert.vocabulary.losses import (
     Batch,
     margin_loss,
@@ -16,7 +18,7 @@ from sklearn_patchcert.vocabulary.losses import (
     structure_loss,
 )
 from sklearn_patchcert.vocabulary.prototypes import class_tokens, train_prototypes
-from sklearn_patchcert.voronoi import certificate, surrogates
+from sklearn_patchcert.voronoi import surrogates
 
 
 def fit_tokens(
@@ -33,6 +35,7 @@ def fit_tokens(
     target_radius=None,
     augment=None,
     noise_std=0.0,
+    n_jobs=None,
     progress=False,
     **options,
 ):
@@ -63,6 +66,8 @@ def fit_tokens(
         Of "supervised": a function of images (m, C, H, W), Tensor; needs a `layout`.
     noise_std : float
         Of "learned", in the units of the patches.
+    n_jobs : int or None
+        Threads of all but the gradient descent.  Results do not depend on it.
     progress : bool
         Whether to show bars.
     **options
@@ -85,6 +90,7 @@ def fit_tokens(
     flat = patches.reshape(-1, patches.shape[-1])
     tokens = None if tokens is None else tokens / unit
     short = tokens is None or len(tokens) < n_tokens
+    where = {"device": device, "n_jobs": n_jobs}
     if strategy == "denoised":
         distance = None if min_distance is None else min_distance / float(unit)
         known = tokens
@@ -94,11 +100,11 @@ def fit_tokens(
             distance,
             tokens=known,
             generator=generator,
-            device=device,
             progress=progress,
+            **where,
         )
         counts = None if known is None else np.pad(counts, (0, len(tokens) - len(known)))
-        history = [_error(flat, tokens, device)]
+        history = [count_and_error(flat, tokens, **where)[1]]
     elif strategy == "supervised":
         every = np.repeat(labels, patches.shape[1])
         tokens, owners = class_tokens(flat, every, n_tokens, generator=generator, device=device)
@@ -128,12 +134,13 @@ def fit_tokens(
             seen = np.concatenate([tokens, flat])
             weights = np.concatenate([counts, np.ones(len(flat))])
         tokens, history = kmeans_tokens(
-            seen, n_tokens, counts=weights, generator=generator, device=device, progress=progress
+            seen, n_tokens, counts=weights, generator=generator, progress=progress, **where
         )
         counts = None
     elif strategy == "kmeans":
-        ids = certificate.tokenize(flat[:, None], tokens, device=device)[:, 0]
-        history = [float(np.square(flat - tokens[ids]).sum(1).mean())]
+        found = list(nearest(flat, tokens, **where))
+        ids = np.concatenate([ids for _, ids, _ in found])
+        history = [float(np.concatenate([squares for _, _, squares in found]).mean())]
         tokens = running_means(tokens, counts, flat, ids)
     if strategy == "learned":
         # The losses see values of mean 0 and standard deviation 1.
@@ -151,15 +158,9 @@ def fit_tokens(
         )
         tokens, history = tokens * scale + centre, [loss * spread**2 for loss in history]
     tokens = distinct_tokens(tokens)
-    ids = certificate.tokenize(flat[:, None], tokens, device=device).ravel()
     before = 0 if counts is None else counts[: len(tokens)]
-    counts = before + np.bincount(ids, minlength=len(tokens))
+    counts = before + count_and_error(flat, tokens, **where)[0]
     return tokens * unit, counts, [loss * float(unit) ** 2 for loss in history]
-
-
-def _error(flat, tokens, device):
-    ids = certificate.tokenize(flat[:, None], tokens, device=device)[:, 0]
-    return float(np.square(flat - tokens[ids]).sum(1).mean())
 
 
 def _of_patches(augment, layout, unit):
