@@ -20,6 +20,8 @@ from sklearn_patchcert.vocabulary.losses import (
 from sklearn_patchcert.vocabulary.prototypes import class_tokens, train_prototypes
 from sklearn_patchcert.voronoi import surrogates
 
+_VALUES_AT_ONCE = 2**20
+
 
 def fit_tokens(
     patches,
@@ -177,10 +179,14 @@ def _of_patches(augment, layout, unit):
 
 
 def _power_of_two_near_rms(patches):
-    largest = np.abs(patches).max()
+    largest = max(patches.max(), -patches.min())
     if largest == 0:
         return patches.dtype.type(1)
-    rms = float(largest) * np.sqrt(np.square(patches / largest, dtype=np.float64).mean())
+    flat, total = patches.reshape(-1), 0.0
+    for at in range(0, flat.size, _VALUES_AT_ONCE):
+        part = flat[at : at + _VALUES_AT_ONCE] / largest
+        total += float(np.square(part, dtype=np.float64).sum())
+    rms = float(largest) * np.sqrt(total / flat.size)
     return patches.dtype.type(2.0 ** np.round(np.log2(rms)))
 
 
