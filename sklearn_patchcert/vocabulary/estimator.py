@@ -123,7 +123,7 @@ class PatchVocabulary(PatchTokenizer):
     random_state : int, RandomState instance or None, default=None
         Seeds the drawing, the k-means start and the shuffling.
     n_jobs : int or None, default=None
-        Threads over batches of images.  Results do not depend on it.
+        Threads over batches of images or, in `fit`, of patches.  Results do not depend on it.
     verbose : int, default=0
         Positive: show progress bars.
 

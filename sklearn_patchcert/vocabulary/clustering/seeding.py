@@ -45,7 +45,9 @@ def seeds(data, weights, n_tokens, *, generator=None, device="cpu", n_jobs=None,
             found = nearest(data[left], data[chosen], device=device, n_jobs=n_jobs)
             mass = weights[left] * np.concatenate([squares for _, _, squares in found])
             draws = torch.rand(len(left), generator=generator, dtype=torch.float64).numpy()
-            with np.errstate(divide="ignore", invalid="ignore"):  # the first of exponential clocks of these rates
+            with np.errstate(
+                divide="ignore", invalid="ignore"
+            ):  # the first of exponential clocks of these rates
                 clocks = -np.log1p(-draws) / mass
             more = min(n_tokens - len(chosen), len(chosen))
             new = left[np.argpartition(clocks, more - 1)[:more]]
