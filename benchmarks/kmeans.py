@@ -5,8 +5,8 @@
 
 Shows what `kmeans_tokens` costs beside faiss.Kmeans, the baseline in the same run: both train on
 all of the same patches (by default about the 256 for each token to which faiss limits itself),
-for the same number of Lloyd's steps, with the same threads.  Ours starts from k-means++ seeds and works on
-distinct patches, faiss from a random draw.  That time is part of each.  The error is the mean
+for the same number of Lloyd's steps, with the same threads.  Ours starts from k-means++ seeds and
+works on distinct patches, faiss from a random draw.  That time is part of each.  The error is the mean
 squared distance of held-out patches to their nearest token, computed in the same way for both.
 Each fit runs in a process of its own, in turns.  Patches are cut from CIFAR-10, 2x2 and 4x4 pixels
 in three colors, with values in 0..1.  `seconds` are wall time, `cpu` is the time of all threads,

@@ -29,8 +29,8 @@ def exemplar_tokens(
 
     Patches come in random order, and each becomes a token unless a token is nearer than
     `min_distance` already, until there are `n_tokens`.  So a token's own wall is at least half of
-    `min_distance` away; and if fewer tokens are enough, no patch is further from a token.  Of more than
-    500,000 distinct patches, so many are drawn first.
+    `min_distance` away; and if fewer tokens are enough, no patch is further from a token.  Of
+    more than 500,000 distinct patches, so many are drawn first.
 
     Parameters
     ----------

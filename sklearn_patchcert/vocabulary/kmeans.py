@@ -60,7 +60,8 @@ def kmeans_tokens(
     data -= centre
     options = {"device": device, "n_jobs": n_jobs}
     tokens = seeds(data, weights, n_tokens, generator=generator, progress=progress, **options)
-    history, errors, total = [], np.empty(len(data)), weights.sum()
+    history: list[float] = []
+    errors, total = np.empty(len(data)), weights.sum()
     most = max_iter * len(data)
     with tqdm(
         total=most, desc="k-means", unit="patch", unit_scale=True, disable=not progress
