@@ -1,13 +1,13 @@
 """Time, memory and error of k-means beside faiss, and of exemplars by number of patches.
 
-    python benchmarks/kmeans.py [--patches 1000000] [--tokens 4096] [--steps 25] [--rounds 3]
+    python benchmarks/kmeans.py [--patches 1000000] [--tokens 4096] [--steps 10] [--rounds 3]
     python benchmarks/kmeans.py --whole        # 10 million patches: adds rows, about 10 minutes
 
 Shows what `kmeans_tokens` costs beside faiss.Kmeans, the baseline in the same run: both train on
 all of the same patches (by default about the 256 for each token to which faiss limits itself),
 for the same number of Lloyd's steps, with the same threads.  Ours starts from k-means++ seeds and
-works on distinct patches, faiss from a random draw.  That time is part of each.  The error is the mean
-squared distance of held-out patches to their nearest token, computed in the same way for both.
+works on distinct patches, faiss from a random draw.  That time is part of each.  The error is the
+mean squared distance of held-out patches to their nearest token, computed in the same way for both.
 Each fit runs in a process of its own, in turns.  Patches are cut from CIFAR-10, 2x2 and 4x4 pixels
 in three colors, with values in 0..1.  `seconds` are wall time, `cpu` is the time of all threads,
 which a busy machine disturbs less, and `MiB` is the peak besides the patches.  Ratios are of one
@@ -169,7 +169,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--patches", type=int, default=1_000_000)
     parser.add_argument("--tokens", type=int, default=4096)
-    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--whole", action="store_true", help="rows of 10 million and 65,536 tokens")
