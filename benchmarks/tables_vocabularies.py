@@ -131,6 +131,46 @@ def certify(result):
     return header, rows, note
 
 
+def kmeans(result):
+    """Time, memory and error of k-means as multiples of those of faiss."""
+
+    def times(value):
+        low, high = value["quartiles"]
+        spread = f" ({low:.2f} to {high:.2f})" if low < high else ""
+        return f"{value['median']:.2f}{spread}"
+
+    keys = ("seconds", "cpu", "MiB", "error")
+    header = (
+        "numbers",
+        "patches",
+        "tokens",
+        "steps",
+        "seconds",
+        *(f"{key} / faiss" for key in keys),
+    )
+    rows = [
+        (str(row["numbers"]), f"{row['patches']:,}", f"{row['tokens']:,}", str(row["steps"]),
+         number(median(run["seconds"] for run in row["runs"]["ours"]), 1),
+         *(times(row["ratios"][key]) for key in keys))
+        for row in result["rows"]
+    ]  # fmt: skip
+    nets = " and ".join(
+        f"{net['exponent']:.2f} for {dim} numbers (up to {net['rows'][-1]['tokens']:,} exemplars)"
+        for dim, net in result["exemplars"].items()
+    )
+    most, machine = result["exemplars"]["12"]["rows"][-1]["patches"], result["environment"]
+    return header, rows, (
+        "Patches of CIFAR-10 with 2x2 and 4x4 pixels in three colors. Times, which include the "
+        "first tokens, the peak of the memory besides the patches and the error on 50,000 patches "
+        "of other images are multiples of those of faiss's KMeans after the same number of steps "
+        f"on the same patches; {result['settings']['threads']} threads. The time to choose "
+        "exemplars at a fixed distance grows with the number of patches, up to "
+        f"{most:,}, to the power of {nets}. "
+        f"`python benchmarks/kmeans.py`, {machine['processor']}, faiss {result['faiss']}, "
+        f"torch {machine['torch']}."
+    )  # fmt: skip
+
+
 def certify_images(result):
     """Time of calls on images as multiples of the engine's and of faiss's, with quartiles."""
     names = {

@@ -126,7 +126,7 @@ class PatchVocabulary(PatchTokenizer):
     random_state : int, RandomState instance or None, default=None
         Seeds the drawing, the k-means start and the shuffling.
     n_jobs : int or None, default=None
-        Threads over batches of images.  Results do not depend on it.
+        Threads over batches of images or, in `fit`, of patches.  Results do not depend on it.
     verbose : int, default=0
         Positive: show progress bars.
 
@@ -333,6 +333,7 @@ class PatchVocabulary(PatchTokenizer):
                 seed=int(random.integers(2**31)),
                 device=device,
                 search_device=search_device(self.device),
+                n_jobs=self.n_jobs,
                 progress=bool(self.verbose),
             )
 

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from sklearn_patchcert.vocabulary.kmeans import distinct_patches
-from sklearn_patchcert.voronoi import certificate
+from sklearn_patchcert.vocabulary.clustering.assignment import nearest
+from sklearn_patchcert.vocabulary.clustering.distinct import distinct_patches
 
-_BLOCK = 4096
+_FEW = 512  # patches that are compared with one another
 _HALVINGS = 12
 _CANDIDATES = 500_000
 
@@ -22,13 +22,15 @@ def exemplar_tokens(
     tokens=None,
     generator=None,
     device="cpu",
+    n_jobs=None,
     progress=False,
 ):
     """Some of the patches, no two of them nearer than a distance.
 
     Patches come in random order, and each becomes a token unless a token is nearer than
     `min_distance` already, until there are `n_tokens`.  So a token's own wall is at least half of
-    `min_distance` away; and if fewer tokens are enough, no patch is further from a token.
+    `min_distance` away; and if fewer tokens are enough, no patch is further from a token.  Of
+    more than 500,000 distinct patches, so many are drawn first.
 
     Parameters
     ----------
@@ -42,6 +44,8 @@ def exemplar_tokens(
         Tokens to start with, which stay.
     generator : torch.Generator or None
     device : str or torch.device
+    n_jobs : int or None
+        Threads.  The result does not depend on it.
     progress : bool
         Whether to show a bar.
 
@@ -53,17 +57,18 @@ def exemplar_tokens(
     order = torch.randperm(len(distinct), generator=generator).numpy()
     candidates = distinct[order[:_CANDIDATES]]
     start = candidates[:0] if tokens is None else tokens
+    options = {"device": device, "n_jobs": n_jobs}
     if min_distance is not None:
-        return _net(candidates, n_tokens, min_distance, start, device)[0]
+        return _net(candidates, n_tokens, min_distance, start, options)[0]
     if len(start) >= n_tokens:
         return start
     if len(candidates) + len(start) <= n_tokens:
-        return _net(candidates, n_tokens, 0.0, start, device)[0]
+        return _net(candidates, n_tokens, 0.0, start, options)[0]
     low, high = 0.0, float(np.linalg.norm(np.ptp(candidates, axis=0))) * 1.01
-    found = _net(candidates, n_tokens, high, start, device)[0]
+    found = _net(candidates, n_tokens, high, start, options)[0]
     for _ in tqdm(range(_HALVINGS), desc="distance", disable=not progress):
         middle = (low + high) / 2
-        net, complete = _net(candidates, n_tokens, middle, start, device)
+        net, complete = _net(candidates, n_tokens, middle, start, options)
         if complete:
             found, high = net, middle
         else:
@@ -71,35 +76,50 @@ def exemplar_tokens(
     return found
 
 
-def _net(candidates, n_tokens, distance, start, device):
+def _net(candidates, n_tokens, distance, start, options):
     """Tokens, and whether every candidate is within the distance of one of them."""
-    net, threshold = [start], distance * distance
-    size = len(start)
-    for at in range(0, len(candidates), _BLOCK):
-        block = candidates[at : at + _BLOCK]
-        if size:
-            tokens = np.concatenate(net)
-            net = [tokens]
-            ids = certificate.tokenize(block[:, None], tokens, device=device)[:, 0]
-            squares = np.square(block.astype(np.float64) - tokens[ids]).sum(1)
-            block = block[squares >= threshold] if threshold else block[squares > 0]
-        chosen = _greedy(block, threshold, n_tokens - size)
-        net.append(block[chosen])
-        size += len(chosen)
-        if size == n_tokens:
-            rest = len(chosen) < len(block) or at + _BLOCK < len(candidates)
-            return np.concatenate(net), not rest
-    return np.concatenate(net), True
+    threshold, most = distance * distance, n_tokens - len(start)
+    free = np.arange(len(candidates))
+    if len(start):
+        free = _uncovered(candidates, free, start, threshold, options)
+    chosen = _select(candidates, free, threshold, most, options)
+    return np.concatenate([start, candidates[chosen]]), len(chosen) < most or most == len(free)
 
 
-def _greedy(block, threshold, most):
-    """Indices of patches that no patch chosen before them is nearer to than the threshold."""
-    values = block.astype(np.float64)
-    free = np.arange(len(block))
+def _select(candidates, free, threshold, most, options):
+    """Indices, at most so many, of candidates that none before them is nearer to than allowed.
+
+    Those of the first half thin out the second, through the tree of the nearest-token search, so
+    that the effort is about n log n.
+    """
+    if len(free) <= _FEW or most <= 0:
+        return _greedy(candidates, free, threshold, most)
+    half = len(free) // 2
+    first = _select(candidates, free[:half], threshold, most, options)
+    if len(first) == most:
+        return first
+    rest = _uncovered(candidates, free[half:], candidates[first], threshold, options)
+    second = _select(candidates, rest, threshold, most - len(first), options)
+    return np.concatenate([first, second])
+
+
+def _uncovered(candidates, free, tokens, threshold, options):
+    """Those of the indices whose patches no token is nearer to than the threshold."""
+    left = []
+    for part, ids, _ in nearest(candidates[free], tokens, **options):
+        apart = candidates[free[part]].astype(np.float64) - tokens[ids]
+        squares = np.square(apart, out=apart).sum(1)
+        left.append(free[part][squares >= threshold if threshold else squares > 0])
+    return np.concatenate(left) if left else free
+
+
+def _greedy(candidates, free, threshold, most):
+    """The plain loop: the first of those left is chosen, and what is too near to it goes."""
+    values = candidates[free].astype(np.float64)
     chosen: list[int] = []
     while len(free) and len(chosen) < most:
-        first, free = free[0], free[1:]
-        chosen.append(first)
-        squares = np.square(values[free] - values[first]).sum(1)
-        free = free[squares >= threshold] if threshold else free[squares > 0]
+        chosen.append(free[0])
+        squares = np.square(values[1:] - values[0]).sum(1)
+        left = np.flatnonzero(squares >= threshold if threshold else squares > 0) + 1
+        free, values = free[left], values[left]
     return np.array(chosen, dtype=int)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
-from sklearn_patchcert.voronoi import certificate
-
-_SEED_SAMPLE = 2**14
+from sklearn_patchcert.vocabulary.clustering.assignment import nearest
+from sklearn_patchcert.vocabulary.clustering.distinct import distinct_patches, distinct_tokens
+from sklearn_patchcert.vocabulary.clustering.seeding import seeds
 
 
 def kmeans_tokens(
@@ -20,15 +19,18 @@ def kmeans_tokens(
     tol=1e-4,
     generator=None,
     device="cpu",
+    n_jobs=None,
     progress=False,
 ):
     """Tokens by k-means: k-means++ seeds (Arthur, Vassilvitskii, SODA 2007), then Lloyd's steps.
 
     Works on the distinct patches, each weighted by how often it occurs: images repeat themselves.
+    These are the only copy of the patches; a step needs 8 bytes for each of them besides.
 
     Parameters
     ----------
     patches : ndarray (n, dim)
+        May be memory-mapped.
     n_tokens : int
     counts : ndarray (n,) or None
         How often each patch was seen; once by default.
@@ -38,6 +40,8 @@ def kmeans_tokens(
         Stop when a step lowers the error by less than this part of it.
     generator : torch.Generator or None
     device : str or torch.device
+    n_jobs : int or None
+        Threads.  The result does not depend on it.
     progress : bool
         Whether to show a bar.
 
@@ -49,74 +53,53 @@ def kmeans_tokens(
         Mean squared L2 error before each step.
     """
     counts = np.ones(len(patches)) if counts is None else np.asarray(counts, dtype=float)
-    distinct, weights = distinct_patches(patches, counts)
-    if len(distinct) <= n_tokens:
-        return distinct, [0.0]
-    centre = distinct.mean(0)
-    data, history = distinct - centre, []
-    tokens = _kmeans_plus_plus(data, weights, n_tokens, generator)
-    for _ in tqdm(range(max_iter), desc="k-means", unit="step", disable=not progress):
-        ids = certificate.tokenize(data[:, None], tokens, device=device)[:, 0]
-        errors = weights * np.square(data - tokens[ids]).sum(1)
-        history.append(float(errors.sum() / weights.sum()))
-        if len(history) > 1 and history[-2] - history[-1] <= tol * history[-1]:
-            break
-        tokens = _means(data, weights, ids, errors, n_tokens)
+    data, weights = distinct_patches(patches, counts)
+    if len(data) <= n_tokens:
+        return data, [0.0]
+    centre = data.mean(0)
+    data -= centre
+    options = {"device": device, "n_jobs": n_jobs}
+    tokens = seeds(data, weights, n_tokens, generator=generator, progress=progress, **options)
+    history: list[float] = []
+    errors, total = np.empty(len(data)), weights.sum()
+    most = max_iter * len(data)
+    with tqdm(
+        total=most, desc="k-means", unit="patch", unit_scale=True, disable=not progress
+    ) as bar:
+        for step in range(max_iter):
+            bar.set_postfix(step=step + 1, error=history[-1] if history else None)
+            means = _step(data, weights, tokens, errors, bar, options)
+            history.append(float(errors.sum() / total))
+            if len(history) > 1 and history[-2] - history[-1] <= tol * history[-1]:
+                break
+            tokens = means
     return distinct_tokens(tokens + centre), history
 
 
-def distinct_patches(patches, counts):
-    """Distinct rows (m, dim) and the sum of the counts (n,) of each, sorted by a hash."""
-    patches = np.ascontiguousarray(patches) + 0  # so that -0 has the bits of 0
-    words = patches.view(f"u{patches.dtype.itemsize}")
-    hashes = np.zeros(len(patches), dtype=np.uint64)
-    for column in words.T:
-        hashes = (hashes ^ column) * np.uint64(0x9E3779B97F4A7C15)
-        hashes ^= hashes >> np.uint64(29)
-    order = np.argsort(hashes)
-    hashes, patches, counts = hashes[order], patches[order], counts[order]
-    first = np.append(True, hashes[1:] != hashes[:-1])
-    if (patches[1:][~first[1:]] != patches[:-1][~first[1:]]).any():  # two rows with one hash
-        distinct, inverse = np.unique(patches, axis=0, return_inverse=True)
-        return distinct, np.bincount(inverse.ravel(), counts)
-    first = np.flatnonzero(first)
-    return patches[first], np.add.reduceat(counts, first)
+def _step(data, weights, tokens, errors, bar, options):
+    """Weighted mean of each token's patches; a token without any moves to the worst-served one.
 
+    Fills in the errors (n,).
+    """
+    from sklearn_patchcert.vocabulary.clustering.sums import add_up  # numba: only where it is used
 
-def _kmeans_plus_plus(data, weights, n_tokens, generator):
-    """Seeds (n_tokens, dim) drawn one by one, by the squared distance to those drawn before."""
-    size = min(len(data), max(_SEED_SAMPLE, 16 * n_tokens))
-    some = torch.randperm(len(data), generator=generator)[:size].numpy()
-    data, weights = data[some], weights[some]
-    squares = np.square(data).sum(1)
-    draws = torch.rand(n_tokens, generator=generator, dtype=torch.float64).numpy()
-    chosen: list[int] = []
-    distances = np.ones_like(weights)
-    for draw in draws:
-        mass = (weights * distances).cumsum()
-        index = min(int(np.searchsorted(mass, draw * mass[-1], side="right")), size - 1)
-        reached = np.maximum(squares + squares[index] - 2 * data @ data[index], 0)
-        distances = np.minimum(distances, reached) if chosen else reached
-        distances[index] = 0
-        chosen.append(index)
-    return data[chosen]
-
-
-def _means(data, weights, ids, errors, n_tokens):
-    """Weighted mean of each token's patches; a token without any moves to the worst-served one."""
-    mass = np.bincount(ids, weights, n_tokens)
-    sums = [np.bincount(ids, column * weights, n_tokens) for column in data.T]
-    means = (np.stack(sums, axis=1) / np.maximum(mass, 1e-300)[:, None]).astype(data.dtype)
+    mass, sums = np.zeros(len(tokens)), np.zeros(tokens.shape)
+    for part, ids, squares in nearest(data, tokens, **options):
+        errors[part] = weights[part] * squares
+        add_up(data[part], weights[part], ids, mass, sums)
+        bar.update(len(ids))
+    means = (sums / np.maximum(mass, 1e-300)[:, None]).astype(data.dtype)
     empty = np.flatnonzero(mass == 0)
     if len(empty):
-        means[empty] = data[np.argsort(-errors, kind="stable")[: len(empty)]]
+        means[empty] = data[_largest(errors, len(empty))]
     return means
 
 
-def distinct_tokens(tokens):
-    """Drop the copies of a token (n_tokens, dim), keeping the order of first occurrence."""
-    _, first = np.unique(tokens, axis=0, return_index=True)
-    return tokens[np.sort(first)]
+def _largest(values, count):
+    """Indices of the largest values in falling order, of equal ones the first."""
+    least = np.partition(values, len(values) - count)[len(values) - count]
+    some = np.flatnonzero(values >= least)
+    return some[np.argsort(-values[some], kind="stable")[:count]]
 
 
 def running_means(tokens, counts, patches, ids):

@@ -32,7 +32,7 @@ from sklearn_patchcert._validation import (
 from sklearn_patchcert.parallel import alone, over_parts
 from sklearn_patchcert.patches import grid_shape
 from sklearn_patchcert.vocabulary import encoding
-from sklearn_patchcert.vocabulary.kmeans import distinct_tokens
+from sklearn_patchcert.vocabulary.clustering.distinct import distinct_tokens
 from sklearn_patchcert.voronoi import certificate
 from sklearn_patchcert.voronoi.engines.devices import resolved
 

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from sklearn_patchcert.vocabulary.clustering.assignment import count_and_error, nearest
+from sklearn_patchcert.vocabulary.clustering.distinct import distinct_tokens
 from sklearn_patchcert.vocabulary.exemplars import exemplar_tokens
-from sklearn_patchcert.vocabulary.kmeans import distinct_tokens, kmeans_tokens, running_means
+from sklearn_patchcert.vocabulary.kmeans import kmeans_tokens, running_means
 from sklearn_patchcert.vocabulary.losses import (
     Batch,
     margin_loss,
@@ -16,7 +18,9 @@ from sklearn_patchcert.vocabulary.losses import (
     structure_loss,
 )
 from sklearn_patchcert.vocabulary.prototypes import class_tokens, train_prototypes
-from sklearn_patchcert.voronoi import certificate, surrogates
+from sklearn_patchcert.voronoi import surrogates
+
+_VALUES_AT_ONCE = 2**20
 
 
 def fit_tokens(
@@ -34,6 +38,7 @@ def fit_tokens(
     target_radius=None,
     augment=None,
     noise_std=0.0,
+    n_jobs=None,
     progress=False,
     **options,
 ):
@@ -67,6 +72,8 @@ def fit_tokens(
         Of "supervised": a function of images (m, C, H, W), Tensor; needs a `layout`.
     noise_std : float
         Of "learned", in the units of the patches.
+    n_jobs : int or None
+        Threads of all but the gradient descent.  Results do not depend on it.
     progress : bool
         Whether to show bars.
     **options
@@ -90,6 +97,7 @@ def fit_tokens(
     flat = patches.reshape(-1, patches.shape[-1])
     tokens = None if tokens is None else tokens / unit
     short = tokens is None or len(tokens) < n_tokens
+    where = {"device": search, "n_jobs": n_jobs}
     if strategy == "denoised":
         distance = None if min_distance is None else min_distance / float(unit)
         known = tokens
@@ -99,11 +107,11 @@ def fit_tokens(
             distance,
             tokens=known,
             generator=generator,
-            device=search,
             progress=progress,
+            **where,
         )
         counts = None if known is None else np.pad(counts, (0, len(tokens) - len(known)))
-        history = [_error(flat, tokens, search)]
+        history = [count_and_error(flat, tokens, **where)[1]]
     elif strategy == "supervised":
         every = np.repeat(labels, patches.shape[1])
         tokens, owners = class_tokens(flat, every, n_tokens, generator=generator, device=search)
@@ -133,12 +141,13 @@ def fit_tokens(
             seen = np.concatenate([tokens, flat])
             weights = np.concatenate([counts, np.ones(len(flat))])
         tokens, history = kmeans_tokens(
-            seen, n_tokens, counts=weights, generator=generator, device=search, progress=progress
+            seen, n_tokens, counts=weights, generator=generator, progress=progress, **where
         )
         counts = None
     elif strategy == "kmeans":
-        ids = certificate.tokenize(flat[:, None], tokens, device=search)[:, 0]
-        history = [float(np.square(flat - tokens[ids]).sum(1).mean())]
+        found = list(nearest(flat, tokens, **where))
+        ids = np.concatenate([ids for _, ids, _ in found])
+        history = [float(np.concatenate([squares for _, _, squares in found]).mean())]
         tokens = running_means(tokens, counts, flat, ids)
     if strategy == "learned":
         # The losses see values of mean 0 and standard deviation 1.
@@ -156,15 +165,9 @@ def fit_tokens(
         )
         tokens, history = tokens * scale + centre, [loss * spread**2 for loss in history]
     tokens = distinct_tokens(tokens)
-    ids = certificate.tokenize(flat[:, None], tokens, device=search).ravel()
     before = 0 if counts is None else counts[: len(tokens)]
-    counts = before + np.bincount(ids, minlength=len(tokens))
+    counts = before + count_and_error(flat, tokens, **where)[0]
     return tokens * unit, counts, [loss * float(unit) ** 2 for loss in history]
-
-
-def _error(flat, tokens, device):
-    ids = certificate.tokenize(flat[:, None], tokens, device=device)[:, 0]
-    return float(np.square(flat - tokens[ids]).sum(1).mean())
 
 
 def _of_patches(augment, layout, unit):
@@ -181,10 +184,14 @@ def _of_patches(augment, layout, unit):
 
 
 def _power_of_two_near_rms(patches):
-    largest = np.abs(patches).max()
+    largest = max(patches.max(), -patches.min())
     if largest == 0:
         return patches.dtype.type(1)
-    rms = float(largest) * np.sqrt(np.square(patches / largest, dtype=np.float64).mean())
+    flat, total = patches.reshape(-1), 0.0
+    for at in range(0, flat.size, _VALUES_AT_ONCE):
+        part = flat[at : at + _VALUES_AT_ONCE] / largest
+        total += float(np.square(part, dtype=np.float64).sum())
+    rms = float(largest) * np.sqrt(total / flat.size)
     return patches.dtype.type(2.0 ** np.round(np.log2(rms)))
 
 

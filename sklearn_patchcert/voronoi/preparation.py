@@ -63,7 +63,7 @@ def cells(patches, tokens, weights, norm, device, engine):
     check_norm(norm)
     if not n:
         return
-    _check_size(patches, "images")
+    check_size(patches, "images")
     device = devices.resolved(device, n * positions, dim, len(tokens))
     weights = np.ones((min(positions, 1), dim)) if weights is None else np.abs(weights)
     if (weights == weights[:1]).all():  # sorting them takes long
@@ -87,7 +87,7 @@ def check_tokens(tokens, dim):
     tokens = np.ascontiguousarray(tokens, dtype=np.float64)
     if tokens.shape[1] != dim:
         raise ValueError(f"patches have {dim} values each but the tokens have {tokens.shape[1]}.")
-    _check_size(tokens, "tokens")
+    check_size(tokens, "tokens")
     return tokens
 
 
@@ -99,7 +99,17 @@ def cell_of(tokens, weight, padding, norm, engine, device):
     return _prepare(tokens.tobytes(), weight.tobytes(), padding.tobytes(), norm, engine, device)
 
 
-def _check_size(values, what):
+def passing_cell(tokens, dim, device, n):
+    """The cell of tokens that nobody will ask for again, as in a step of k-means on n patches."""
+    tokens = check_tokens(tokens, dim)
+    device = devices.resolved(device, n, dim, len(tokens))
+    padding, weight = np.zeros(dim).tobytes(), np.ones(dim).tobytes()
+    engine = _engine_name("auto", device, 1)
+    return _prepare.__wrapped__(tokens.tobytes(), weight, padding, "l2", engine, device)
+
+
+def check_size(values, what):
+    """Refuse arrays with values that are not finite or whose squares overflow."""
     if values.dtype.kind == "f":
         flat = values.ravel(order="K")
         with np.errstate(over="ignore", invalid="ignore"):

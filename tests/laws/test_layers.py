@@ -75,6 +75,7 @@ TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn
     "whole_files",
     "torch_globals",
     "voronoi",
+    "vocabulary.clustering",
     "vocabulary.denoising",
     "vocabulary.encoding",
     "vocabulary.exemplars",
@@ -247,8 +248,9 @@ def test_the_estimator_layer_knows_no_autograd(module):
 
 def test_the_reader_of_imports_sees_them():
     outside, ours = imports("vocabulary.kmeans")
-    assert outside == {"__future__", "numpy", "torch", "tqdm"}
-    assert {room_of(name) for name in ours} == {"voronoi.certificate"}
+    assert outside == {"__future__", "numpy", "tqdm"}
+    rooms = {"assignment", "distinct", "seeding", "sums"}
+    assert {room_of(name) for name in ours} == {f"vocabulary.clustering.{room}" for room in rooms}
     assert room_of("voronoi.certify") == "voronoi.__init__"
     assert room_of("voronoi.engines.dense.largest_motion") == "voronoi.engines.dense"
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from sklearn_patchcert.vocabulary.kmeans import distinct_tokens, kmeans_tokens, running_means
+from sklearn_patchcert.vocabulary.clustering.distinct import distinct_tokens
+from sklearn_patchcert.vocabulary.kmeans import kmeans_tokens, running_means
 from sklearn_patchcert.vocabulary.losses import reconstruction_loss
 from sklearn_patchcert.vocabulary.training import fit_tokens, learn_tokens
 
