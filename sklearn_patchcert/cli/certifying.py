@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+from contextlib import contextmanager
 from pathlib import Path
 
 from sklearn_patchcert.cli.options import (
@@ -74,6 +75,7 @@ def run(options):
     from sklearn_patchcert.cli import maps, opened, talking
     from sklearn_patchcert.cli.finding import find_files
     from sklearn_patchcert.cli.journal import JOURNAL, Journal
+    from sklearn_patchcert.cli.stickers.images import summary
     from sklearn_patchcert.whole_files import clear_leftovers
 
     left_out = talking.LeftOut(options.quiet)
@@ -95,11 +97,8 @@ def run(options):
     journal = Journal(options.out / JOURNAL, options.model, told)
     rows = journal.rows(files)
     arrays = [end for end in ends if end.endswith(".npy")]
-    rows = {
-        name: row
-        for name, row in rows.items()
-        if all((options.out / f"{name}{end}").is_file() for end in arrays)
-    }
+    rows = {name: row for name, row in rows.items()
+            if all((options.out / f"{name}{end}").is_file() for end in arrays)}  # fmt: skip
     left = {name: path for name, path in files.items() if name not in rows}
     shares = sharing(whole, len(left)) if whole else repeat(None)
     with (
@@ -121,8 +120,8 @@ def run(options):
             bar.update()
     top = max((row.get("largest_radius", 0.0) for row in rows.values()), default=0.0)
     if not options.no_pictures:
-        drawn = {name: files[name] for name in files if name in rows}
-        _draw(options, own, drawn, journal, top, left_out, [e for e in ends if e.endswith(".png")])
+        pictures = [end for end in ends if end.endswith(".png")]
+        _draw(options, own, {name: files[name] for name in rows}, journal, top, left_out, pictures)
     rows = {name: rows[name] for name in files if name in rows}
     if rows:
         _write_statistics(options.out / "statistics.csv", rows)
@@ -135,36 +134,21 @@ def run(options):
             "left_out": left_out.reasons,
         }
         talking.told(result, True, "")
-    left_out.end(_summary(rows, options.norm, top, own))
+    left_out.end(summary(rows, options.norm, top, own))
     if not rows:
         raise Impossible("none of the pictures could be certified")
     return left_out.status
 
 
-def _summary(rows, norm, top, own):
-    said = [f"{len(rows)} images"] if own.masked else [f"{len(rows)} certified"]
-    if own.masked:
-        safe = sum(row["certified_against_stickers"] for row in rows.values())
-        said.append(f"{safe} certified against stickers, anywhere")
-    if own.vocabulary is not None:
-        said.append(f"the brightest color is the {norm} radius {top:.6g}")
-    return "; ".join(said)
-
-
-class _fitting_names:
+@contextmanager
+def _fitting_names(name, left_out):
     """Leave an image out if the names of its files are too long."""
-
-    def __init__(self, name, left_out):
-        self.name, self.left_out = name, left_out
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-            self.left_out.add(self.name, "its name is too long for the files to write")
-            return True
-        return False
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        left_out.add(name, "its name is too long for the files to write")
 
 
 def _answer(model, X, norm, whole):

@@ -49,6 +49,17 @@ def certified(model, X, norm):
     return arrays, row
 
 
+def summary(rows, norm, top, own):
+    """What `patchcert certify` says at its end."""
+    said = [f"{len(rows)} images"] if own.masked else [f"{len(rows)} certified"]
+    if own.masked:
+        safe = sum(row["certified_against_stickers"] for row in rows.values())
+        said.append(f"{safe} certified against stickers, anywhere")
+    if own.vocabulary is not None:
+        said.append(f"the brightest color is the {norm} radius {top:.6g}")
+    return "; ".join(said)
+
+
 def drawn_places(own, X, path, row):
     """An image under its places, which are in a file, with its line of statistics as a caption."""
     places, model = np.load(path, allow_pickle=False), own.model
