@@ -277,6 +277,8 @@ class StickerCertifiedClassifier(
         ------
         TypeError
             If pixels are masked, so that there are no tokens.
+        ValueError
+            If the ids are no integers, out of range, or not as many as the image has patches.
         """
         check_is_fitted(self)
         view = self._view()

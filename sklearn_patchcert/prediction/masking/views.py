@@ -134,7 +134,9 @@ class MaskedView:
 
     def of_tokens(self, ids, shape):
         """What is masked, in a shape, for token ids (n, rows, cols) or (n, rows, cols, C)."""
-        made = np.asarray(ids).reshape(len(ids), *self.grid, -1)
+        groups = self.image_shape[2] if self.vocabulary.per_channel_ else 1
+        n_tokens = self.vocabulary.vocabulary_.shape[-2]
+        made = encoding.checked_ids(ids, n_tokens, (*self.grid, groups))
         if self.images:
             made = encoding.decode(made, image_shape=self.image_shape, **self.vocabulary._code())
         made = made.reshape(len(made), *shape)

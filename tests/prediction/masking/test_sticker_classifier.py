@@ -375,3 +375,21 @@ def test_plain_pipelines_of_scikit_learn_have_tokens_too(data):
     model = StickerCertifiedClassifier(make_pipeline(*(s for _, s in tokens().steps)), 2)
     assert model.fit(X, y).mask_space_ == "tokens"
     assert model.certify(X[:3]).radii.shape == (3, 4, 4)
+
+
+@pytest.mark.parametrize("output", ["images", "ids"])
+def test_ids_that_no_vocabulary_makes_are_refused(data, output):
+    X, y = data
+    clf = CategoricalNB(min_categories=8) if output == "ids" else None
+    model = StickerCertifiedClassifier(tokens(clf, output=output), 2).fit(X, y)
+    ids = model.estimator_["vocab"].tokenize(X[:3])
+    flat = model.predict_tokens(ids.reshape(3, -1))
+    np.testing.assert_array_equal(flat, model.predict_tokens(ids))
+    wrong = {
+        "integers": ids + 0.5, "lie in": -1 - ids, "range": ids + 8, "bool": ids > 3,
+        "str": ids.astype(str), "more": np.concatenate([ids, ids], 2), "fewer": ids[:, :2],
+        "one image": ids[0], "none": [],
+    }  # fmt: skip
+    for name, some in wrong.items():
+        with pytest.raises(ValueError, match=r"Token ids must|An image has"):
+            pytest.fail(f"{name}: {model.predict_tokens(some)}")
