@@ -302,6 +302,8 @@ REFUSED = {
     "no memory": {"working_memory": 0},
     "as text": {"working_memory": "1GB"},
     "not a number": {"working_memory": float("nan")},
+    "infinite": {"working_memory": float("inf")},
+    "beyond floats": {"working_memory": 10**400},
     "no images": {"micro_batch_size": 0},
     "parts of images": {"micro_batch_size": 2.5},
     "true": {"micro_batch_size": True},

@@ -377,6 +377,16 @@ def test_plain_pipelines_of_scikit_learn_have_tokens_too(data):
     assert model.certify(X[:3]).radii.shape == (3, 4, 4)
 
 
+def test_a_batch_size_of_few_bits_is_that_number(data):
+    X, y = data
+    model, narrow = (
+        StickerCertifiedClassifier(tokens(), 2, batch_size=size).fit(X, y)
+        for size in (100, np.int8(100))
+    )
+    np.testing.assert_array_equal(narrow.predict(X[:60]), model.predict(X[:60]))
+    np.testing.assert_array_equal(narrow.certify(X[:60]).masks, model.certify(X[:60]).masks)
+
+
 @pytest.mark.parametrize("output", ["images", "ids"])
 def test_ids_that_no_vocabulary_makes_are_refused(data, output):
     X, y = data
