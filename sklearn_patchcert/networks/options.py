@@ -222,8 +222,8 @@ def _check_values(net):
         if not (_integer(size) and (size >= 1 or size == -1)):
             refuse(name, "a positive integer, or -1 for all images at once", size)
     memory, size = net.working_memory, net.micro_batch_size
-    if not (memory in (None, "auto") if not _number(memory) else memory > 0):
-        refuse("working_memory", '"auto", None or a positive number of MiB', memory)
+    if not (memory in (None, "auto") if not _number(memory) else 0 < memory < LARGEST):
+        refuse("working_memory", '"auto", None or a positive, finite number of MiB', memory)
     if not (size is None or (_integer(size) and size >= 1)):
         refuse("micro_batch_size", "a positive integer or None", size)
     if isinstance(net.module, torch.nn.Module):

@@ -24,6 +24,7 @@ from sklearn_patchcert.prediction.search.queues import Queue
 from sklearn_patchcert.voronoi import certificate, engines
 
 _DOWN = 1 - 1e-12  # for the rounding of sums and roots
+_MOST = 2**40  # configurations; no search comes that far, and indices hold it
 _FIRST = 32  # configurations of each image that are looked at first
 
 
@@ -193,7 +194,7 @@ def searched(
     pace_of : callable, row -> Pace, or None
         Asked when the turn of an image comes.
     """
-    n = len(own)
+    n, max_configurations = len(own), min(int(max_configurations), _MOST)
     looked = np.zeros(n, dtype=np.int64) if looked is None else np.array(looked, dtype=np.int64)
     most = np.maximum(looked, max_configurations)
     queues: dict = {}

@@ -74,8 +74,9 @@ def certify_prediction(
     """
     begun = budgets.now()
     before, vocabulary = pipeline._split()
-    seconds = {"max_seconds": max_seconds, "max_total_seconds": max_total_seconds}
-    _check_options(norm, max_configurations, seconds, cells, method, before)
+    max_seconds = budgets.seconds_of("max_seconds", max_seconds)
+    max_total_seconds = budgets.seconds_of("max_total_seconds", max_total_seconds)
+    _check_options(norm, max_configurations, max_total_seconds, cells, method, before)
     vocabulary._check_own_tokens()
     if not is_pipeline(pipeline):
         raise TypeError(
@@ -103,7 +104,11 @@ def certify_prediction(
         key=key,
     )
     if previous is not None:
-        if previous.get("key") != key or (previous.prediction != predicted).any():
+        if (
+            not isinstance(previous, Bunch)
+            or previous.get("key") != key
+            or (previous.prediction != predicted).any()
+        ):
             raise ValueError("previous is not of these X, norm and cells, and this pipeline.")
         result = copy.deepcopy(previous)
     table = _Table(pipeline, vocabulary) if method == "additive" else None
@@ -137,15 +142,13 @@ def certify_prediction(
     return result
 
 
-def _check_options(norm, max_configurations, limits, cells, method, before):
+def _check_options(norm, max_configurations, max_total_seconds, cells, method, before):
     """Refuse options that are out of range or do not go together."""
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {NORMS} for a whole image, got {norm!r}.")
     most = max_configurations
     if not isinstance(most, Integral) or isinstance(most, bool) or most < 1:
         raise ValueError(f"max_configurations must be a positive integer, got {most!r}.")
-    for name, seconds in limits.items():
-        budgets.check_seconds(name, seconds)
     if not isinstance(cells, bool | np.bool_):
         raise ValueError(f"cells must be True or False, got {cells!r}.")
     if cells and (before or norm != "l2"):
@@ -154,7 +157,7 @@ def _check_options(norm, max_configurations, limits, cells, method, before):
         raise ValueError(f'method must be "enumeration" or "additive", got {method!r}.')
     if method == "additive" and norm != "l2":
         raise ValueError(f'method="additive" is for norm="l2", got {norm!r}.')
-    if method == "additive" and limits["max_total_seconds"] is not None:
+    if method == "additive" and max_total_seconds is not None:
         raise ValueError(
             'method="additive" has no search to stop: leave max_total_seconds out, or use '
             'method="enumeration".'

@@ -89,7 +89,7 @@ def certify_stickers(
     >>> side, exact
     (2.0, True)
     """
-    pace = Pace(max_seconds, always=True)
+    pace, max_configurations = Pace(max_seconds, always=True), int(max_configurations)
     rows, cols, groups = own.shape
     pace.next(1)
     if changes(own.reshape(1, -1))[0]:  # tied as it is

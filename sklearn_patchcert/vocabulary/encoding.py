@@ -7,6 +7,8 @@ must be true for the latter.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from sklearn_patchcert.patches import images_to_patches, patch_weights, patches_to_images
@@ -149,6 +151,18 @@ def certify(
         return radii
     moves = patches_to_images(steps, images.shape[1:], patch_size, per_channel=per_channel)
     return radii, others, moves * np.sign(scale)
+
+
+def checked_ids(ids, n_tokens, grid):
+    """Token ids (n, rows, cols, groups), if they are integers of that range and number."""
+    ids = np.asarray(ids)
+    if ids.dtype.kind not in "iu":
+        raise ValueError(f"Token ids must be integers, got {ids.dtype}.")
+    if ids.size and not (ids.min() >= 0 and ids.max() < n_tokens):
+        raise ValueError(f"Token ids must lie in 0..{n_tokens - 1}, got {ids.min()}..{ids.max()}.")
+    if ids.ndim < 2 or ids.size != len(ids) * math.prod(grid):
+        raise ValueError(f"An image has {grid} patches (rows, cols, groups), got {ids.shape}.")
+    return ids.reshape(-1, *grid)
 
 
 def split_channels(patches, own_tokens):

@@ -174,13 +174,6 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self, "vocabulary_")
         ids = np.asarray(ids)
-        if ids.dtype.kind not in "iu":
-            raise ValueError(f"Token ids must be integers, got {ids.dtype}.")
-        if ids.size and not (ids.min() >= 0 and ids.max() < self.vocabulary_.shape[-2]):
-            raise ValueError(
-                f"Token ids must lie in 0..{self.vocabulary_.shape[-2] - 1}, "
-                f"got {ids.min()}..{ids.max()}."
-            )
         shape = getattr(self, "image_shape_", None)
         if shape is None:
             if ids.ndim < 3:
@@ -189,9 +182,8 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             channels = self._channels() or ids.shape[-1]
             shape = int(sides[0]), int(sides[1]), channels
         grid = *grid_shape(shape, self.patch_size_), count_groups(shape, self.per_channel_)
-        if ids.ndim < 2 or ids.size != len(ids) * math.prod(grid):
-            raise ValueError(f"An image has {grid} patches (rows, cols, groups), got {ids.shape}.")
-        images = encoding.decode(ids.reshape(-1, *grid), image_shape=shape, **self._code())
+        ids = encoding.checked_ids(ids, self.vocabulary_.shape[-2], grid)
+        images = encoding.decode(ids, image_shape=shape, **self._code())
         return images.reshape(len(ids), *getattr(self, "sample_shape_", shape))
 
     def certify(self, X, norm="l2", *, return_witness=False) -> Any:

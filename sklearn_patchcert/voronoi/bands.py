@@ -105,9 +105,12 @@ def search(images, parts, patch_size, norm=None, *, per_channel, device):
 def join(ids, parts, patch_size, *, per_channel, images):
     """Fill C-contiguous images (n, H, W, C) with the tokens of the ids (n, rows, cols, groups)."""
     n, *shape = images.shape
+    grid = (*grid_shape(shape, patch_size), shape[2] if per_channel else 1)
+    if ids.shape != (n, *grid):  # compiled code would crash
+        raise ValueError(f"Token ids must be of the shape {(n, *grid)}, got {ids.shape}.")
     for group, tokens in parts:
         channel = None if group == slice(None) else group.start
-        if ids.size and not 0 <= ids.min() <= ids.max() < len(tokens):  # compiled code would crash
+        if ids.size and not 0 <= ids.min() <= ids.max() < len(tokens):  # so it would here
             raise IndexError(f"Token ids must lie in 0..{len(tokens) - 1}.")
         for area in areas(tuple(shape), tuple(patch_size), per_channel, channel):
             some = ids[:, area.rows, area.cols, group]

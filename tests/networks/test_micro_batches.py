@@ -298,10 +298,46 @@ def test_parts_are_nearly_equal_and_leave_none_alone(n, size):
     assert max(sizes) <= max(size, 3 if size > 1 else 1)
 
 
+class Busy(nn.Module):
+    """A module whose forward changes parameters and buffers, in place and otherwise."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.last = nn.BatchNorm2d(1), nn.Linear(64, 4)
+        self.bias = nn.Embedding(3, 4, max_norm=0.1)
+        self.codes = nn.Parameter(torch.zeros(4), requires_grad=False)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, images):
+        self.calls = self.calls + 1
+        with torch.no_grad():
+            self.codes += 1
+        return self.last(self.norm(images).flatten(1)) + self.bias(torch.tensor([1])) + self.codes
+
+
+class BusyAndUnique(Busy):
+    def __deepcopy__(self, memo):
+        raise TypeError("there can be only one")
+
+
+@pytest.mark.parametrize("kind", [Busy, BusyAndUnique])
+@pytest.mark.parametrize("training", [True, False])
+def test_measuring_leaves_a_module_as_it_is(kind, training):
+    module = kind().train(training)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    activation_bytes(module, torch.rand(4, 1, 8, 8))
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(part.training == training for part in module.modules())
+    assert all(value.grad is None for value in module.parameters())
+
+
 REFUSED = {
     "no memory": {"working_memory": 0},
     "as text": {"working_memory": "1GB"},
     "not a number": {"working_memory": float("nan")},
+    "infinite": {"working_memory": float("inf")},
+    "beyond floats": {"working_memory": 10**400},
     "no images": {"micro_batch_size": 0},
     "parts of images": {"micro_batch_size": 2.5},
     "true": {"micro_batch_size": True},

@@ -1,5 +1,7 @@
 """Time limits of certificates of predictions, on a clock that only the tests move."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from sklearn.linear_model import RidgeClassifier
@@ -153,6 +155,36 @@ def test_workers_have_as_much_time_as_there_is(monkeypatch, jobs, count):
         ready = sorted([*ready[1:], clock[0]])
     assert max(ready) <= 90.0 + 1e-6
     assert max(ready) >= 89.0
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.int8, Fraction])
+def test_seconds_are_what_they_say_whatever_number_they_are(model, digits, clock, kind):
+    """The clock in float32 goes in steps of two minutes."""
+    X, most = digits[0][500:504], {"max_configurations": 3000}
+    for name in ("max_seconds", "max_total_seconds"):
+        spent, results = [], []
+        for seconds in (kind(50), 50.0):
+            clock.begun = clock.time
+            results.append(model.certify_prediction(X, **{name: seconds}, **most))
+            spent.append(clock.spent)
+        assert spent[0] == pytest.approx(spent[1])
+        np.testing.assert_array_equal(results[0].radius, results[1].radius)
+    assert budgets.Pace(kind(50)).until == pytest.approx(clock.time + 50, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["max_seconds", "max_total_seconds", "max_configurations"])
+@pytest.mark.parametrize("norm", ["l2", "l0", "sticker"])
+def test_limits_beyond_what_a_float_or_an_index_holds_are_none(model, digits, kind, norm):
+    X, options = digits[0][500:502], {"norm": norm, "max_configurations": 200}
+    more = model.certify_prediction(X, norm=norm, max_configurations=2000).radius
+    if kind == "max_configurations":
+        X = X[model.certify_prediction(X, norm=norm, max_configurations=2000).exact]
+        more = model.certify_prediction(X, norm=norm, max_configurations=2000).radius
+    for huge in (2**62, 10**400):
+        found = model.certify_prediction(X, **{**options, kind: huge})
+        if kind == "max_configurations":
+            np.testing.assert_array_equal(found.radius, more)
+        assert (found.radius <= more).all()
 
 
 def test_no_limits_are_no_paces():

@@ -160,3 +160,11 @@ def test_memory_does_not_grow_with_the_images(dtype, tmp_path):
     peak = tracemalloc.get_traced_memory()[1] - radii.nbytes
     tracemalloc.stop()
     assert peak < 4 * 2**17 * 4
+
+
+def test_ids_of_another_shape_are_refused_before_compiled_code_reads_beyond_its_tables():
+    tokens, images = np.arange(8.0).reshape(2, 4), np.zeros((1, 4, 4, 1))
+    parts = [(slice(None), tokens)]
+    for shape in ((1, 2, 2, 2), (1, 2, 3, 1), (2, 2, 2, 1), (1, 1, 2, 1), (1, 4, 1)):
+        with pytest.raises(ValueError, match="shape"):
+            bands.join(np.zeros(shape, int), parts, (2, 2), per_channel=False, images=images)

@@ -47,13 +47,17 @@ def activation_bytes(
     1536
     """
     images = images.clone()  # with memory of its own, which can be counted
-    try:  # with the same parameters, but its own statistics of batches
-        own = copy.deepcopy(module, {id(value): value for value in module.parameters()}).train()
+    try:  # of a copy, since a forward may change statistics of batches, even parameters
+        own = copy.deepcopy(module).train()
         rest(own, frozen or Frozen())
         return _measured(own, images, options)
     except Exception:  # some modules cannot be copied, or trained on so few images
-        with evaluating(module):
-            return _measured(module, images, options)
+        state = copy.deepcopy(module.state_dict())
+        try:
+            with evaluating(module):
+                return _measured(module, images, options)
+        finally:
+            module.load_state_dict(state)
 
 
 def _measured(module, images, options):

@@ -55,7 +55,7 @@ class MicroBatches(_Base):
         module: Any = getattr(self.module_, "_orig_mod", self.module_)  # compiled for other sizes
         half = check_autocast(self.autocast, place)
         few = torch.as_tensor(images[:4]).to(place, copy=True)
-        budget = (_AUTO if limit == "auto" else limit) * MEBIBYTE
+        budget = float(_AUTO if limit == "auto" else limit) * MEBIBYTE
         with (
             isolated_seed(0, place),
             torch.autocast(place.type, dtype=torch.bfloat16, enabled=half),

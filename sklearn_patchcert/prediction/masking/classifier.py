@@ -277,6 +277,8 @@ class StickerCertifiedClassifier(
         ------
         TypeError
             If pixels are masked, so that there are no tokens.
+        ValueError
+            If the ids are no integers, out of range, or not as many as the image has patches.
         """
         check_is_fitted(self)
         view = self._view()
@@ -358,7 +360,7 @@ class StickerCertifiedClassifier(
 
     def _setting(self):
         most = max(1, _VALUES_AT_ONCE // len(self.mask_values_))
-        size = min(self.batch_size, most)
+        size = min(int(self.batch_size), most)
         return Setting(self._view(), self._made_plan, self.mask_values_, size)
 
     def _keep(self, keys, part, columns):

@@ -59,7 +59,7 @@ class Answers:
     """
 
     def __init__(self, ask: Ask, shape: tuple[int, int], batch_size: int = 1024) -> None:
-        self.ask, self.batch_size = ask, batch_size
+        self.ask, self.batch_size = ask, int(batch_size)
         self.labels = np.full(shape, -1, dtype=np.int32)
         self.sure = np.zeros(shape, dtype=bool)
 

@@ -12,9 +12,8 @@ itself.
 
 from __future__ import annotations
 
-import math
 from functools import partial
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from sklearn_patchcert.preprocessing import scaled
 from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
 
+_LARGEST = float(np.finfo(np.float32).max)
 _ENOUGH = 4096  # images for the mean color of tokens
 
 
@@ -134,7 +134,9 @@ class MaskedView:
 
     def of_tokens(self, ids, shape):
         """What is masked, in a shape, for token ids (n, rows, cols) or (n, rows, cols, C)."""
-        made = np.asarray(ids).reshape(len(ids), *self.grid, -1)
+        groups = self.image_shape[2] if self.vocabulary.per_channel_ else 1
+        n_tokens = self.vocabulary.vocabulary_.shape[-2]
+        made = encoding.checked_ids(ids, n_tokens, (*self.grid, groups))
         if self.images:
             made = encoding.decode(made, image_shape=self.image_shape, **self.vocabulary._code())
         made = made.reshape(len(made), *shape)
@@ -280,16 +282,18 @@ def _some(X):
 
 
 def check_mask(mask):
-    """Refuse what is not "mean", a number or an array of finite numbers."""
+    """Refuse what is not "mean", a number or an array of numbers that float32 holds."""
     if isinstance(mask, str) and mask == "mean":
         return
-    if not isinstance(mask, str | bool) and isinstance(mask, Real) and math.isfinite(mask):
-        return
     numbers = np.asarray(mask) if not isinstance(mask, str | bool | None) else None
-    if numbers is None or numbers.dtype.kind not in "iuf" or not np.isfinite(numbers).all():
+    if (
+        numbers is None
+        or numbers.dtype.kind not in "iuf"
+        or not (np.abs(numbers) <= _LARGEST).all()
+    ):
         raise ValueError(
-            f'mask must be "mean", a token id, or finite numbers that broadcast to an image, got '
-            f"{mask!r:.80}."
+            'mask must be "mean", a token id, or numbers that are finite in float32 and broadcast '
+            f"to an image, got {mask!r:.80}."
         )
 
 

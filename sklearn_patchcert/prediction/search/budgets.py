@@ -20,11 +20,21 @@ def now():
     return time.time()
 
 
-def check_seconds(name, value):
-    """Refuse a time limit that is neither None nor a positive number."""
+def seconds_of(name, value):
+    """Read a time limit: None or a float, since NumPy's float32 would round the clock to minutes.
+
+    Raises
+    ------
+    ValueError
+        If it is neither None nor a positive number.
+    """
     number = isinstance(value, Real) and not isinstance(value, bool)
     if value is not None and not (number and value > 0):
         raise ValueError(f"{name} must be positive or None, got {value!r}.")
+    try:
+        return None if value is None else float(value)
+    except OverflowError:
+        return math.inf
 
 
 def at_once(positions, batch_size):
@@ -50,7 +60,7 @@ class Pace:
     """
 
     def __init__(self, seconds=math.inf, always=False):
-        self.always = always
+        self.always, seconds = always, float(seconds)
         self.limited = seconds < math.inf
         self.until = now() + seconds if self.limited else math.inf
         self.each = math.nan  # seconds for an assignment
@@ -128,10 +138,8 @@ class Share(NamedTuple):
 
 def shared(options, count):
     """Yield options for each of `count` calls, one after the other, that share the time limits."""
-    limits = {name: options.get(name) for name in ("max_seconds", "max_total_seconds")}
-    for name, seconds in limits.items():
-        check_seconds(name, seconds)
-    each, whole = limits.values()
+    names = "max_seconds", "max_total_seconds"
+    each, whole = (seconds_of(name, options.get(name)) for name in names)
     until = None if whole is None else now() + whole
     for left in range(count, 0, -1):
         given = dict(options)

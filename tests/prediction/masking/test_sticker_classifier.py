@@ -300,6 +300,9 @@ def test_random_masks_hide_what_they_say():
         ({"sticker_size": 0}, "sticker_size must be"),
         ({"mask": "median"}, "mask must be"),
         ({"mask": True}, "mask must be"),
+        ({"mask": -1e39}, "mask must be"),
+        ({"mask": [10.0**300]}, "mask must be"),
+        ({"mask": 10**400, "estimator": LogisticRegression()}, "mask must be"),
         ({"mask": [np.nan]}, "mask must be"),
         ({"mask": 8}, "not one of the tokens 0 to 7"),
         ({"mask": [1.0, 2.0]}, "does not broadcast"),
@@ -375,3 +378,31 @@ def test_plain_pipelines_of_scikit_learn_have_tokens_too(data):
     model = StickerCertifiedClassifier(make_pipeline(*(s for _, s in tokens().steps)), 2)
     assert model.fit(X, y).mask_space_ == "tokens"
     assert model.certify(X[:3]).radii.shape == (3, 4, 4)
+
+
+def test_a_batch_size_of_few_bits_is_that_number(data):
+    X, y = data
+    model, narrow = (
+        StickerCertifiedClassifier(tokens(), 2, batch_size=size).fit(X, y)
+        for size in (100, np.int8(100))
+    )
+    np.testing.assert_array_equal(narrow.predict(X[:60]), model.predict(X[:60]))
+    np.testing.assert_array_equal(narrow.certify(X[:60]).masks, model.certify(X[:60]).masks)
+
+
+@pytest.mark.parametrize("output", ["images", "ids"])
+def test_ids_that_no_vocabulary_makes_are_refused(data, output):
+    X, y = data
+    clf = CategoricalNB(min_categories=8) if output == "ids" else None
+    model = StickerCertifiedClassifier(tokens(clf, output=output), 2).fit(X, y)
+    ids = model.estimator_["vocab"].tokenize(X[:3])
+    flat = model.predict_tokens(ids.reshape(3, -1))
+    np.testing.assert_array_equal(flat, model.predict_tokens(ids))
+    wrong = {
+        "integers": ids + 0.5, "lie in": -1 - ids, "range": ids + 8, "bool": ids > 3,
+        "str": ids.astype(str), "more": np.concatenate([ids, ids], 2), "fewer": ids[:, :2],
+        "one image": ids[0], "none": [],
+    }  # fmt: skip
+    for name, some in wrong.items():
+        with pytest.raises(ValueError, match=r"Token ids must|An image has"):
+            pytest.fail(f"{name}: {model.predict_tokens(some)}")
