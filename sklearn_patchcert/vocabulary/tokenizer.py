@@ -28,6 +28,7 @@ from sklearn_patchcert._validation import (
     own_or_shared,
     search_device,
     shape_of,
+    shape_of_rows,
 )
 from sklearn_patchcert.parallel import alone, over_parts
 from sklearn_patchcert.patches import grid_shape
@@ -367,7 +368,10 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         images, start = np.empty(0), 0
         for (ids,) in pieces:
             if not start:  # now X is known to be right
-                shape = getattr(self, "image_shape_", None) or (*X.shape[1:], 1)[:3]
+                shape = getattr(self, "image_shape_", None) or (
+                    (*X.shape[1:], 1)[:3] if len(X.shape) > 2
+                    else shape_of_rows(X.shape[1], self.image_shape)
+                )  # fmt: skip
                 images = np.empty((len(X), *shape), self.vocabulary_.dtype)
             stop = start + len(ids)
             encoding.join(ids, images=images[start:stop], **self._code())

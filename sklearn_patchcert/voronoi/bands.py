@@ -108,6 +108,8 @@ def join(ids, parts, patch_size, *, per_channel, images):
     grid = (*grid_shape(shape, patch_size), shape[2] if per_channel else 1)
     if ids.shape != (n, *grid):  # compiled code would crash
         raise ValueError(f"Token ids must be of the shape {(n, *grid)}, got {ids.shape}.")
+    if not n:
+        return
     for group, tokens in parts:
         channel = None if group == slice(None) else group.start
         if ids.size and not 0 <= ids.min() <= ids.max() < len(tokens):  # so it would here
