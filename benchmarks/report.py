@@ -19,7 +19,10 @@ import tables_vocabularies
 from common import RESULTS
 
 ROOT = RESULTS.parents[1]
-SOURCES = {"headline": ("poster_mnist", "poster_cifar10", "whole_image", "soundness")}
+SOURCES = {
+    "headline": ("poster_mnist", "poster_cifar10", "whole_image", "soundness"),
+    "sticker_masks": ("stickers",),
+}
 MARKERS = (
     (r"<!-- table:([\w:]+) -->", "<!-- end -->"),
     (r"\.\. begin ([\w:]+)", r"\.\. end \2"),
