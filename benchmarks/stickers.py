@@ -46,7 +46,7 @@ from sklearn_patchcert.prediction import covering_masks
 SIZES = (5, 2)
 TIMED = 50  # images for the time of a prediction
 NO_TOKENS = "no tokens"
-SMALL = {"module": PatchResNet, "module__width": 32, "module__depth": 2, "max_epochs": 8}
+SMALL = {"module": PatchResNet, "module__width": 48, "module__depth": 2, "max_epochs": 16}
 SMALL |= {"module__patch_size": 4}
 OF_COLORS = {**FAST, "module__mirror": False, "module__width": 32, "autocast": True}
 OF_COLORS["max_epochs"] = 10
@@ -67,7 +67,7 @@ MODELS = {
         "(24, 2, 2) tokens of 2x2 pixels": {**OF_COLORS, "n_tokens": (24, 2, 2), "patch_size": 2},
     },
 }
-OF_GRAY = {1: (8, 6, 4, 3), 4: (None, 3, 2)}
+OF_GRAY = {1: (8, 6, 4), 4: (None, 3)}
 COUNTS = {  # pixels along a side of a patch: masks along each axis; None is the smallest masks
     "mnist": OF_GRAY,
     "fashion_mnist": OF_GRAY,
