@@ -278,16 +278,17 @@ def stickers(result, data):
     if data not in result["data"]:
         return None
     found = result["data"][data]
-    header = ("model", "sticker", "clean %", "certified %", "joint patch radius", "masks", "passes",
-              "certificate, s", "prediction, s")  # fmt: skip
+    header = ("model", "sticker", "clean %", "certified %", "places %", "joint patch radius",
+              "masks", "passes", "certificate, s", "prediction, s")  # fmt: skip
     rows = [
         (name, f"{size}x{size}", interval(row["clean"]), interval(row["certified"]),
-         number(row["radius"], 3), str(row["masks"]), f"{row['passes']:.0f}",
+         number(100 * row["places"]), number(row["radius"], 3), str(row["masks"]),
+         f"{row['passes']:.0f}",
          number(row["seconds_per_certificate"], 3), number(row["seconds_per_prediction"], 3))
         for name, sizes in found["rows"].items() for size, row in sizes.items()
     ]  # fmt: skip
     rows += [
-        (f"*{name}*", "5x5", *map(number, row), *[""] * 5)
+        (f"*{name}*", "5x5", *map(number, row), *[""] * 6)
         for name, row in found["published"].items()
     ]
     settings, machine = found["settings"], found["environment"]
