@@ -12,10 +12,14 @@ network, trained for as long and with the same masks.
 
 Every model is trained once, with masks drawn from all sets of masks in the table.  How many masks
 an inference uses is chosen on validation images, per model and size of the sticker: the most
-certified images, and of equals the fewest passes.  The test images are used once.  Images,
+certified images, and of equals the fewest passes.  The test images are used once for
+each model below.  Images,
 vocabularies and training are those of configurations.py.  The network of MNIST and Fashion-MNIST is
 smaller, which makes a pass cheap, and so is that of CIFAR-10 (64 channels instead of --width 32 are
-the network of the other tables).  Nothing else was chosen.  One seed.
+the network of the other tables).  One seed.
+A first network of MNIST (32 channels, 8 epochs, also masks of 16x16 pixels) certified 40.7 % of the
+validation and 35.8 % of the test images with 18 tokens.  Width, epochs and masks were changed once
+after that, for both data sets.  Nothing else was chosen.
 
 Radii are in [0, 1] pixels, L2 over all channels of a patch.  Images are standardized, so a radius
 is the smallest of the channels of a patch times the smallest standard deviation.
