@@ -76,7 +76,7 @@ def transfer(result):
         f"{name} {score:.1f} %" for name, score in result.get("choices", {}).items()
     )
     tuned = (
-        f"*Fine-tuned*: all training images, from that classifier on, {settings['epochs']} epochs, "
+        f"*Fine-tuned*: all training images, from that classifier on, {settings['epochs']} epoch(s), "
         "the last blocks in the first third, then all; minutes come on top of those of the frozen "
         f"row. After {settings['piece']:,} images, on validation images: {choices}. "
     )
