@@ -44,8 +44,8 @@ def distilled(result):
         f"{sure['test']['of']} of 20 wallpapers, of which the network is confident, with a "
         f"probability above {settings['confident']:g}, of {100 * sure['six']['share']:.0f} % and "
         f"{100 * sure['test']['share']:.0f} %. Vocabularies and students saw other wallpapers; "
-        "how to train was chosen on a third set. *Distilled*: the last five blocks and the head are "
-        f"trained, {settings['epochs']} epochs on {result['training']} crops without labels. "
+        "how to train was chosen on a third set. *Distilled*: the last five blocks and the head "
+        f"are trained, {settings['epochs']} epochs on {result['training']} crops without labels. "
         "*Luminance, differences*: levels of rotated color axes. 95 % intervals take the crops as "
         "independent, which crops of one picture are not. Radii are L2, in units of 1/255. The "
         "pixel radius is the smallest of a pixel's values. `python benchmarks/distilled.py`, "
@@ -76,8 +76,8 @@ def transfer(result):
         f"{name} {score:.1f} %" for name, score in result.get("choices", {}).items()
     )
     tuned = (
-        f"*Fine-tuned*: all training images, from that classifier on, {settings['epochs']} epoch(s), "
-        "the last blocks in the first third, then all; minutes come on top of those of the frozen "
+        "*Fine-tuned*: all training images, from that classifier on, "
+        f"{settings['epochs']} epoch(s), the last blocks in the first third, then all; minutes come on top of those of the frozen "
         f"row. After {settings['piece']:,} images, on validation images: {choices}. "
     )
     note = (
