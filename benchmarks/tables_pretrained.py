@@ -77,7 +77,8 @@ def transfer(result):
     )
     tuned = (
         "*Fine-tuned*: all training images, from that classifier on, "
-        f"{settings['epochs']} epoch(s), the last blocks in the first third, then all; minutes come on top of those of the frozen "
+        f"{settings['epochs']} epoch(s), the last blocks in the first third, then all; minutes "
+        "come on top of those of the frozen "
         f"row. After {settings['piece']:,} images, on validation images: {choices}. "
     )
     note = (
