@@ -17,6 +17,7 @@ Result: benchmarks/results/photo_attacks.json.
 
 import argparse
 import time
+from functools import partial
 
 import numpy as np
 from common import save
@@ -121,16 +122,16 @@ def main():
             network.seconds = 0.0
             # The first turn compiles, and need not go far.
             steps = {} if turn else {"steps": 1, "greedy": 0}
-            whole = seconds(lambda: run_attack(model, image, [0], "flips", eps=EPS, **steps))  # noqa: B023
+            whole = seconds(partial(run_attack, model, image, [0], "flips", eps=EPS, **steps))
             share = network.seconds / whole
-            prices = seconds(lambda: tokens.offers(EPS, exact=False))  # noqa: B023
+            prices = seconds(partial(tokens.offers, EPS, exact=False))
             if turn:
                 times["attack"].append(whole)
                 times["network"].append(share)
                 times["prices"].append(prices)
             if turn and side == min(options.sides):
                 table = np.linspace(0, 1, n)[:, None]
-                times["former"].append(seconds(lambda: former_costs(tokens.patches, table, EPS)))  # noqa: B023
+                times["former"].append(seconds(partial(former_costs, tokens.patches, table, EPS)))
     result = {"settings": {"rounds": options.rounds, "eps": EPS}, "tokens": {}}
     for n in N_TOKENS:
         rows = []

@@ -46,7 +46,6 @@ __all__ = [
     "random_seed",
     "search_device",
     "shape_of",
-    "shape_of_rows",
 ]
 
 LARGEST = 1e150
@@ -154,7 +153,7 @@ def images_and_range(
         rows = validate_data(estimator, X, reset=reset, dtype=wanted)
         limits = float(rows.min()), float(rows.max())
         _check_limits(limits, dtypes)
-    shape = shape or fitted or shape_of_rows(rows.shape[1], image_shape, warn=reset)
+    shape = shape or fitted or _shape_of_rows(rows.shape[1], image_shape, warn=reset)
     if reset:
         estimator.image_shape_ = tuple(map(int, shape))
     return rows.reshape(len(rows), *shape), limits, np.result_type(*dtypes)
@@ -210,7 +209,7 @@ def check_image_shape(image_shape):
     return tuple(int(size) for size in shape) + (1,) * (3 - len(shape))
 
 
-def shape_of_rows(n_features, image_shape, warn=False):
+def _shape_of_rows(n_features, image_shape, warn):
     """(H, W, C) of images that are rows: as given, else square and gray, else one strip."""
     if image_shape is not None:
         shape = check_image_shape(image_shape)

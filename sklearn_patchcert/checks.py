@@ -123,13 +123,13 @@ def sticker_sizes(sticker_size: Any) -> list[tuple[int, int]]:
     [(5, 5), (2, 8)]
     """
     several = sticker_size if isinstance(sticker_size, list) else [sticker_size]
-    found = [_pair(one) for one in several]
-    if not found or None in found:
+    found = [pair for pair in map(_pair, several) if pair is not None]
+    if not found or len(found) < len(several):
         raise ValueError(
             "sticker_size must be a positive number of pixels, a tuple (height, width), or a list "
             f"of these, got {sticker_size!r}."
         )
-    return found  # type: ignore[return-value]
+    return found
 
 
 def _pair(size):

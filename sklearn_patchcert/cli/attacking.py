@@ -50,8 +50,8 @@ def run(options):
     if own.masked:
         raise Impossible(
             "patchcert attack changes whole images by a norm, and the model is certified against "
-            "stickers by double masking: it has no gradients and no token search to attack. Attack "
-            "the classifier inside, or use report for what is certified"
+            "stickers: attack it in Python with sklearn_patchcert.attacks.run_sticker_attack, or "
+            "use report for what is certified"
         )
     data = labeled(options.folder, own, left_out, n_images=options.images, seed=options.seed)
     with talking.spoken_warnings():

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import Bunch, _safe_indexing, gen_batches
+from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from sklearn_patchcert._layouts import as_batch
-from sklearn_patchcert._ranges import judge, quiet, range_of
+from sklearn_patchcert._ranges import quiet, range_of
 from sklearn_patchcert._validation import (
     LARGEST,
     VersionedState,
@@ -28,11 +28,11 @@ from sklearn_patchcert._validation import (
     own_or_shared,
     search_device,
     shape_of,
-    shape_of_rows,
 )
 from sklearn_patchcert.parallel import alone, over_parts
 from sklearn_patchcert.patches import grid_shape
 from sklearn_patchcert.vocabulary import encoding
+from sklearn_patchcert.vocabulary.batches import batches_of, gathered, judged
 from sklearn_patchcert.vocabulary.clustering.distinct import distinct_tokens
 from sklearn_patchcert.voronoi import certificate
 from sklearn_patchcert.voronoi.engines.devices import resolved
@@ -342,12 +342,12 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
 
         X = X if isinstance(X, Iterator) else as_batch(X)
         values = _VALUES_AT_ONCE * (_UNLESS_COPIED if plain and alone(self.n_jobs) else 1)
-        batches, n = _batches(X, values)
+        batches, n = batches_of(X, values)
         pieces = over_parts(checked, batches, self.n_jobs)
         bar = tqdm(desc=type(self).__name__, total=n, unit="image", disable=not self.verbose)
         with bar, closing(pieces):
-            arrays = _judged(pieces, self if owner is None else owner, X)
-            return self._joined(arrays, X, bar) if join else _gather(arrays, n, bar)
+            arrays = judged(pieces, self if owner is None else owner, X)
+            return self._joined(arrays, X, bar) if join else gathered(arrays, n, bar)
 
     def _search_device(self, batch):
         device = search_device(self.device)
@@ -368,10 +368,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         images, start = np.empty(0), 0
         for (ids,) in pieces:
             if not start:  # now X is known to be right
-                shape = getattr(self, "image_shape_", None) or (
-                    (*X.shape[1:], 1)[:3] if len(X.shape) > 2
-                    else shape_of_rows(X.shape[1], self.image_shape)
-                )  # fmt: skip
+                shape = getattr(self, "image_shape_", None) or self._check(X[:1]).shape[1:]
                 images = np.empty((len(X), *shape), self.vocabulary_.dtype)
             stop = start + len(ids)
             encoding.join(ids, images=images[start:stop], **self._code())
@@ -399,62 +396,3 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
 def count_groups(image_shape, per_channel):
     """Number of parts into which the channels of a patch fall: each by itself, or all as one."""
     return image_shape[2] if per_channel else 1
-
-
-def _batches(X, values):
-    """Batches of X as 1-tuples, few held at once, and the number of images where that is known.
-
-    An iterator is one of batches already, which are cut where they are large.
-    """
-    if isinstance(X, Iterator):
-        return (part for batch in X for part in _batches(batch, values)[0]), None
-    X = as_batch(X)
-    shape = tuple(X.shape)
-    if len(shape) < 2 or 0 in shape:
-        return [(X,)], None  # which the check will refuse
-    if not hasattr(X, "__getitem__"):
-        X = np.asarray(X)
-    size = max(1, values // math.prod(shape[1:]))
-    if shape[0] <= size:
-        return [(X,)], shape[0]
-    return ((_safe_indexing(X, part),) for part in gen_batches(shape[0], size)), shape[0]
-
-
-def _judged(pieces, owner, X):
-    """Yield the arrays of (limits, arrays), and judge the range of all images before the end.
-
-    Here and not where the pieces are made, which may be other threads or machines.
-    """
-    low, high, n_images = np.inf, -np.inf, 0
-    for limits, arrays in pieces:
-        if limits is not None:
-            low, high = min(low, limits[0]), max(high, limits[1])
-        n_images += len(arrays[0])
-        judge(owner, limits, 0)  # a range that is too wide is told at once
-        yield arrays
-    if low <= high:
-        images = None if isinstance(X, Iterator) else X
-        judge(owner, (low, high), n_images, images)
-
-
-def _gather(pieces, n, bar):
-    """Put tuples of arrays together; into place, without a copy, where their number n is known."""
-    start, whole = 0, None
-    kept = []
-    for piece in pieces:
-        stop = start + len(piece[0])
-        bar.update(stop - start)
-        if n is None:
-            kept.append(piece)
-            continue
-        if stop - start == n:
-            whole = tuple(piece)
-            continue
-        if whole is None:
-            whole = tuple(np.empty((n, *part.shape[1:]), part.dtype) for part in piece)
-        for target, part in zip(whole, piece, strict=True):
-            target[start:stop] = part
-        start = stop
-    if n is None and not kept:
-        raise ValueError("The iterator of batches of images is empty.")
-    return whole or tuple(np.concatenate(parts) for parts in zip(*kept, strict=True))

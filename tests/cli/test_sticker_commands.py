@@ -123,7 +123,7 @@ def test_report_and_info(space, few, files, tmp_path, capsys):
 
 
 REFUSED = [
-    (("attack", "FEW", "--eps", 1), "double masking"),
+    (("attack", "FEW", "--eps", 1), "run_sticker_attack"),
     (("report", "FEW", "--out", "r.html", "--prediction"), "--prediction is for classifiers"),
     (("export", "--out", "n.pt2"), "export its estimator_"),
 ]

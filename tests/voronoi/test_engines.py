@@ -44,6 +44,23 @@ def cases(rng, n_tokens, dim, spread):
     return patches[:, None], tokens
 
 
+def given_by(extra, rng, patches, tokens, scale):
+    """Patches, and the options of a certificate with weights, padding or noise."""
+    dim, dtype = patches.shape[2], patches.dtype
+    options = {}
+    if extra in ("weights", "noise", "much noise"):
+        options["weights"] = 10.0 ** rng.uniform(-4, 4, size=(1, dim))
+    if extra == "padding" and dim > 1:
+        options["weights"] = np.ones((1, dim))
+        options["weights"][0, rng.choice(dim, rng.integers(1, dim), replace=False)] = 0
+        patches = patches * options["weights"].astype(dtype)
+    if "noise" in extra:
+        size = 1e-6 if extra == "noise" else 0.1
+        options["noise"] = size * scale * rng.random(patches.shape[:2]) * np.abs(tokens).std()
+        options["noise_growth"] = size * rng.random()
+    return patches, options
+
+
 @pytest.mark.parametrize("engine", ["walk", "tree"])
 @MANY
 @given(
@@ -62,17 +79,7 @@ def test_the_same_bits(engine, seed, n_tokens, dim, norm, scale, dtype, extra):
         patches, tokens = (scale * patches).astype(dtype), scale * tokens
     if not float(np.abs(patches).max()) < 1e150:
         return
-    options = {}
-    if extra in ("weights", "noise", "much noise"):
-        options["weights"] = 10.0 ** rng.uniform(-4, 4, size=(1, dim))
-    if extra == "padding" and dim > 1:
-        options["weights"] = np.ones((1, dim))
-        options["weights"][0, rng.choice(dim, rng.integers(1, dim), replace=False)] = 0
-        patches = patches * options["weights"].astype(dtype)
-    if "noise" in extra:
-        size = 1e-6 if extra == "noise" else 0.1
-        options["noise"] = size * scale * rng.random(patches.shape[:2]) * np.abs(tokens).std()
-        options["noise_growth"] = size * rng.random()
+    patches, options = given_by(extra, rng, patches, tokens, scale)
     wanted = certificate.certify(
         patches, tokens, norm, engine="dense", return_witness=True, **options
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_engines import cases
+from test_engines import cases, given_by
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -49,17 +49,7 @@ def test_the_bits_of_the_walk(seed, n_tokens, dim, norm, scale, dtype, extra, me
     rng = np.random.default_rng(seed)
     patches, tokens = cases(rng, n_tokens, dim, rng.integers(0, 6))
     patches, tokens = (scale * patches).astype(dtype), scale * tokens
-    options = {}
-    if extra in ("weights", "noise", "much noise"):
-        options["weights"] = 10.0 ** rng.uniform(-4, 4, size=(1, dim))
-    if extra == "padding" and dim > 1:
-        options["weights"] = np.ones((1, dim))
-        options["weights"][0, rng.choice(dim, rng.integers(1, dim), replace=False)] = 0
-        patches = patches * options["weights"].astype(dtype)
-    if "noise" in extra:
-        size = 1e-6 if extra == "noise" else 0.1
-        options["noise"] = size * scale * rng.random(patches.shape[:2]) * np.abs(tokens).std()
-        options["noise_growth"] = size * rng.random()
+    patches, options = given_by(extra, rng, patches, tokens, scale)
     wanted = certificate.certify(
         patches, tokens, norm, engine="walk", return_witness=True, **options
     )

@@ -314,10 +314,11 @@ class StickerCertifiedClassifier(
         NotFittedError
             If the model is not fitted.
         ValueError
-            If X does not fit, or the classifier depends on chance or on the other images of a
-            batch.
+            If X does not fit, the classifier depends on chance or on the other images of a batch,
+            or sticker_size or n_stickers was changed after fit.
         """
         X, images = self._checked(X)
+        self._sticker_sizes()  # refuses masks that are for other stickers
         view, plan = self._view(), self._made_plan
         keys = keys_of(self._key(), np.asarray(X))
         kept = self._decisions.get(keys)

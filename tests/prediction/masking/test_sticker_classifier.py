@@ -123,6 +123,14 @@ def test_neither_jobs_nor_batches_change_anything(data, kind):
         np.testing.assert_array_equal(other.certify(X[185:190]).places, found.places[5:10])
 
 
+@pytest.mark.parametrize("change", [{"sticker_size": 3}, {"n_stickers": 2}])
+def test_no_certificate_is_for_stickers_that_the_masks_do_not_cover(data, change):
+    X, y = data
+    model = StickerCertifiedClassifier(tokens(), 1, n_masks=2).fit(X, y)
+    with pytest.raises(ValueError, match="Fit the model again"):
+        model.set_params(**change).certify(X[:2])
+
+
 def test_what_has_been_certified_is_not_asked_for_again(data, asked):
     X, y = data
     model = StickerCertifiedClassifier(tokens(), 2, n_masks=2).fit(X, y)
