@@ -39,17 +39,26 @@ def fingerprint(value):
     >>> fingerprint(lambda: 0) == fingerprint(lambda: 0)
     False
     """
-    file = io.BytesIO()
     try:
         # Once there and back first: what has been loaded is written unlike what was fitted.
-        _Pickler(file).dump(pickle.loads(pickle.dumps(value)))
+        return joblib.hash(_written(pickle.loads(pickle.dumps(value))))
     except Exception:  # of any kind: the object's own code runs
         return os.urandom(16).hex()
-    return joblib.hash(file.getvalue())
+
+
+def _written(value):
+    file = io.BytesIO()
+    _Pickler(file).dump(value)
+    return file.getvalue()
 
 
 class _Pickler(pickle.Pickler):
-    """Writes by their values what pickle writes with addresses and arbitrary bytes in between."""
+    """Writes by their values what pickle writes with addresses, arbitrary bytes or orders."""
+
+    def persistent_id(self, thing):  # reducer_override isn't asked for sets
+        if type(thing) in (set, frozenset):  # their order is another in each process
+            return type(thing).__name__, sorted(_written(item) for item in thing)
+        return None
 
     def reducer_override(self, thing):
         if isinstance(thing, PatchNet):
