@@ -16,7 +16,10 @@ from sklearn_patchcert import (
     load,
     save,
 )
+from sklearn_patchcert.attacks import run_sticker_attack
+from sklearn_patchcert.attacks.stickers import attack
 from sklearn_patchcert.datasets import load_image_folder
+from sklearn_patchcert.scorers import sticker_accuracy
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +125,33 @@ def test_report_and_info(space, few, files, tmp_path, capsys):
     assert "masks" in facts["steps"]
 
 
+@pytest.mark.parametrize("space", ["tokens", "pixels"])
+def test_attack_says_what_the_library_says(space, files, few, tmp_path, capsys, monkeypatch):
+    photos = tmp_path / "photos"
+    for name in few.rglob("*.*"):
+        place = photos / name.parent.name
+        place.mkdir(parents=True, exist_ok=True)
+        Image.open(name).convert("RGB").resize((12, 12)).save(place / f"{name.stem}.png")
+    answers, quick = [], {"steps": 4, "n_places": 2}
+
+    def spy(model, X, y, **options):
+        answers.append((model, X, y, run_sticker_attack(model, X, y, **options, **quick)))
+        return answers[0][-1]
+
+    monkeypatch.setattr(attack, "run_sticker_attack", spy)
+    command = ("attack", photos, "--model", files[space], "--images", 6, "--seed", 2, "--quiet")
+    assert run(*command, "--json") == 0
+    said, [(model, X, y, found)] = parsed(capsys.readouterr().out), answers
+    assert said["images"] == len(X) == 6
+    assert said["accuracy"] == pytest.approx(model.score(X, y))
+    assert said["certified_accuracy"] == pytest.approx(sticker_accuracy(model, X, y))
+    assert said["accuracy_under_attack"] == pytest.approx((found.correct & ~found.success).mean())
+    assert said["certified_accuracy"] <= said["accuracy_under_attack"] <= said["accuracy"]
+    assert len(said["broken"]) == found.success.sum()
+
+
 REFUSED = [
-    (("attack", "FEW", "--eps", 1), "run_sticker_attack"),
+    (("attack", "FEW", "--eps", 1), "leave it out"),
     (("report", "FEW", "--out", "r.html", "--prediction"), "--prediction is for classifiers"),
     (("export", "--out", "n.pt2"), "export its estimator_"),
 ]
