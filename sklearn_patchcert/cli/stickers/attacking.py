@@ -21,32 +21,33 @@ def attack_stickers(model, data, options, left_out):
     -------
     status : int
     """
-    from sklearn_patchcert.attacks.stickers.attack import run_sticker_attack
+    from sklearn_patchcert.scorers import certified
 
     with talking.spoken_warnings():
         try:
-            certificate = model.certify(data.X)
-            found = run_sticker_attack(
+            found = model.certify(data.X)
+            left = certified.sticker_attack_accuracy(
                 model,
                 data.X,
                 data.y,
-                certified_places=certificate.places,
                 random_state=options.seed,
+                certified_places=found.places,
                 verbose=not options.quiet,
             )
         except (TypeError, ValueError) as error:
             raise Impossible(talking.first_line(error)) from None
-    right = found.correct
+    right = found.prediction == data.y
     result = {
         "images": len(data.X),
         "accuracy": float(right.mean()),
-        "certified_accuracy": float((right & certificate.certified).mean()),
-        "accuracy_under_attack": float((right & ~found.success).mean()),
-        "broken": [name for name, hit in zip(data.names, found.success, strict=True) if hit],
-        "left_out": left_out.reasons,
+        "certified_accuracy": float((right & found.certified).mean()),
+        "accuracy_under_attack": left,
     }
-    names = "accuracy", "certified_accuracy", "accuracy_under_attack"
-    lines = [f"{name.replace('_', ' '):22} {100 * result[name]:5.1f} %" for name in names]
+    lines = [
+        f"{name.replace('_', ' '):22}{100 * share:6.1f} %"
+        for name, share in list(result.items())[1:]
+    ]
+    result["left_out"] = left_out.reasons
     talking.told(result, options.json, "\n".join(lines))
     left_out.end(f"{len(data.X)} attacked with stickers")
     return left_out.status
