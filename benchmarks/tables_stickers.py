@@ -70,7 +70,8 @@ def sticker_attacks(result, data):
     note = (
         f"{DATA[data]}, the first {settings['images']} test images, {settings['n_places']} places "
         f"with {settings['steps']} steps of the gradient and of the search each, one seed, 95 % "
-        f"intervals. No certified place was broken. `python benchmarks/sticker_attacks.py --data {data}`, "
+        f"intervals. No certified place was broken. "
+        f"`python benchmarks/sticker_attacks.py --data {data}`, "
         f"{machine['gpu'] or machine['processor']}, torch {machine['torch']}."
     )
     return header, rows, note
