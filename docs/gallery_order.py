@@ -2,7 +2,7 @@
 
 ORDER = (
     "quickstart", "own_photos", "pictures", "mnist", "search", "own_loss", "whole_image",
-    "stickers", "stained_tissue", "out_of_core", "dask_cluster",
+    "stickers", "pretrained_stickers", "stained_tissue", "out_of_core", "dask_cluster",
 )  # fmt: skip
 
 

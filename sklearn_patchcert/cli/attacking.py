@@ -11,6 +11,9 @@ the images that the model sees. If it reads pictures itself these are 0..1, and
 the L2 norm 1 is as much as one value that changes from black to white.
 Attacked images may leave that range, which makes attacks stronger.
 
+A model that is certified against stickers is attacked with stickers, without
+--eps, while all other patches move by less than their radii.
+
 Every attack has its own bar. An attack that was interrupted starts again.
 
 Example:
@@ -21,13 +24,7 @@ Example:
 def add_options(add):
     add_labeled(add)
     add_model(add)
-    add(
-        "--eps",
-        required=True,
-        type=positive(float),
-        metavar="E",
-        help="norm of the change of an image",
-    )
+    add("--eps", type=positive(float), metavar="E", help="norm of the change of an image")
     add("--norm", choices=("l2", "linf"), default="l2", help="over the whole image (default: l2)")
     add(
         "--images",
@@ -43,17 +40,19 @@ def add_options(add):
 def run(options):
     from sklearn_patchcert.cli import opened, talking
     from sklearn_patchcert.cli.labels import labeled
+    from sklearn_patchcert.cli.stickers.attacking import attack_stickers
     from sklearn_patchcert.scorers.reports import robustness_report
 
     left_out = talking.LeftOut(options.quiet)
     own = opened.open_model(options)
-    if own.masked:
+    if own.masked != (options.eps is None):
         raise Impossible(
-            "patchcert attack changes whole images by a norm, and the model is certified against "
-            "stickers: attack it in Python with sklearn_patchcert.attacks.run_sticker_attack, or "
-            "use report for what is certified"
-        )
+            "--eps is for whole images, and the model is certified against stickers: leave it out"
+            if own.masked else "--eps is missing: the norm of the change of an image"
+        )  # fmt: skip
     data = labeled(options.folder, own, left_out, n_images=options.images, seed=options.seed)
+    if own.masked:
+        return attack_stickers(own.model, data, options, left_out)
     with talking.spoken_warnings():
         try:
             report = robustness_report(

@@ -293,16 +293,12 @@ class CertificateDisplay:
             self.im_ = self.text_ = self.colorbar_ = None
             self._draw_histogram(ax, bins)
         else:
-            unknown = set(columns) - set(TITLES)
-            if unknown or not len(columns):
-                raise ValueError(f"columns must be some of {tuple(TITLES)}, got {columns!r}.")
-            if not (isinstance(max_images, (int, np.integer)) and max_images > 0):
-                raise ValueError(f"max_images must be an integer from 1 on, got {max_images!r}.")
+            columns = list(columns)
             place = place_of_radius(columns)
-            axes = axes_of_maps(self, ax, figure, figsize, list(columns), max_images, place)
+            axes = axes_of_maps(self, ax, figure, figsize, columns, TITLES, max_images, place)
             style = {"cmap": cmap, "vmax": vmax, "alpha": alpha}
             label = self._radius_of("a patch")
-            found = draw_maps(self, axes, list(columns), label, own=ax is not None, **style)
+            found = draw_maps(self, axes, columns, label, own=ax is not None, **style)
             self.im_, self.colorbar_, self.text_ = found
         self.axes_, self.ax_, self.figure_ = axes, axes[0, 0], axes[0, 0].get_figure()
         return self

@@ -27,13 +27,17 @@ MAPS = "map", "overlay"
 SMALLEST = "smallest radius {:.3g}", "smallest {:.3g}", "min {:.3g}", "min {:.2g}", "min\n{:.2g}"
 
 
-def axes_of_maps(display, ax, figure, figsize, columns, max_images, place):
+def axes_of_maps(display, ax, figure, figsize, columns, titles, max_images, place):
     """Axes (n_shown, n_columns): the user's, or new ones, several images beside each other.
 
-    Below the column of `place` there is a line that tells of its map.
+    Columns have one of the titles.  Below that of `place` there is a line that tells of its map.
     """
     from matplotlib import pyplot
 
+    if set(columns) - set(titles) or not len(columns):
+        raise ValueError(f"columns must be some of {tuple(titles)}, got {columns!r}.")
+    if not (isinstance(max_images, (int, np.integer)) and max_images > 0):
+        raise ValueError(f"max_images must be an integer from 1 on, got {max_images!r}.")
     n, per_image = len(display.images), len(columns)
     n_shown = min(n, max_images)
     if ax is not None:
@@ -80,9 +84,7 @@ def draw_maps(display, axes, columns, label, *, own, cmap, vmax, alpha):
         ax, column = axes[at, place], columns[place]
         if column != "map":
             picture = shown((display.discretised if column == "discretised" else images)[at], span)
-            if column == "overlay":  # bright grays, for the colors to shine through
-                picture = np.repeat(0.3 + 0.7 * picture.mean(-1, keepdims=True), 3, axis=2)
-            found[at, place] = ax.imshow(picture)
+            found[at, place] = draw_picture(ax, picture, under_colors=column == "overlay")
         if column in MAPS:
             style = {"alpha": alpha if column == "overlay" else None, "cmap": cmap, "norm": norm}
             found[at, place] = ax.imshow(radii[at], extent=extent, **style)
@@ -102,6 +104,13 @@ def draw_maps(display, axes, columns, label, *, own, cmap, vmax, alpha):
     notes = [f"showing {len(axes)} of {len(images)} images"] if len(axes) < len(images) else []
     notes += ["blank: infinite radius"] if blank else []
     return found, bar, write_note(axes, own, notes, side)
+
+
+def draw_picture(ax, picture, under_colors):
+    """Draw an image; in bright grays if colors that lie over it have to shine."""
+    if under_colors:
+        picture = np.repeat(0.3 + 0.7 * picture.mean(-1, keepdims=True), 3, axis=2)
+    return ax.imshow(picture)
 
 
 def aspect_of(display):

@@ -10,6 +10,7 @@ from sklearn_patchcert.displays.inputs import images_of, named, per_image
 from sklearn_patchcert.displays.maps import (
     aspect_of,
     axes_of_maps,
+    draw_picture,
     write_captions,
     write_note,
     write_titles,
@@ -254,25 +255,18 @@ class StickerDisplay:
             not fit the figure.
         """
         columns = list(columns)
-        if set(columns) - set(TITLES) or not columns:
-            raise ValueError(f"columns must be some of {tuple(TITLES)}, got {columns!r}.")
-        if not (isinstance(max_images, (int, np.integer)) and max_images > 0):
-            raise ValueError(f"max_images must be an integer from 1 on, got {max_images!r}.")
         if sum(given is not None for given in (ax, figure, figsize)) > 1:
             raise ValueError("Pass one of ax, figure and figsize, not both or all of them.")
         place = columns.index("places") if "places" in columns else 0
-        axes = axes_of_maps(self, ax, figure, figsize, columns, max_images, place)
+        axes = axes_of_maps(self, ax, figure, figsize, columns, TITLES, max_images, place)
         span = span_of(self.images)
         self.marks_ = np.full(len(axes), None, dtype=object)
         for at, row in enumerate(axes):
             picture = shown(self.images[at], span)
             for one, column in zip(row, columns, strict=True):
+                draw_picture(one, picture, under_colors=column == "places")
                 if column == "places":
-                    bright = 0.3 + 0.7 * picture.mean(-1, keepdims=True)
-                    one.imshow(np.repeat(bright, 3, axis=2))
                     self.marks_[at] = self._draw_places(one, at, alpha)
-                else:
-                    one.imshow(picture)
                 height, width = self.images.shape[1:3]
                 one.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
         wide, high = inches(axes[0, 0])

@@ -17,6 +17,7 @@ from sklearn_patchcert import (
     save,
 )
 from sklearn_patchcert.datasets import load_image_folder
+from sklearn_patchcert.scorers import certified, sticker_accuracy, sticker_attack_accuracy
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +123,32 @@ def test_report_and_info(space, few, files, tmp_path, capsys):
     assert "masks" in facts["steps"]
 
 
+@pytest.mark.parametrize("space", ["tokens", "pixels"])
+def test_attack_says_what_the_library_says(space, files, few, tmp_path, capsys, monkeypatch):
+    photos = tmp_path / "photos"
+    for name in few.rglob("*.*"):
+        place = photos / name.parent.name
+        place.mkdir(parents=True, exist_ok=True)
+        Image.open(name).convert("RGB").resize((12, 12)).save(place / f"{name.stem}.png")
+    answers, quick = [], {"steps": 4, "n_places": 2}
+
+    def spy(model, X, y, **options):
+        answers.append((model, X, y, sticker_attack_accuracy(model, X, y, **options, **quick)))
+        return answers[0][-1]
+
+    monkeypatch.setattr(certified, "sticker_attack_accuracy", spy)
+    command = ("attack", photos, "--model", files[space], "--images", 6, "--seed", 2, "--quiet")
+    assert run(*command, "--json") == 0
+    said, [(model, X, y, left)] = parsed(capsys.readouterr().out), answers
+    assert said["images"] == len(X) == 6
+    assert said["accuracy"] == pytest.approx(model.score(X, y))
+    assert said["certified_accuracy"] == pytest.approx(sticker_accuracy(model, X, y))
+    assert said["accuracy_under_attack"] == left
+    assert said["certified_accuracy"] <= left <= said["accuracy"]
+
+
 REFUSED = [
-    (("attack", "FEW", "--eps", 1), "run_sticker_attack"),
+    (("attack", "FEW", "--eps", 1), "leave it out"),
     (("report", "FEW", "--out", "r.html", "--prediction"), "--prediction is for classifiers"),
     (("export", "--out", "n.pt2"), "export its estimator_"),
 ]

@@ -107,7 +107,7 @@ def _of_rows(model, case, shape):
         rows = case.given(made.reshape(len(made), *case.X.shape[1:]))
         if masked:
             cells = hidden[:, 0, :: view.patch_size[0], :: view.patch_size[1]].flatten(1).numpy()
-            given = view.given(rows, made)
+            given = model._given(view, rows, made)
             rows = view.masked(given, model.mask_values_, np.arange(len(made)), cells)
         if hasattr(last, "predict_proba"):
             found = np.asarray(last.predict_proba(rows), dtype=np.float64)

@@ -356,8 +356,11 @@ class StickerCertifiedClassifier(
         return MaskedView(self.estimator_, self.image_shape_, self.classes_)
 
     def _given(self, view, X, images):
+        """What is masked, in the layout that the steps after the masks were fitted with."""
         with quiet():
-            return view.given(X, images)
+            given = view.given(X, images)
+        as_fitted = given.shape[1:] == self.given_shape_
+        return given if as_fitted else np.asarray(given).reshape(len(given), *self.given_shape_)
 
     def _setting(self):
         most = max(1, _VALUES_AT_ONCE // len(self.mask_values_))
