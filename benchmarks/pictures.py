@@ -8,6 +8,7 @@ whole images in whole_image.json beside published ones.  Takes about half a minu
 """
 
 import json
+from pathlib import Path
 
 import matplotlib
 
@@ -19,7 +20,7 @@ from matplotlib import pyplot as plt
 from sklearn_patchcert import ParetoDisplay, PatchVocabulary
 from sklearn_patchcert.datasets import load_images
 
-DOCS = RESULTS.parents[1] / "docs"
+DOCS = Path(__file__).parents[1] / "docs"
 PATCH = 4
 CURVES = {  # names in the JSON file to labels
     "prototypes": "prototypes (deterministic)",

@@ -13,6 +13,7 @@ import json
 import re
 import sys
 import textwrap
+from pathlib import Path
 
 import tables_models
 import tables_pretrained
@@ -20,7 +21,7 @@ import tables_stickers
 import tables_vocabularies
 from common import RESULTS
 
-ROOT = RESULTS.parents[1]
+ROOT = Path(__file__).parents[1]
 TABLES = tables_models, tables_pretrained, tables_stickers, tables_vocabularies
 SOURCES = {
     "headline": ("poster_mnist", "poster_cifar10", "whole_image", "soundness"),
@@ -39,10 +40,10 @@ def pages():
     return [ROOT / "README.md", *(p for p in found if not set(folders) & set(p.parts))]
 
 
-def made(name):
+def made(name, folder=RESULTS):
     """The (header, rows, note) of a table, maybe with a lead; None without a result."""
     source, _, data = name.partition(":")
-    paths = [RESULTS / f"{path}.json" for path in SOURCES.get(source, (source,))]
+    paths = [folder / f"{path}.json" for path in SOURCES.get(source, (source,))]
     if not all(path.exists() for path in paths):
         return None
     kind = source.split("_")[0]  # one function for all data sets
