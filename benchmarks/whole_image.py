@@ -14,8 +14,9 @@ correctly with a certified radius of at least eps, for
   noise (probabilistic, alpha 0.001, n noisy copies).
 Upper bounds: of networks what the attacks leave, of prototypes only the
 adversarial images of the certificate.  Successes of attacks below a certified radius are counted.
-`--data` and `--models` measure some rows only and leave the others as they are.  Everything was chosen on the last 10,000 training images of MNIST, none of which is
-trained on; one seed.
+`--data` and `--models` measure some rows only and leave the others as they are.
+Everything was chosen on the last 10,000 training images of MNIST, none of which is trained on; one
+seed.
 
 Result: benchmarks/results/whole_image.json, which benchmarks/pictures.py draws.
 """
