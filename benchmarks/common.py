@@ -15,7 +15,8 @@ from joblib import Parallel, delayed
 from scipy.stats import binomtest
 from tqdm.auto import tqdm
 
-RESULTS = Path(__file__).parent / "results"
+PUBLISHED = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("PATCHCERT_RESULTS", PUBLISHED))  # reproduce.py has its own folder
 PACKAGES = ("numpy", "scikit-learn", "torch", "skorch", "sklearn-patchcert")
 
 
@@ -82,7 +83,7 @@ def _labelled(run, label, key):
 
 
 def _write(path, result):
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(result, indent=1) + "\n")
     fresh.replace(path)

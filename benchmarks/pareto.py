@@ -15,7 +15,7 @@ slack statistic, no radius).  Mean radii of patches of different sizes are not c
 every patch has the same radius, smaller patches promise more, since all of them may move at once.
 The network behind single pixels of MNIST looks at blocks of 4x4.
 
-Result: benchmarks/results/pareto.json and pareto_<data set>.png.
+Result: benchmarks/results/pareto.json, which benchmarks/pictures.py draws.
 """
 
 import argparse
@@ -24,7 +24,6 @@ import time
 from functools import partial
 
 import configurations
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from common import RESULTS, environment, save, stages
@@ -33,7 +32,7 @@ from scipy.fft import idct
 from sklearn.frozen import FrozenEstimator
 from torch.nn.functional import cross_entropy
 
-from sklearn_patchcert import ParetoDisplay, PatchVocabulary
+from sklearn_patchcert import PatchVocabulary
 from sklearn_patchcert.model_selection import pareto_front
 from sklearn_patchcert.networks import ImageResNet, PatchConvNet, random_crop
 from sklearn_patchcert.voronoi import surrogates
@@ -166,23 +165,6 @@ def same_network(rows):
     return [row for row in rows if "module" not in row["options"]]
 
 
-def draw(name, rows):
-    plt.rcParams["axes.prop_cycle"] = plt.cycler(color=plt.colormaps["tab20"].colors)
-    figure, axes = plt.subplots(1, 2, figsize=(12, 4.5), sharey=True, layout="constrained")
-    places = ("mean_radius", "mean radius of a patch"), ("summed_radius", "sum over an image")
-    for ax, (key, label), known in zip(axes, places, POSTER[name][:2], strict=True):
-        ParetoDisplay.from_scores(
-            [row[key] for row in rows], [row["accuracy"] for row in rows], ax=ax,
-            x_name=f"{label} (L2, standardised)", y_name="validation accuracy [%]",
-            groups=[row["group"] for row in rows],
-        )  # fmt: skip
-        ax.plot(known, POSTER[name][2], "k*", label="poster, learned")
-        ax.set_xscale("log")
-        ax.get_legend().remove()
-    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    figure.savefig(RESULTS / f"pareto_{name}.png", dpi=100)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", nargs="+", default=[*CANDIDATES], choices=[*CANDIDATES])
@@ -212,7 +194,6 @@ def main():
         for row in rows[name]:
             shown = f"{row['accuracy']:6.2f} % {row['mean_radius']:.3f} {row['summed_radius']:7.1f}"
             print(f"{name:8} {shown}  {row['group']}: {row['options']}")
-        draw(name, rivals)
         save("pareto", {"settings": settings, "poster": POSTER, "rows": rows})
 
 

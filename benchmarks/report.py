@@ -13,17 +13,20 @@ import json
 import re
 import sys
 import textwrap
+from pathlib import Path
 
+import tables_methods
 import tables_models
 import tables_pretrained
 import tables_stickers
 import tables_vocabularies
 from common import RESULTS
 
-ROOT = RESULTS.parents[1]
-TABLES = tables_models, tables_pretrained, tables_stickers, tables_vocabularies
+ROOT = Path(__file__).parents[1]
+TABLES = tables_methods, tables_models, tables_pretrained, tables_stickers, tables_vocabularies
 SOURCES = {
     "headline": ("poster_mnist", "poster_cifar10", "whole_image", "soundness"),
+    "methods": ("poster_mnist", "poster_cifar10", "whole_image", "stickers"),
     "sticker_masks": ("stickers",),
 }
 MARKERS = (
@@ -39,17 +42,50 @@ def pages():
     return [ROOT / "README.md", *(p for p in found if not set(folders) & set(p.parts))]
 
 
-def made(name):
+def made(name, folder=RESULTS):
     """The (header, rows, note) of a table, maybe with a lead; None without a result."""
     source, _, data = name.partition(":")
-    paths = [RESULTS / f"{path}.json" for path in SOURCES.get(source, (source,))]
+    paths = [folder / f"{path}.json" for path in SOURCES.get(source, (source,))]
     if not all(path.exists() for path in paths):
         return None
     kind = source.split("_")[0]  # one function for all data sets
     function = kind if kind in ("poster", "choices") else source
     module = next(module for module in TABLES if hasattr(module, function))
     results = [json.loads(path.read_text()) for path in paths]
-    return getattr(module, function)(*results, *([data] if data else []))
+    found = getattr(module, function)(*results, *([data] if data else []))
+    if found is None or len(results) > 1:  # several results have notes of their own
+        return found
+    header, rows, note, *lead = found
+    return header, rows, f"{note} {provenance(results[0], data, note)}", *lead
+
+
+def provenance(result, data, note):
+    """Commits of a table's measurements, and hardware that the note does not name."""
+    part = result.get("data", result.get("rows", {}))
+    part = part.get(data, result) if isinstance(part, dict) else result
+    places = [*environments(part)]
+    rows = part.get("rows", part) if isinstance(part, dict) else part
+    rows = [row for row in (rows.values() if isinstance(rows, dict) else rows) if row]
+    each = "environment" in part or all("environment" in row for row in rows)
+    if not places or not each:
+        places.append(result["environment"])
+    machines = dict.fromkeys(place["gpu"] or place["processor"] for place in places)
+    commits = dict.fromkeys(place["commit"] for place in places)
+    missing = [machine for machine in machines if machine not in note]
+    text = f"Measured on {', '.join(missing)}. " if missing else ""
+    plural = "s" if len(commits) > 1 else ""
+    return f"{text}Commit{plural} {', '.join(f'`{commit}`' for commit in commits)}."
+
+
+def environments(part):
+    """All environment blocks within a result."""
+    if isinstance(part, dict):
+        if "commit" in part:
+            yield part
+        part = part.values()
+    if not isinstance(part, str) and hasattr(part, "__iter__"):
+        for inner in part:
+            yield from environments(inner)
 
 
 def markdown(header, rows, note, lead=""):

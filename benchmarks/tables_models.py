@@ -2,9 +2,12 @@
 
 from itertools import chain
 
+from scipy.stats import binomtest
+
 DATA = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 PNPC = "[Voráček and Hein 2022](https://arxiv.org/abs/2207.07208)"
 LIPNEXT = "[Hu et al. 2026](https://arxiv.org/abs/2601.18513)"
+MARGINS = "95 % intervals (Clopper and Pearson)"
 TABLE = "`python benchmarks/poster_tables.py --dataset "
 
 
@@ -15,10 +18,10 @@ def headline(mnist, cifar, whole, sound):
         data, row = DATA[result["settings"]["dataset"]], result["rows"]["learned"]
         accuracy, radius, *_, step = result["poster"]["learned"]
         budget = f"L2 budget {result['eps']:g}"
-        worst = f"{row['attacks']['worst_case']:.1f}"
+        worst = _left(row)
         if "pixels, trained on attacks" in result["rows"]:
-            trained = result["rows"]["pixels, trained on attacks"]["attacks"]["worst_case"]
-            worst += f"; {trained:.1f} for single pixels trained on attacks"
+            trained = _left(result["rows"]["pixels, trained on attacks"])
+            worst += f"; {trained} for single pixels trained on attacks"
         rows += [
             (data, "accuracy %, learned tokens", spread(row["test_accuracy"]), f"{accuracy:.2f}"),
             (data, "mean patch radius", spread(row["mean_radius"]), f"{radius:.2f}"),
@@ -31,19 +34,21 @@ def headline(mnist, cifar, whole, sound):
         ("cifar10", 36 / 255, "36/255", 73.2, LIPNEXT),
     ):
         found = whole["data"][name]
-        place = min(range(len(found["radii"])), key=lambda i: abs(found["radii"][i] - radius))
-        certified = found["rows"]["prototypes"]["certified"][place]
+        certified = interval_of(
+            at_radius(found, "prototypes", radius), found.get("images", whole["settings"]["images"])
+        )
         rows.append(
-            (DATA[name], f"certified accuracy % at L2 {shown}, prototypes", f"{certified:.1f}",
+            (DATA[name], f"certified accuracy % at L2 {shown}, prototypes", certified,
              f"{figure:.1f}, {source}")
         )  # fmt: skip
     header = ("data", "measure", "this library", "poster or literature")
     note = (
         "The first eight rows are in standardized pixels and compare with the poster, the last two "
         "are in [0, 1] pixels and compare with the best deterministic certificates without "
-        "extra data that we know of. Mean ± standard deviation over 3 seeds, or one seed. In a "
-        f"separate test {sound['inside']:,} perturbations inside a patch radius changed "
-        f"{sound['changed']} tokens."
+        "extra data that we know of. Mean ± standard deviation over 3 seeds, or one seed with a "
+        "95 % interval over test images. In a separate test "
+        f"{sound['inside']:,} perturbations inside a patch radius changed {sound['changed']} "
+        "tokens."
     )
     return header, rows, note
 
@@ -56,7 +61,7 @@ def poster(result):
     rows = []
     for name, row in result["rows"].items():
         cells = [spread(row.get(key), 4 if key == "smallest_radius" else 2) for key in columns]
-        cells.append(number(row.get("attacks", {}).get("worst_case")))
+        cells.append(_left(row))
         cells += [spread(row.get(key)) for key in ("smoothing_accuracy", "smoothing_radius")]
         rows.append((name, *cells))
         if name in result["poster"]:
@@ -84,6 +89,9 @@ def _how_poster(result):
         f"images{_but(images, settings['images'])}, both with an L2 budget of {result['eps']:g}. "
         f"Smoothing used sigma {result['sigma']:g}, {settings['copies']:,} copies and "
         f"{settings['smoothed']} images. Successful attacks below a certified radius: {below}. "
+        f"Intervals are of Clopper and Pearson, 95 %. {_one_seed(models, one_step)}Those of the "
+        f"smoothing % {margin(_values(models, 'smoothing_accuracy'), settings['smoothed'])}. The "
+        "smoothed radius has one seed and no interval. "
     )
     channels = [
         f"{_quoted([name])} {', '.join(f'{radius:.2f}' for radius in row['radius_by_channel'][0])}"
@@ -118,7 +126,8 @@ def choices(result):
         f"Validation images, one seed, L2 budget {result['eps']:g}. Radii and the one-step attack "
         f"use the first 1,000 images, the other attacks the first {result['searched']}; transfer "
         "attacks are left out. An empty cell was not measured, or only by a weaker search. The "
-        "fits on the GPU ran side by side, up to 15 at once. `python benchmarks/choices.py`, "
+        f"fits on the GPU ran side by side, up to 15 at once. {_choices_margins(result)}"
+        "`python benchmarks/choices.py`, "
         f"{', '.join(places)}."
     )
     return header, rows, note
@@ -168,13 +177,14 @@ def whole_image(result, data):
     for name, row in found["published"].items():
         cells = [number(value) for value in (row[0], *(row[1 + i] for i in order))]
         rows.append((f"*{name}*", *cells, "", ""))
-    attacked = found["rows"].values()
+    attacked, images = found["rows"].values(), found.get("images", settings["images"])
+    measured = chain.from_iterable([row["clean"], *row["certified"]] for row in attacked)
     below = sum(row.get("successes_below_the_certified_radius", 0) for row in attacked)
     note = (
-        f"{DATA[data]}, the first {found.get('images', settings['images']):,} test images, one "
-        f"seed. Smoothing used {settings['copies']:,} copies and alpha 0.001. Successful attacks "
-        f"below a certified radius: {below}. `python benchmarks/whole_image.py`, "
-        f"{machine['processor']}, torch {machine['torch']}."
+        f"{DATA[data]}, the first {images:,} test images, one seed. "
+        f"{MARGINS} {margin(measured, images)}. Smoothing used {settings['copies']:,} copies and "
+        f"alpha 0.001. Successful attacks below a certified radius: {below}. `python "
+        f"benchmarks/whole_image.py`, {machine['processor']}, torch {machine['torch']}."
     )
     return header, rows, note
 
@@ -191,12 +201,15 @@ def attacks(result):
         cells = (number(row[key], digits) for row in smooth)
         rows.append((f"smoothing, sigma {result['sigma']:g}: {label}", *cells))
     below = sum(model["successes_below_the_certified_radius"] for model in models.values())
+    shares = chain.from_iterable(model["accuracy"].values() for model in models.values())
     costs = sorted(row["seconds_per_copy"] / row["seconds_per_bare_prediction"] for row in smooth)
     note = (
         f"MNIST, {settings['images']:,} test images, standardized pixels, L2 budget "
         f"{result['eps']:g}, one seed, {settings['epochs']} epochs. Smoothing used "
         f"{smooth[0]['images']} images and {smooth[0]['copies']:,} copies; a copy takes "
-        f"{costs[len(costs) // 2]:.2f} times as long as a plain prediction. Successful attacks "
+        f"{costs[len(costs) // 2]:.2f} times as long as a plain prediction. {MARGINS} "
+        f"{margin(shares, settings['images'])}, for smoothing "
+        f"{margin((row['accuracy'] for row in smooth), smooth[0]['images'])}. Successful attacks "
         f"below a certified radius: {below}. `python benchmarks/attacks.py`."
     )
     return ("accuracy % after", *models), rows, note
@@ -221,6 +234,7 @@ def others(result):
     for side in ("foolbox", "ours"):
         cells = (model["restarts"][side][-1] for model in found)
         rows.append(row(f"{side}: PGD, 40 steps, {last} restarts", cells))
+    shares = ([model["clean"], *model["left"].values()] for model in found)
     smooth, art = result["smoothing"], result["smoothing"]["art"]
     below = sum(
         model.get("below_the_patch_radius", 0) + model.get("below_the_radius_of_the_prediction", 0)
@@ -230,7 +244,8 @@ def others(result):
         f"{settings['images']} MNIST test images, standardized pixels, L2 budget "
         f"{result['eps']:g}, straight-through gradient unless a row says otherwise. Images that "
         "only attacks of the other libraries change: "
-        f"{', '.join(str(model['theirs_only']) for model in found)}. Successes of any attack "
+        f"{', '.join(str(model['theirs_only']) for model in found)}. {MARGINS} "
+        f"{margin(chain.from_iterable(shares), settings['images'])}. Successes of any attack "
         f"below a certified radius: {below}. Smoothing of a network trained on noise (sigma "
         f"{result['sigma']:g}, {smooth['copies']:,} copies, {smooth['images']} images) has "
         f"{smooth['accuracy']:.0f} % accuracy and an average smoothed radius of "
@@ -306,6 +321,60 @@ def interval(part):
     """A cell of a share in per cent, with its 95 % interval."""
     low, high = 100 * part["from"], 100 * part["to"]
     return f"{100 * part['share']:.1f} ({low:.1f} to {high:.1f})"
+
+
+def limits(percent, n):
+    """The 95 % interval of Clopper and Pearson of a share of n images, in %."""
+    found = binomtest(round(percent * n / 100), n).proportion_ci(0.95, method="exact")
+    return 100 * found.low, 100 * found.high
+
+
+def interval_of(percent, n):
+    """A cell of a share of n images in %, with its 95 % interval."""
+    low, high = limits(percent, n)
+    return f"{percent:.1f} ({low:.1f} to {high:.1f})"
+
+
+def margin(percents, n):
+    """How far the 95 % intervals of these shares of n images reach at most, in words."""
+    widest = max(abs(end - p) for p in percents if p is not None for end in limits(p, n))
+    return f"reach at most {widest:.1f} points"
+
+
+def at_radius(found, name, radius):
+    """Certified accuracy of a row of a data set of whole_image.json at the nearest radius."""
+    place = min(range(len(found["radii"])), key=lambda i: abs(found["radii"][i] - radius))
+    return found["rows"][name]["certified"][place]
+
+
+def _left(row):
+    """What all attacks leave, with the interval over the images."""
+    attacks = row.get("attacks")
+    return "" if attacks is None else interval_of(attacks["worst_case"], attacks["images"])
+
+
+def _values(rows, key):
+    return chain.from_iterable(row[key]["values"] for row in rows.values() if key in row)
+
+
+def _one_seed(rows, one_step):
+    """Intervals of the rows of one seed, which have no standard deviation."""
+    alone = {name: row for name, row in rows.items() if len(row["test_accuracy"]["values"]) == 1}
+    if not alone:
+        return ""
+    text = f"Those of accuracies of one seed {margin(_values(alone, 'test_accuracy'), 10_000)}, "
+    steps = list(_values(alone, "sspgd"))
+    return f"{text}after one step {margin(steps, one_step)}. " if steps else f"{text[:-2]}. "
+
+
+def _choices_margins(result):
+    rows, parts = result["rows"].values(), []
+    keys = {"one step": ("sspgd", 1000), "all attacks": ("worst_case", result["searched"])}
+    for label, (key, n) in keys.items():
+        values = [row[key] for row in rows if row.get(key) is not None]
+        if values:
+            parts.append(f"for {label} {margin(values, n)}")
+    return f"{MARGINS} {', '.join(parts)}. "
 
 
 def spread(value, digits=2):

@@ -1,6 +1,6 @@
 """Tables about pretrained networks: functions of a result, as in `tables_models`."""
 
-from tables_models import interval, number
+from tables_models import MARGINS, interval, margin, number
 
 
 def pretrained(result):
@@ -89,7 +89,9 @@ def transfer(result):
         f"{settings['side']} x {settings['side']}, one seed, without token changes. *Frozen*: a "
         f"linear classifier of the features of {settings['linear']:,} images. "
         f"{tuned if choices else ''}Frozen features of {settings['probe']['train']:,} images made "
-        f"of tokens, on validation images: {sizes}. "
+        f"of tokens, on validation images: {sizes}. {MARGINS} of the test accuracy "
+        f"{margin((row['test'] for _, row in found), 10_000)}, of the validation accuracy "
+        f"{margin((row['validation'] for _, row in found), 5_000)}. "
         f"`python benchmarks/transfer.py --epochs {settings['epochs']}`, "
         f"{result['environment']['processor']}, two threads, beside other work."
     )

@@ -2,7 +2,9 @@
 
 from statistics import median
 
-from tables_models import DATA, number, spread
+from tables_models import DATA, MARGINS, margin, number, spread
+
+VALIDATION = {"mnist": 10_000, "fashion_mnist": 10_000, "cifar10": 5_000}  # images
 
 
 def ablations(result, data):
@@ -57,8 +59,9 @@ def pareto(result, data):
     settings = result["settings"]
     note = (
         f"{DATA[data]}, validation images, {settings['images']:,} training images, "
-        f"{settings['epochs']} epochs, one seed, standardized pixels. The JSON file has "
-        f"all {len(result['rows'][data])} candidates. `python benchmarks/pareto.py`."
+        f"{settings['epochs']} epochs, one seed, standardized pixels. {MARGINS} of the accuracy "
+        f"{margin((row['accuracy'] for row in result['rows'][data]), VALIDATION[data])}. The JSON "
+        f"file has all {len(result['rows'][data])} candidates. `python benchmarks/pareto.py`."
     )
     return header, rows, note
 
@@ -91,11 +94,15 @@ def training(result):
         for name, row in result["rows"].items()
     ]  # fmt: skip
     settings = result["settings"]
+    shares = [
+        value for row in result["rows"].values() for value in (row["clean"], *row["certified"])
+    ]
     note = (
         "MNIST, [0, 1] pixels, accuracy and certified accuracy in % on "
         f"{settings['images']} validation images, {settings['epochs']} epochs, one seed, at most "
         f"{settings['configurations']:,} token assignments per image. *Stopped by the budget* is "
-        "the share of images whose radius a longer search might enlarge. `python "
+        "the share of images whose radius a longer search might enlarge. "
+        f"{MARGINS} {margin(shares, settings['images'])}. `python "
         "benchmarks/training.py`."
     )
     return header, rows, note
@@ -121,7 +128,9 @@ def certify(result):
     )
     memory, machine = result["memory"], result["environment"]
     note = (
-        "4x4 patches of CIFAR-10. The times of the others are multiples of ours. k-means of "
+        "4x4 patches of CIFAR-10. The times of the others are multiples of ours, medians of "
+        f"{result['settings']['rounds']} rounds whose quartiles are at most {_apart(result):.0f} % "
+        "from them. k-means of "
         f"200,000 patches to the error of the MiniBatchKMeans of scikit-learn takes: {fit}. "
         f"Working memory for {memory['patches']:,} patches: {memory['megabytes']:.0f} MB. "
         f"`python benchmarks/certify.py --rounds {result['settings']['rounds']}`, "
@@ -129,6 +138,15 @@ def certify(result):
         f"{machine['scikit-learn']}."
     )
     return header, rows, note
+
+
+def _apart(result):
+    """The quartile farthest from its median among the times of the table, in %."""
+    times = (time for row in result["rows"] if row["dim"] == 16
+             for time in row["microseconds_per_patch"].values())  # fmt: skip
+    return max(
+        100 * abs(time[end] / time["median"] - 1) for time in times for end in ("low", "high")
+    )
 
 
 def kmeans(result):

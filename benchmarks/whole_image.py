@@ -14,11 +14,11 @@ correctly with a certified radius of at least eps, for
   noise (probabilistic, alpha 0.001, n noisy copies).
 Upper bounds: of networks what the attacks leave, of prototypes only the
 adversarial images of the certificate.  Successes of attacks below a certified radius are counted.
-`--data` and `--models` measure some rows only and leave the others as they are, `--models` the
-pictures, too.  Everything was chosen on the last 10,000 training images of MNIST, none of which is
-trained on; one seed.
+`--data` and `--models` measure some rows only and leave the others as they are.
+Everything was chosen on the last 10,000 training images of MNIST, none of which is trained on; one
+seed.
 
-Result: benchmarks/results/whole_image.json and whole_image_<data>.png.
+Result: benchmarks/results/whole_image.json, which benchmarks/pictures.py draws.
 """
 
 import argparse
@@ -36,7 +36,6 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.naive_bayes import CategoricalNB
 
 from sklearn_patchcert import (
-    CertifiedAccuracyDisplay,
     CertifiedPatchClassifier,
     PatchNetClassifier,
     PatchVocabulary,
@@ -343,14 +342,6 @@ def main():
             row, eps = results[data]["rows"][name], np.array(RADII[data])
             row["upper"] = (100 * (upper[:, None] > eps).mean(0)).tolist()
             row["lower_above_upper"] = int((radii[name] > upper * (1 + 1e-9)).sum())
-        shown = {n: r for n, r in radii.items() if n != "additive network"}
-        display = CertifiedAccuracyDisplay.from_results(
-            shown, {n: u for n, u in uppers.items() if n in shown}, units="L2, [0, 1] pixels"
-        )
-        display.ax_.legend(fontsize=6)
-        display.ax_.set_xlim(0, 1.2 * RADII[data][-1])
-        suffix = "_quick" if options.quick or options.validation or options.models else ""
-        display.figure_.savefig(RESULTS / f"whole_image_{data}{suffix}.png", dpi=150)
         results[data]["published"] = PUBLISHED.get(data, {})
     for data, found in results.items():
         for name, row in found["rows"].items():
