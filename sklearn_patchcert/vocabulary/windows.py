@@ -83,16 +83,18 @@ def cut_windows(images, windows, patch_size, prepare=None):
     Returns
     -------
     cut : ndarray (m, rows * ph, cols * pw, C)
-        What is beyond an image has the value of the padding.
+        What is beyond an image has the value of the padding; float32 of integers.
     """
     (ph, pw), (rows, cols) = patch_size, windows.size
     height, width = rows * ph, cols * pw
     shape = len(windows.owners), height, width, images.shape[3]
-    cut = np.full(shape, PAD_VALUE, dtype=images.dtype)
+    dtype = images.dtype if images.dtype.kind == "f" else np.float32
+    cut = np.full(shape, PAD_VALUE, dtype=dtype)
     present, own = np.unique(windows.owners, return_inverse=True)
     for start in range(0, len(present), _AT_ONCE):
         part = present[start : start + _AT_ONCE]
-        seen = images[part] if prepare is None else prepare(images[part])
+        seen = images[part].astype(dtype, copy=False)
+        seen = seen if prepare is None else prepare(seen)
         for at in np.flatnonzero((own >= start) & (own < start + _AT_ONCE)):
             row, col = windows.origins[at] * (ph, pw)
             pixels = seen[own[at] - start, row : row + height, col : col + width]
