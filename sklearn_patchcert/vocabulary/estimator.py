@@ -306,9 +306,8 @@ class PatchVocabulary(PatchTokenizer):
             images = cut_windows(images, windows, self.patch_size_, prepare)
             labels = None if labels is None else drawn_labels(labels, windows.owners)
         else:
-            floats = images.dtype if images.dtype.kind == "f" else np.float32
-            images = images.astype(floats, copy=False)
-            images = images if prepare is None else prepare(images)
+            floats = np.result_type(images, np.float32)
+            images = (prepare or np.asarray)(images.astype(floats, copy=False))
         patches = images_to_patches(images, self.patch_size_, per_channel=bool(self.per_channel_))
         parts = encoding.split_channels(patches, self.per_channel_ is True)
         sizes = numbers_of_tokens(self.n_tokens, self.per_channel_, len(parts))

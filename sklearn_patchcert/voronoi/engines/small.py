@@ -43,15 +43,12 @@ from numba.extending import overload
 
 from sklearn_patchcert.voronoi.engines.lanes import (
     BLOCK,
-    INTEGERS,
     LANES,
     below,
     blocks_below,
     first_bit,
     least,
     least_wall,
-    scaled16,
-    scores4,
     walls_below,
 )
 from sklearn_patchcert.voronoi.engines.measure import (
@@ -63,6 +60,7 @@ from sklearn_patchcert.voronoi.engines.measure import (
     measure_all,
 )
 from sklearn_patchcert.voronoi.engines.pairs import norms4, squares4
+from sklearn_patchcert.voronoi.engines.products import INTEGERS, scaled16, scores4
 
 _AT_ONCE = 64  # patches in a stage, whose scores stay in the cache
 _FAR = np.float32(1e30)
@@ -236,7 +234,7 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
             if noise.shape[0]:
                 blur = 2 * scale * noise[start + q] + growth * motion * wscale * max(bound, 0)
                 bound += np.float32(2 * blur * (1 + 1e-6)) * largest[a]
-                if not blur < 1:  # hard[q] |= ... twice is compiled wrongly
+                if not blur < 1:
                     hard[q] = True
             bound *= np.float32(1 + _CUT + 1e-5)
             move = motion * wscale * bound
