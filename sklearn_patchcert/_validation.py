@@ -53,7 +53,9 @@ _EXACT_IN_FLOAT32 = (np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.float1
 _SEED_LOCK = threading.RLock()
 
 
-def check_images(estimator, X, *, reset, image_shape=None, outright=False, learning=False):
+def check_images(
+    estimator, X, *, reset, image_shape=None, outright=False, learning=False, as_given=False
+):  # fmt: skip
     """Check a batch of images and bring it into the layout (n, H, W, C).
 
     Parameters
@@ -71,6 +73,8 @@ def check_images(estimator, X, *, reset, image_shape=None, outright=False, learn
         Whether the user has said elsewhere that the axes are meant as they are.
     learning : bool
         Whether this is a call of partial_fit, which widens the range.
+    as_given : bool
+        Whether integers of up to 16 bits may stay as they are.
 
     Returns
     -------
@@ -91,9 +95,12 @@ def check_images(estimator, X, *, reset, image_shape=None, outright=False, learn
     UserWarning
         Once, if the values are on another scale than those that it was fitted on.
     """
+    X = as_batch(X)
+    as_given &= all(dtype.kind in "biu" and dtype.itemsize <= 2 for dtype in _dtypes(X))
     images, limits, dtype = images_and_range(
-        estimator, X, reset=reset, image_shape=image_shape, outright=outright
+        estimator, X, reset=reset, image_shape=image_shape, outright=outright, as_given=as_given
     )
+    limits = limits or (float(images.min()), float(images.max()))
     if reset:
         remember(estimator, limits, dtype)
         return images

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 
 from sklearn_patchcert.voronoi import preparation
-from sklearn_patchcert.voronoi.engines import walk
+from sklearn_patchcert.voronoi.engines import small, walk
 
 missing = [name for name in ("hypothesis", "pandas") if find_spec(name) is None]
 if missing:
@@ -37,14 +37,25 @@ def digits():
 
 @pytest.fixture(scope="session")
 def tree_engine():
-    """An engine "tree": what "walk" does with large vocabularies, for vocabularies of any size."""
-    tree = SimpleNamespace(
-        prepare=functools.partial(walk.prepare, small_vocabulary=0),
-        tokenize=walk.tokenize,
-        certify=walk.certify,
-    )
+    """What "walk" does with some tokens or on some processors, as engines for all: "tree" as with
+    large vocabularies, "integers" and "floats" as with small ones.
+    """
+
+    def small_prepare(tokens, weights, norm, device, integers):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(small, "prepare", functools.partial(prepare, integers=integers))
+            return walk.prepare(tokens, weights, norm, device, small_vocabulary=1000)
+
+    prepare = small.prepare
+    ways = {
+        "tree": functools.partial(walk.prepare, small_vocabulary=0),
+        "integers": functools.partial(small_prepare, integers=True),
+        "floats": functools.partial(small_prepare, integers=False),
+    }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(preparation._ENGINES, "tree", tree)
+        for name, way in ways.items():
+            engine = SimpleNamespace(prepare=way, tokenize=walk.tokenize, certify=walk.certify)
+            patch.setitem(preparation._ENGINES, name, engine)
         yield
 
 

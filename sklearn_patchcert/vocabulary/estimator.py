@@ -291,7 +291,7 @@ class PatchVocabulary(PatchTokenizer):
         device = check_device(self.device)
         X = as_batch(X)
         images = check_images(
-            self, X, reset=start, image_shape=self.image_shape, learning=not start
+            self, X, reset=start, image_shape=self.image_shape, learning=not start, as_given=start
         )
         random = np.random.default_rng(random_seed(self.random_state))
         check_temperature(self.soft_temperature)
@@ -305,8 +305,9 @@ class PatchVocabulary(PatchTokenizer):
         if windows is not None:
             images = cut_windows(images, windows, self.patch_size_, prepare)
             labels = None if labels is None else drawn_labels(labels, windows.owners)
-        elif prepare is not None:
-            images = prepare(images)
+        else:
+            floats = np.result_type(images, np.float32)
+            images = (prepare or np.asarray)(images.astype(floats, copy=False))
         patches = images_to_patches(images, self.patch_size_, per_channel=bool(self.per_channel_))
         parts = encoding.split_channels(patches, self.per_channel_ is True)
         sizes = numbers_of_tokens(self.n_tokens, self.per_channel_, len(parts))

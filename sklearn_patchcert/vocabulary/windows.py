@@ -83,18 +83,17 @@ def cut_windows(images, windows, patch_size, prepare=None):
     Returns
     -------
     cut : ndarray (m, rows * ph, cols * pw, C)
-        What is beyond an image has the value of the padding.
+        What is beyond an image has the value of the padding; float32 of integers.
     """
-    (ph, pw), (rows, cols) = patch_size, windows.size
-    height, width = rows * ph, cols * pw
+    height, width = np.multiply(windows.size, patch_size).tolist()
     shape = len(windows.owners), height, width, images.shape[3]
-    cut = np.full(shape, PAD_VALUE, dtype=images.dtype)
+    cut = np.full(shape, PAD_VALUE, np.result_type(images, np.float32))
     present, own = np.unique(windows.owners, return_inverse=True)
     for start in range(0, len(present), _AT_ONCE):
         part = present[start : start + _AT_ONCE]
-        seen = images[part] if prepare is None else prepare(images[part])
+        seen = (prepare or np.asarray)(images[part].astype(cut.dtype, copy=False))
         for at in np.flatnonzero((own >= start) & (own < start + _AT_ONCE)):
-            row, col = windows.origins[at] * (ph, pw)
+            row, col = windows.origins[at] * patch_size
             pixels = seen[own[at] - start, row : row + height, col : col + width]
             cut[at, : pixels.shape[0], : pixels.shape[1]] = pixels
     return cut

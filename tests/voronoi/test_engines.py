@@ -61,7 +61,7 @@ def given_by(extra, rng, patches, tokens, scale):
     return patches, options
 
 
-@pytest.mark.parametrize("engine", ["walk", "tree"])
+@pytest.mark.parametrize("engine", ["tree", "integers", "floats"])
 @MANY
 @given(
     st.integers(0, 10**9),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic as _intrinsic
@@ -20,8 +20,6 @@ BLOCK = 64  # what the kernels without 16 in their name step by
 _FLOAT, _INT32, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _VECTOR, _BITS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT32, LANES)
 _FAR = 3e38
-# Vectors of tokens held at once beside four points, as many as there are registers for.
-_TILE = 4 if binding.get_host_cpu_features().get("avx512f") else 1
 intrinsic: Any = _intrinsic  # whose first argument, the typing context, no caller gives
 
 
@@ -174,69 +172,6 @@ def rotate16(typingctx, point, matrix, offset, stride, dim, out):
     return signature, codegen
 
 
-@intrinsic
-def scores4(typingctx, points, tokens, half, dim, blocks, first, out, lows):
-    """Scores half - x.t of four points against blocks of 64 tokens, in registers.
-
-    ``out[64 blocks p + 64 g + lane] = half[64 g + lane] +
-    sum_j points[dim p + j] tokens[64 (dim g + j) + lane]``, the tokens negated, for the points p
-    from `first` on; ``lows[16 blocks p + 16 g + lane]`` is the least of the four that are 16 apart.
-    """
-    whole = types.int64
-    signature = types.void(points, tokens, half, whole, whole, whole, out, lows)
-
-    def codegen(context, builder, signature, arguments):
-        dim, blocks, start, four = arguments[3], arguments[4], arguments[5], range(4)
-        row = builder.mul(blocks, _INT64(BLOCK))
-        low_row = builder.mul(blocks, _INT64(LANES))
-        x, t, h, out, lows = (
-            _at(context, builder, signature.args[i], arguments[i], offset)
-            for i, offset in (
-                (0, builder.mul(start, dim)),
-                (1, _INT64(0)),
-                (2, _INT64(0)),
-                (6, builder.mul(start, row)),
-                (7, builder.mul(start, low_row)),
-            )
-        )
-        zero = _constant(0.0)
-        sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(_TILE)] for _ in four]
-        least = [cgutils.alloca_once_value(builder, zero) for _ in four]
-        with cgutils.for_range(builder, blocks, intp=_INT64) as g:
-            first = builder.mul(g.index, _INT64(BLOCK))
-            for i in range(0, 4, _TILE):
-                tile = [_INT64(LANES * (i + k)) for k in range(_TILE)]
-                for k, lane in enumerate(tile):
-                    begin = _load(builder, builder.gep(h, [builder.add(first, lane)]))
-                    for p in four:
-                        builder.store(begin, sums[p][k])
-                with cgutils.for_range(builder, dim, intp=_INT64) as j:
-                    at = builder.mul(builder.add(builder.mul(g.index, dim), j.index), _INT64(BLOCK))
-                    token = [_load(builder, builder.gep(t, [builder.add(at, k)])) for k in tile]
-                    for p in four:
-                        at = builder.add(j.index, builder.mul(dim, _INT64(p)))
-                        coordinate = _all(builder, builder.load(builder.gep(x, [at])))
-                        for k in range(_TILE):
-                            total = builder.load(sums[p][k])
-                            total = _multiply_add(builder, coordinate, token[k], total)
-                            builder.store(total, sums[p][k])
-                for p in four:
-                    found = [builder.load(total) for total in sums[p]]
-                    at = builder.add(first, builder.mul(row, _INT64(p)))
-                    for vector, lane in zip(found, tile, strict=True):
-                        _store(builder, vector, builder.gep(out, [builder.add(at, lane)]))
-                    found += [builder.load(least[p])] if i else []
-                    builder.store(_smallest(builder, found), least[p])
-            for p in four:
-                to = builder.add(
-                    builder.mul(g.index, _INT64(LANES)), builder.mul(low_row, _INT64(p))
-                )
-                _store(builder, builder.load(least[p]), builder.gep(lows, [to]))
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
 def _smallest(builder, vectors):
     vectors = list(vectors)
     while len(vectors) > 1:
@@ -262,23 +197,31 @@ def least(typingctx, values, offset, n):
 
     def codegen(context, builder, signature, arguments):
         v = _at(context, builder, signature.args[0], arguments[0], arguments[1])
-        low = cgutils.alloca_once_value(builder, _constant(_FAR))
-        builder.store(_constant(_FAR), low)
-        step = _INT64(LANES)
-        with cgutils.for_range_slice(builder, _INT64(0), arguments[2], step, _INT64) as (k, _):
-            value = _load(builder, builder.gep(v, [k]))
-            builder.store(_smaller(builder, value, builder.load(low)), low)
-        return _least(builder, builder.load(low))
+        lows = [cgutils.alloca_once_value(builder, _constant(_FAR)) for _ in range(4)]
+        for low in lows:
+            builder.store(_constant(_FAR), low)
+        many = builder.and_(arguments[2], _INT64(-BLOCK))
+        for begin, end, chains in ((_INT64(0), many, lows), (many, arguments[2], lows[:1])):
+            step = _INT64(LANES * len(chains))  # side by side, each waiting only for itself
+            with cgutils.for_range_slice(builder, begin, end, step, _INT64) as (k, _):
+                for i, low in enumerate(chains):
+                    at = builder.add(k, _INT64(LANES * i))
+                    value = _load(builder, builder.gep(v, [at]))
+                    builder.store(_smaller(builder, value, builder.load(low)), low)
+        return _least(builder, _smallest(builder, [builder.load(low) for low in lows]))
 
     return signature, codegen
 
 
 def _walls(builder, values, inverse, own, at):
     """The four vectors of (values - own) * inverse from `at` on."""
+    halves, by16 = ir.VectorType(ir.IntType(16), LANES), ir.Constant(_BITS, [16] * LANES)
     for i in range(4):
         k = [builder.add(at, _INT64(LANES * i))]
         gap = builder.fsub(_load(builder, builder.gep(values, k)), own)
-        yield builder.fmul(gap, _load(builder, builder.gep(inverse, k)))
+        place = builder.bitcast(builder.gep(inverse, k), halves.as_pointer())
+        upper = builder.zext(builder.load(place, align=2), _BITS)
+        yield builder.fmul(gap, builder.bitcast(builder.shl(upper, by16), _VECTOR))
 
 
 @intrinsic
@@ -286,6 +229,7 @@ def least_wall(typingctx, values, offset, inverse, inverse_offset, n, own, lows,
     """Least of (values[offset + k] - own) * inverse[inverse_offset + k] over k < n.
 
     ``lows[lows_offset + 16 g + lane]`` gets the least of the four of block g that are 16 apart.
+    The inverse is given by the upper 16 bits of float32, which more of a cache holds.
     """
     whole, number = types.int64, types.float32
     signature = number(values, whole, inverse, whole, whole, number, lows, whole)

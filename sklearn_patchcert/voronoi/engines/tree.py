@@ -53,6 +53,7 @@ from sklearn_patchcert.voronoi.engines.measure import (
 _FAR = 1e15
 _TAU = 1e-5
 _GROW = np.float32(1.5)  # how far beyond the nearest leaf to look at once
+_GROW_IDS = np.float32(1.1)  # where no walls are wanted
 _KEEP = np.float32(0)
 _CACHE = 2**18  # floats; with larger trees, patches that need the same leaves take turns
 
@@ -275,7 +276,7 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
     square, size = np.zeros(count, np.float32), np.zeros(count, np.float32)
     who = np.zeros(count, np.int64)
     found, sizes, gaps = np.zeros(count, np.int64), np.zeros(count), np.zeros(count)
-    infinite = np.float32(np.inf)
+    infinite, grow = np.float32(np.inf), _GROW if walls else _GROW_IDS
     turns = np.arange(X.shape[0])
     if places.shape[0] > _CACHE:
         turns = _turns(X, centre, scale, rotation, group_low, group_high, wide,
@@ -298,10 +299,10 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
         best = boxes16(key, low, high, home * 64, near, 0)
         leaf = home * 16 + first_bit(below16(near, 0, best))
         stamp[leaf] = i
-        bound, n_seen = _look(point, places, leaf, wide, infinite, _GROW, floor, squares, seen, 0)
-        bound, n_seen = _look_group(point, key, places, low, high, home, wide, bound, _GROW, floor,
+        bound, n_seen = _look(point, places, leaf, wide, infinite, grow, floor, squares, seen, 0)
+        bound, n_seen = _look_group(point, key, places, low, high, home, wide, bound, grow, floor,
                                     near, squares, seen, stamp, i, n_seen)  # fmt: skip
-        bound, n_seen = _look_around(point, key, places, low, high, groups, wide, bound, _GROW,
+        bound, n_seen = _look_around(point, key, places, low, high, groups, wide, bound, grow,
                                      floor, near, squares, seen, stamp, i, n_seen)  # fmt: skip
         a, nearest, own, own_square = -1, np.inf, 0.0, np.float32(0)
         n_found, first, lowest = 0, -1, infinite
@@ -319,7 +320,7 @@ def search(X, exact, unit, tables, noise, growth, walls, ids, radii, witnesses):
                         n += 1
             cover = math.sqrt(np.float64(bound)) * (1 - epsilon) - delta
             if a < 0:
-                # bound >= 1.5 least + 64 delta^2 exceeds this, so all who may be nearest are there
+                # bound >= 1.1 least + 64 delta^2 exceeds this, so all who may be nearest are there
                 within = (math.sqrt(np.float64(least)) * (1 + epsilon) + 2 * delta) / (1 - epsilon)
                 within = within * within * (1 + 1e-6)
                 for k in range(n):
