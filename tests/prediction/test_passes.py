@@ -1,4 +1,4 @@
-"""A search asks a network for images in parts that are made when their turn comes: nothing changes."""
+"""A search asks a network for images in parts, made when their turn comes: nothing changes."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ import torch
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary
 from sklearn_patchcert.networks import outputs
-from sklearn_patchcert.networks.fitting import passes
 from sklearn_patchcert.networks.fitting.loops import BatchIterator
 from sklearn_patchcert.prediction import image_certificates
 from sklearn_patchcert.prediction.search.assignments import Assignments
