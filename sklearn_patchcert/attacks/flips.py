@@ -118,6 +118,7 @@ class _Search:
         half = (high - low) / 2 + 1e-9 * (high.abs() + low.abs())
         self.tables = torch.cat([wide, half, (high + low) / 2], dim=1).numpy()
         self.best, self.found = offers.own(), np.zeros(offers.shape[0], dtype=bool)
+        self.lengths: dict = {}
         self.rates = np.zeros(offers.shape[0])  # of exchange, from which the next choice begins
 
     def ids(self, places):
@@ -166,9 +167,17 @@ class _Search:
                 self.tables,
                 self.budget,
                 self.rates[row : row + 1],
+                self.lengths_of(row),
                 out,
             )
         return places + self.first(rows)
+
+    def lengths_of(self, row):
+        """How far the offers of an image lead per price (positions,), computed once."""
+        if row not in self.lengths:
+            self.lengths[row] = np.empty(self.offers.shape[1])
+            _engine().lengths(*self.offers.image(row), self.tables, self.lengths[row])
+        return self.lengths[row]
 
     def first(self, rows):
         """Where the offers of images begin (m, 1)."""

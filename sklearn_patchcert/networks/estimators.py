@@ -260,9 +260,9 @@ class PatchNetClassifier(ClassTargets, PatchNet, NeuralNetClassifier):
         function = torch.nn.functional.logsigmoid if self.multilabel_ else torch.nn.LogSoftmax(1)
         return function(logits).float().numpy()
 
-    def _logits(self, X):
+    def _logits(self, X, compute=None):
         """Outputs of the module, a Tensor (n, n_classes) on the CPU."""
-        outputs = self._outputs(X, self.forward)
+        outputs = self._outputs(X, compute or self.forward)
         outputs = outputs[0] if isinstance(outputs, tuple) else outputs
         return outputs if len(self.classes_) > 1 else outputs[:, :1]
 

@@ -45,6 +45,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import _safe_indexing
 
 from sklearn_patchcert.networks import outputs
+from sklearn_patchcert.networks.fitting.passes import disturbed
 from sklearn_patchcert.prediction.estimator_tree import inner, is_pipeline, nested, split
 from sklearn_patchcert.prediction.score_errors import (
     Scores,
@@ -213,7 +214,7 @@ def _by_trial(estimator, X):
         if moved is not None:
             sure &= _labels(estimator, moved) == labels
         if nets:
-            with outputs.disturbed(nets, seed, sign):
+            with disturbed(nets, seed, sign):
                 sure &= _labels(estimator, X) == labels
     lead, margin = _leads(estimator, X, again, labels)
     sure &= lead > margin

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sklearn_patchcert.prediction.search import budgets
 from sklearn_patchcert.prediction.search import changes as single
+from sklearn_patchcert.prediction.search.assignments import Assignments
 from sklearn_patchcert.prediction.search.budgets import Pace
 from sklearn_patchcert.prediction.search.queues import Queue
 from sklearn_patchcert.voronoi import certificate, engines
@@ -165,9 +166,11 @@ def certify_configurations(
         return single.of_costs(costs[row], most)
 
     return searched(
-        changes, cheapest, costs.argmin(-1), norm, max_configurations=max_configurations,
+        lambda rows, some: changes(rows, some.whole()), cheapest, costs.argmin(-1), norm,
+        max_configurations=max_configurations,
         pace_of=None if max_seconds == np.inf else lambda row: Pace(max_seconds, always=True),
-        looked=looked, known=known, refine=refine, batch_size=batch_size,
+        looked=looked, known=known, refine=refine,
+        batch_size=budgets.at_once(costs.shape[1], batch_size),
     )  # fmt: skip
 
 
@@ -188,11 +191,13 @@ def searched(
 
     Parameters
     ----------
+    changes : callable, (rows (m,), Assignments) -> ndarray of bool (m,)
     cheapest : callable, (row, most) -> Changes
         The `most` cheapest changes of an image.
     own : ndarray of int (n, positions)
     pace_of : callable, row -> Pace, or None
         Asked when the turn of an image comes.
+    batch_size : int
     """
     n, max_configurations = len(own), min(int(max_configurations), _MOST)
     looked = np.zeros(n, dtype=np.int64) if looked is None else np.array(looked, dtype=np.int64)
@@ -212,8 +217,7 @@ def searched(
         lengths = [len(part) for part in parts]
         bad = np.zeros(sum(lengths), dtype=bool)
         if len(bad):
-            every = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            bad = changes(np.repeat(rows, lengths), every)
+            bad = changes(np.repeat(rows, lengths), Assignments.joined(parts))
         found = np.split(bad, np.cumsum(lengths)[:-1])
         for row, part, those in zip(rows, parts, found, strict=True):
             judge(row, part, np.flatnonzero(those))
@@ -221,21 +225,21 @@ def searched(
         return rows[going & (best[rows] > radius[rows])]
 
     def judge(row, part, those):
-        queue, begin = queues[row], looked[row]
+        queue, begin, count = queues[row], looked[row], len(part)
         for at in those:
             cost = queue.cost(begin + at)
             if cost >= best[row]:
                 break
-            finer = cost if refine is None else max(cost, power(refine(row, part[at])))
+            ids = part[at : at + 1].whole()[0]
+            finer = cost if refine is None else max(cost, power(refine(row, ids)))
             if finer < best[row]:
-                best[row], changing[row] = finer, part[at]
+                best[row], changing[row] = finer, ids
             if refine is None:
-                part = part[: at + 1]
-        looked[row] += len(part)
+                count = at + 1
+        looked[row] += count
         radius[row] = min(best[row], queue.cost(looked[row]))
         exact[row] = best[row] <= radius[row] < np.inf
 
-    batch_size = budgets.at_once(own.shape[1], batch_size)
     first = min(_FIRST, batch_size)  # what changes soon is found soon, for many images at once
     at_once = max(1, batch_size // first) if pace_of is None else 1
     for at in range(0, n, at_once):

@@ -48,7 +48,7 @@ def check_one_image_at_a_time(pipeline, X):
     """
     *steps, (name, last) = real_steps(pipeline)
     for step_name, step in steps:
-        X = _same_twice_and_alone(step_name, step, step.transform, X)
+        X, _ = _same_twice_and_alone(step_name, step, step.transform, X)
     if any(getattr(part, "_depends_on_place", False) for part in nested(last)):
         raise ValueError(
             f"The step {name!r} ({type(last).__name__}) draws noise by the place of an image in "
@@ -58,15 +58,14 @@ def check_one_image_at_a_time(pipeline, X):
     scores = next(filter(None, methods), None)
     ties = np.zeros(X.shape[0], dtype=bool)
     if scores is not None:
-        given = _same_twice_and_alone(name, last, scores, X)
-        ties = (
-            (given != _one_by_one(scores, X)).reshape(len(given), -1).any(1)
-        )  # in the last bits, which may decide
+        given, alone = _same_twice_and_alone(name, last, scores, X)
+        # In the last bits, which may decide.
+        ties = (given != alone).reshape(len(alone), -1).any(1)
     _same_twice_and_alone(name, last, last.predict, X, ties)
 
 
 def _same_twice_and_alone(name, step, compute, X, ties=False):
-    """The output for X, if it is the same a second time, and for each image by itself."""
+    """The output for X, if it is the same a second time, and those of each image by itself."""
     given, again = compute(X.copy()), compute(X.copy())
     whole = _dense(given)
     if _differ(whole, _dense(again)).any():
@@ -92,7 +91,7 @@ def _same_twice_and_alone(name, step, compute, X, ties=False):
             "rounding decides it (torch.set_float32_matmul_precision, outputs that nearly cancel). "
             "Certificates of predictions need a step that looks at one image at a time."
         )
-    return given
+    return given, alone
 
 
 def _one_by_one(compute, X):

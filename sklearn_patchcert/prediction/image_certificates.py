@@ -22,10 +22,11 @@ from sklearn_patchcert.parallel import over_parts, stop_if_told
 from sklearn_patchcert.prediction import configurations, stickers
 from sklearn_patchcert.prediction.answers import reader
 from sklearn_patchcert.prediction.consistency import check_one_image_at_a_time
-from sklearn_patchcert.prediction.estimator_tree import is_pipeline
+from sklearn_patchcert.prediction.estimator_tree import inner, is_pipeline, real_steps
 from sklearn_patchcert.prediction.fingerprints import fingerprint
 from sklearn_patchcert.prediction.search import budgets
-from sklearn_patchcert.prediction.search.images import Decoder
+from sklearn_patchcert.prediction.search.assignments import Assignments
+from sklearn_patchcert.prediction.search.images import Decoder, Images
 from sklearn_patchcert.prediction.search.progress import Progress
 from sklearn_patchcert.prediction.token_costs import TokenCosts
 from sklearn_patchcert.vocabulary import encoding
@@ -36,6 +37,7 @@ _DRAWN = 256  # images on which an additive network must be the sum of its terms
 _PROBES = 16  # images, and as many assignments at random, on which the steps are asked twice
 _PROBED = 2**19  # values, beyond which there are fewer probes, but no fewer than a quarter
 _AT_ONCE, _PARTS = 64, 16  # images at once, at most; parts of few images, for several jobs
+_BATCH, _IN_PARTS = 2048, 2  # assignments at once; times as many if images are made in parts
 _CLAIM = 2  # one more whenever certificates of before are not to be trusted any longer
 _NO_MATTER = ("steps", "memory", "verbose", "input_range_", "input_dtype_")  # for predictions
 _KEPT = ("prediction", "radius", "n_configurations", "upper", "adversarial")
@@ -217,7 +219,7 @@ def _certified(pipeline, scaled, table, norm, limits, progress, frame, before, s
     if table is not None:
         return {"radius": np.maximum(before["radius"], table.radii(costs, predicted))}
     most, cells = limits
-    answers = _answers(pipeline, vocabulary, costs, Z)
+    answers, in_parts = _answers(pipeline, vocabulary, costs, Z)
 
     def changes(rows, ids):
         stop_if_told()
@@ -242,6 +244,7 @@ def _certified(pipeline, scaled, table, norm, limits, progress, frame, before, s
             looked=before["n_configurations"],
             known=before["upper"],
             refine=cell if cells else None,
+            batch_size=budgets.at_once(costs.own.shape[1], _BATCH, _IN_PARTS if in_parts else 1),
         )
     radius, exact, looked, changing, upper = found
     result = {
@@ -292,17 +295,23 @@ def _stickers(costs, changes, most, pace_of):
     return radius, exact, looked, changing, np.where(exact, radius, np.inf)
 
 
-def _given(vocabulary, costs, Z):
-    """Function of token ids (m, positions): what the vocabulary hands on for them.
+def _given(vocabulary, costs, Z, in_parts=False):
+    """Function of Assignments or token ids (m, positions): what the vocabulary hands on for them.
 
-    Z, some images, are in the layout in which it is given images, and gives them on.
+    Z, some images, are in the layout in which it is given images, and gives them on.  `in_parts`:
+    as Images instead of an array.
     """
     handed_on = vocabulary.transform(_safe_indexing(Z, [0]))
     decode = Decoder(costs.grid[1:4], costs.shape, **vocabulary._code())
 
-    def given(ids):
-        made = decode(ids) if vocabulary.output == "images" else ids.copy()
-        made = made.reshape(len(ids), *np.shape(handed_on)[1:])
+    def given(some):
+        if in_parts:
+            return Images(decode, some, np.shape(handed_on)[1:])
+        if vocabulary.output == "images":
+            made = decode(some)
+        else:
+            made = some.whole() if isinstance(some, Assignments) else some.copy()
+        made = made.reshape(len(made), *np.shape(handed_on)[1:])
         if hasattr(handed_on, "columns"):
             made = type(handed_on)(made, columns=handed_on.columns)
         return made
@@ -311,9 +320,19 @@ def _given(vocabulary, costs, Z):
 
 
 def _answers(pipeline, vocabulary, costs, Z):
-    """Function of token ids (m, positions): their classes, and which are beyond doubt."""
-    read, given = reader(_after(pipeline, vocabulary)), _given(vocabulary, costs, Z)
-    return lambda ids: read(given(ids))
+    """Function of Assignments or token ids (m, positions): their classes, and which are sure.
+
+    And whether it makes the images in parts, because only a network comes after the vocabulary.
+    """
+    after = _after(pipeline, vocabulary)
+    steps = real_steps(after)
+    last = steps[-1][1]
+    while (inside := inner(last)) is not None:
+        last = inside
+    parts = len(steps) == 1 and outputs.rule_of(last) == "largest" and outputs.takes_parts(last)
+    parts &= vocabulary.output == "images"
+    read, given = reader(after), _given(vocabulary, costs, Z, parts)
+    return lambda some: read(given(some)), parts
 
 
 class _Table:

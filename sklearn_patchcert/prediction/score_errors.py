@@ -31,10 +31,11 @@ from sklearn.linear_model import (
 from sklearn.naive_bayes import CategoricalNB
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
-from sklearn.utils import _safe_indexing
 
 from sklearn_patchcert.networks import outputs
+from sklearn_patchcert.networks.fitting import passes
 from sklearn_patchcert.prediction.estimator_tree import inner, is_pipeline, split
+from sklearn_patchcert.prediction.search.images import Images
 
 _MARGIN = 32  # times what a few outputs moved by between a batch and single images
 _ALONE = 4  # rows of each batch whose outputs are computed again, one by one
@@ -161,13 +162,14 @@ def _outputs(net):
 
     def scores(X):
         nonlocal spread
-        values, unit = outputs.raw_scores(net, X.copy())
-        for row in few_rows(len(values)):
-            alone, _ = outputs.raw_scores(net, _safe_indexing(X, [row]))
-            spread = max(spread, float(np.abs(alone - values[row]).max()))
+        rows, count = few_rows(len(X)), len(X)
+        given = X if isinstance(X, Images) else X.copy()
+        values, unit = outputs.raw_scores(net, given, rows)
+        values, alone = values[:count], values[count:]
+        spread = max(spread, float(np.abs(alone - values[rows]).max(initial=0.0)))
         size = np.abs(values).max(1)
         # A softmax in float32 cannot tell outputs that are nearer than its own spacing.
-        error = np.maximum(outputs._UNITS * unit * size + 8 * unit, _MARGIN * spread)
+        error = np.maximum(passes._UNITS * unit * size + 8 * unit, _MARGIN * spread)
         return Scores(values, np.where(np.isfinite(size), error, np.inf))
 
     return scores

@@ -105,6 +105,27 @@ def test_what_a_budget_buys_gains_as_much_as_by_trying_all_tokens(share):
     assert (total(gain, chosen) >= total(gain, plain) * (1 - 1e-4)).all()
 
 
+@pytest.mark.parametrize("share", [0.02, 0.3, 2.0])
+@pytest.mark.parametrize("dim", [1, 3])
+def test_offers_that_cannot_pay_are_passed_over_and_nothing_else_changes(share, dim):
+    """The same choice, bit for bit, as from a look at all offers of all patches."""
+    rng = np.random.default_rng(0)
+    table, patches = np.sort(rng.random((64, dim)), axis=0), rng.random((1, 90, dim))
+    found = tables.offered(projections.cell_costs(patches, table, exact=False))
+    budget = share * 90 * float(np.median(found.price)) / 10
+    tokens, labels = torch.tensor(table[None]), torch.zeros(1, dtype=torch.int64)
+    state = flips._Search(None, None, found, labels, tokens, budget)
+    plain = flips._Search(None, None, found, labels, tokens, budget)
+    plain.lengths[0] = np.full(90, np.inf)  # nothing is known of what offers gain at most
+    assert np.isfinite(state.lengths_of(0)).all()
+    for scale in (1e-6, 1.0, 1e6):
+        slope = scale * rng.normal(size=(1, 90, dim))
+        places = state.choose(slope, np.array([0]))
+        np.testing.assert_array_equal(places, plain.choose(slope, np.array([0])))
+        assert (places != found.own()).any()
+        assert state.rates == plain.rates
+
+
 # ---------------------------------------------------------------------------- the attack
 
 

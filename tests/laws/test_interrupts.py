@@ -30,6 +30,7 @@ from sklearn_patchcert import (
 )
 from sklearn_patchcert.attacks.robustness import worst_case
 from sklearn_patchcert.networks import outputs
+from sklearn_patchcert.networks.fitting import passes
 from sklearn_patchcert.outofcore.certification import certify_to
 from sklearn_patchcert.prediction.search import progress
 from sklearn_patchcert.vocabulary import losses
@@ -434,7 +435,7 @@ def test_a_batch_of_large_images_can_be_stopped_in_between(data, monkeypatch):
     net = network().fit(X, y)
     wanted, unit = outputs.raw_scores(net, X[:100])
     asked = []
-    monkeypatch.setattr(outputs, "stop_if_told", lambda: asked.append(None))
+    monkeypatch.setattr(passes, "stop_if_told", lambda: asked.append(None))
     monkeypatch.setattr(outputs, "_VALUES", 64 * 7)
     found, again = outputs.raw_scores(net, X[:100])
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)

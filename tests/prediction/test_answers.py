@@ -344,9 +344,9 @@ def test_outputs_err_by_what_any_of_them_moves_between_a_batch_and_one_row(monke
     model = PatchNetClassifier(Flat, max_epochs=1, random_state=0).fit(X, y)
     raw, scores, moved = outputs.raw_scores, decisive(model), 0.25
 
-    def moving(net, X):
-        values, unit = raw(net, X)
-        values[:, 2] += moved * (len(X) == 1)
+    def moving(net, X, alone):
+        values, unit = raw(net, X, alone)
+        values[len(X) :, 2] += moved
         return values, unit
 
     assert (scores(X).error < 0.1).all()

@@ -15,6 +15,7 @@ from numba import njit
 _LEAST = 1e-30  # of a price, by which gains are divided
 _RANGE = 1e-15  # of rates of exchange; below, all that gains anything is taken
 _NEAR = 1.5  # times a guess of the rate: within a quarter of it, another step finds it
+_MORE = 1 + 1e-6  # times a bound of prices, for the rounding of gains
 _HALVINGS = 40  # of their interval, in logarithms
 
 
@@ -68,6 +69,22 @@ def reprice(ids, prices, start, token, price):
         token[at], price[at] = ids[p], value
 
 
+@njit(cache=True, nogil=True)
+def lengths(start, token, price, tables, found):
+    """Fill by how much (patches,) distances to the own token exceed roots of prices, at most.
+
+    A slope s then gains at most |s| (found + sqrt(price)), which bounds what dear offers are worth.
+    """
+    for p in range(len(found)):
+        table, own = tables[p % len(tables)], token[start[p]]
+        found[p] = 0.0
+        for at in range(start[p] + 1, start[p + 1]):
+            total = 0.0
+            for j in range(table.shape[1]):
+                total += (table[token[at], j] - table[own, j]) ** 2
+            found[p] = max(found[p], np.sqrt(total) - np.sqrt(np.float64(price[at])))
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _gain(slope, p, table, b):
     total = 0.0
@@ -107,7 +124,8 @@ def _top_ratio(slope, start, token, price, tables, base, reach, first):
 
 
 @njit(cache=True, nogil=True)
-def _at_exchange(rate, slope, some, low, high, token, price, tables, base, reach, first, found):
+def _at_exchange(rate, slope, some, low, high, token, price, tables, base, reach, first, length,
+                 steep, found):  # fmt: skip
     """Fill the best offers, by gain less `rate` times price, of some patches.
 
     Only offers from `low` to `high` are looked at.  Return by how much their prices exceed those
@@ -120,8 +138,12 @@ def _at_exchange(rate, slope, some, low, high, token, price, tables, base, reach
             continue  # the own token is best, and has been at all higher rates
         table = tables[p % len(tables)]
         best = _gain(slope, p, table, token[low[p]]) - base[p] - rate * price[low[p]]
+        far = np.inf
+        if rate > 0.0:  # beyond it, no gain is worth its price
+            far = steep[p] + np.sqrt(steep[p] ** 2 + 4 * rate * steep[p] * length[p])
+            far = _MORE * (far / (2 * rate)) ** 2
         for at in range(low[p] + 1, high[p] + 1):
-            if reach[p] - rate * price[at] <= best:
+            if reach[p] - rate * price[at] <= best or (price[at] >= far and best >= 0.0):
                 break  # no later offer is better
             worth = _gain(slope, p, table, token[at]) - base[p] - rate * price[at]
             if worth > best:
@@ -131,20 +153,26 @@ def _at_exchange(rate, slope, some, low, high, token, price, tables, base, reach
 
 
 @njit(cache=True, nogil=True)
-def choose(slope, start, token, price, tables, budget, guess, chosen):
+def choose(slope, start, token, price, tables, budget, guess, length, chosen):
     """Fill the offers (patches,) of large total gain that a budget pays for.
 
     At a rate of exchange each patch takes the offer of most gain less rate times price; the rate is
     the lowest at which the budget suffices.  The higher it is, the cheaper the offers, so those
     found at two rates bound those at all rates between.  `guess` (1,) is a rate to begin with, 0
-    for none, and becomes the one that was found.
+    for none, and becomes the one that was found.  `length` (patches,) is of :func:`lengths`; inf
+    is the same but slower.
     """
     n = len(chosen)
     base, reach, first = np.empty(n), np.empty(n), np.full(n, np.inf)  # in one piece each: quicker
     low, high, middle = start[:-1].copy(), start[1:] - 1, start[:-1].copy()
     chosen[:] = low
     _bounds(slope, low, token, tables, base, reach)
+    steep = np.empty(n)
     for p in range(n):
+        total = 0.0
+        for j in range(slope.shape[1]):
+            total += slope[p, j] ** 2
+        steep[p] = np.sqrt(total)
         if low[p] < high[p]:
             first[p] = max(price[low[p] + 1], _LEAST)
     dear = _top_ratio(slope, start, token, price, tables, base, reach, first)
@@ -156,7 +184,7 @@ def choose(slope, start, token, price, tables, budget, guess, chosen):
     while True:
         cheap = cheap / 4 if cheap > smallest else 0.0
         more = _at_exchange(cheap, slope, some, low, high, token, price, tables, base, reach, first,
-                            middle)  # fmt: skip
+                            length, steep, middle)  # fmt: skip
         if spent + more > budget:
             high[some] = middle[some]
             break
@@ -170,7 +198,7 @@ def choose(slope, start, token, price, tables, budget, guess, chosen):
             break
         rate = np.sqrt(dear * cheap) if cheap > 0.0 else dear / 4
         more = _at_exchange(rate, slope, some, low, high, token, price, tables, base, reach, first,
-                            middle)  # fmt: skip
+                            length, steep, middle)  # fmt: skip
         if spent + more <= budget:
             low[some] = middle[some]
             spent, dear = spent + more, rate

@@ -37,9 +37,9 @@ def seconds_of(name, value):
         return math.inf
 
 
-def at_once(positions, batch_size):
+def at_once(positions, batch_size, times=1):
     """How many assignments of an image of so many patches to classify at once."""
-    return max(1, min(batch_size, _VALUES // max(1, positions)))
+    return max(1, min(batch_size, times * _VALUES // max(1, positions)))
 
 
 class Pace:

@@ -115,8 +115,8 @@ def cheapest(prices, upto, largest, state):
 
 
 @njit(cache=True, nogil=True)
-def configurations(begin, end, tokens, first, state, ids):
-    """Put the tokens of the configurations from `begin` to `end` in order into `ids`.
+def differences(begin, end, tokens, first, state):
+    """Where the configurations from `begin` to `end` in order differ from all first choices.
 
     Parameters
     ----------
@@ -124,15 +124,30 @@ def configurations(begin, end, tokens, first, state, ids):
     tokens : ndarray of int (positions, n_choices)
         What is chosen.
     first : ndarray of int (positions,)
-        Where the positions lie in a row of the result.
+        Where the positions lie in a configuration.
     state : tuple
         After :func:`cheapest`.
-    ids : ndarray of int64 (end - begin, n)
-        All first choices before; changed.
+
+    Returns
+    -------
+    row, place, token : ndarray of int64 (m,)
+        In the order of the rows, the first of which is that of `begin`.
     """
     last, rank, before, order = state[3], state[4], state[5], state[7]
-    for row in range(end - begin):
-        step = order[begin + row]
+    count = 0
+    for number in range(begin, end):
+        step = order[number]
         while last[step] >= 0:
-            ids[row, first[last[step]]] = tokens[last[step], rank[step]]
+            count += 1
             step = before[step]
+    row, place = np.empty(count, np.int64), np.empty(count, np.int64)
+    token = np.empty(count, np.int64)
+    at = 0
+    for number in range(begin, end):
+        step = order[number]
+        while last[step] >= 0:
+            row[at], place[at] = number - begin, first[last[step]]
+            token[at] = tokens[last[step], rank[step]]
+            at += 1
+            step = before[step]
+    return row, place, token

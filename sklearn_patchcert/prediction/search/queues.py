@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_patchcert.prediction.search.assignments import Assignments
+
 
 def _enumeration():
     from sklearn_patchcert.prediction.search import enumeration  # numba: only where it is used
@@ -24,7 +26,8 @@ class Queue:
     """
 
     def __init__(self, changes, norm, most):
-        self.own, places, tokens, costs = changes
+        own, places, tokens, costs = changes
+        self.base = own[None]
         prices = np.square(costs) if norm == "l2" else costs
         order = np.lexsort((tokens, prices, places))
         places, tokens, prices = places[order], tokens[order], prices[order]
@@ -33,7 +36,7 @@ class Queue:
         there, begin, counts = there[order], begin[order], counts[order]
         shape = len(there), 1 + int(counts.max(initial=0))
         self.prices, self.tokens = np.full(shape, np.inf), np.zeros(shape, dtype=np.int64)
-        self.prices[:, 0], self.tokens[:, 0] = 0, self.own[there]
+        self.prices[:, 0], self.tokens[:, 0] = 0, own[there]
         row = np.repeat(np.arange(len(there)), counts)
         rank = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
         at = begin[row] + rank
@@ -51,12 +54,11 @@ class Queue:
         return following, int(self.state[0][2])
 
     def take(self, begin, end):
-        """Configurations (m, positions) from `begin` to `end`, or to the last."""
+        """Configurations from `begin` to `end`, or to the last, as Assignments."""
         _, count = self._ahead(min(end, self.most - 1))
         end = max(begin, min(end, self.most - 1, count))
-        ids = np.repeat(self.own[None], end - begin, axis=0)
-        _enumeration().configurations(begin, end, self.tokens, self.first, self.state, ids)
-        return ids
+        found = _enumeration().differences(begin, end, self.tokens, self.first, self.state)
+        return Assignments(self.base, np.zeros(end - begin, dtype=np.int64), *found)
 
     def cost(self, at):
         """Cost of the configuration `at`; inf where there are fewer."""
