@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn_patchcert import PatchVocabulary
 from sklearn_patchcert.voronoi import certificate, preparation
 from sklearn_patchcert.voronoi.certificate import NORMS
+from sklearn_patchcert.voronoi.engines import measure, small, walk
 
 pytestmark = pytest.mark.usefixtures("tree_engine")
 MANY = settings(max_examples=100, deadline=None, derandomize=True)
@@ -189,3 +190,12 @@ def test_tokens_are_prepared_once_whatever_the_sign_of_the_patches():
     for signs in itertools.product([-1.0, 0.0, 1.0], repeat=3):
         certificate.tokenize(np.reshape(signs, (1, 1, 3)), tokens)
     assert preparation._prepare.cache_info().misses == before
+
+
+def test_patches_of_more_values_than_float32_and_integers_bound_are_measured():
+    tokens = np.zeros((2, walk._LARGEST_DIM + 1))
+    tokens[1] = 1
+    assert walk.prepare(tokens, np.ones(tokens.shape[1]), "l2", "cpu")[0] is measure.search
+    length = small._STEPS * (1 + walk._LARGEST_DIM / 8 * 2.0**-24)  # which float32 rounds
+    off = np.sqrt(walk._LARGEST_DIM)  # twice what rounding to integers moves
+    assert (length + 0.51 * off) * (2 * small._STEPS + off / 2) < 2**31

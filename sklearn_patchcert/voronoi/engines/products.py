@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 
 from sklearn_patchcert.voronoi.engines.lanes import (
     _BITS,
@@ -30,10 +31,12 @@ from sklearn_patchcert.voronoi.engines.lanes import (
     intrinsic,
 )
 
-_FEATURES = binding.get_host_cpu_features()
+# What numba compiles for, which NUMBA_CPU_NAME and others may set below what the machine has.  It
+# is part of the key of numba's cache, so that no code with other instructions comes from there.
+_FEATURES = set(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
 # Vectors of tokens held at once beside four points, as many as there are registers for.
-_TILE = 4 if _FEATURES.get("avx512f") else 1
-INTEGERS = bool(_FEATURES.get("avx512vnni"))  # sums of products of 16 bits, twice as fast
+_TILE = 4 if "+avx512f" in _FEATURES else 1
+INTEGERS = {"+avx512f", "+avx512vnni"} <= _FEATURES  # sums of products of 16 bits, twice as fast
 
 
 @intrinsic

@@ -16,7 +16,8 @@ measured against every token.
 Processors that add products of 16-bit integers do so twice as fast.  There the patch is rounded to
 multiples of :math:`|x| / G`, :math:`G = 32000`, and the tokens to multiples of :math:`1 / F`,
 :math:`F \le 2 G`, which moves them by at most :math:`o`.  Sums of products stay below
-:math:`2^{31}` by Cauchy and Schwarz and have no rounding, so that :math:`e` grows by
+:math:`2^{31}` by Cauchy and Schwarz, for up to :math:`2^{20}` coordinates, and have no rounding,
+so that :math:`e` grows by
 
 .. math:: |x|\, \left(\frac{\sqrt{d}}{2 G} + o\right)
 

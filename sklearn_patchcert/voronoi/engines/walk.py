@@ -14,6 +14,7 @@ import numpy as np
 from sklearn_patchcert.voronoi.engines.dense import largest_motion
 
 _SMALL_VOCABULARY = 512
+_LARGEST_DIM = 2**20  # beyond, neither sums of float32 nor of integers are within their bounds
 
 
 def prepare(tokens, weights, norm, device, small_vocabulary=_SMALL_VOCABULARY):
@@ -32,7 +33,8 @@ def prepare(tokens, weights, norm, device, small_vocabulary=_SMALL_VOCABULARY):
     apart = tokens - centre
     largest = float(np.abs(apart).max())
     rough = 2.0**-20 * float(np.abs(tokens).max())  # below, the differences have lost digits
-    if len(tokens) < 2 or not max(rough, 1e-140) < largest:  # squares would underflow
+    beyond = len(tokens) < 2 or tokens.shape[1] > _LARGEST_DIM
+    if beyond or not max(rough, 1e-140) < largest:  # squares would underflow
         return measure.search, exact, (centre, 1.0, 1.0), None
     far = largest * float(np.sqrt(np.square(apart / largest).sum(1).max()))
     scale, wscale = 2.0 ** -math.frexp(far)[1], 2.0 ** -math.frexp(weights.max())[1]
