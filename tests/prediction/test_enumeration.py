@@ -46,7 +46,8 @@ def test_costs_are_the_sorted_costs_of_all_and_nothing_comes_after_the_last(
         assert following == pytest.approx(wanted)
         np.testing.assert_allclose(state[1][state[7][:count]], costs[:count])
         ids = np.zeros((count, positions), dtype=int)
-        enumeration.configurations(0, count, tokens, first, state, ids)
+        row, place, token = enumeration.differences(0, count, tokens, first, state)
+        ids[row, place] = token
         assert len(set(map(tuple, ids.tolist()))) == count
         chosen = prices[rows, ids[:, first]]
         np.testing.assert_allclose(chosen.max(1) if largest else chosen.sum(1), costs[:count])
