@@ -56,7 +56,7 @@ def made(name, folder=RESULTS):
     if found is None or len(results) > 1:  # several results have notes of their own
         return found
     header, rows, note, *lead = found
-    return header, rows, f"{note} {provenance(results[0], data, note)}", *lead
+    return header, rows, f"{note} {provenance(results[0], data, note)}".rstrip(), *lead
 
 
 def provenance(result, data, note):
@@ -70,9 +70,11 @@ def provenance(result, data, note):
     if not places or not each:
         places.append(result["environment"])
     machines = dict.fromkeys(place["gpu"] or place["processor"] for place in places)
-    commits = dict.fromkeys(place["commit"] for place in places)
+    commits = dict.fromkeys(place["commit"] for place in places if place["commit"])
     missing = [machine for machine in machines if machine not in note]
     text = f"Measured on {', '.join(missing)}. " if missing else ""
+    if not commits:  # measured on files that were not in a repository
+        return text.rstrip()
     plural = "s" if len(commits) > 1 else ""
     return f"{text}Commit{plural} {', '.join(f'`{commit}`' for commit in commits)}."
 

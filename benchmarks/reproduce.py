@@ -1,6 +1,6 @@
 """Measure the tables of docs/results.rst again, and say which figures agree with the published.
 
-    python benchmarks/reproduce.py --quick [--only NAME ...]   # reduced, 20 minutes on two cores
+    python benchmarks/reproduce.py --quick [--only NAME ...]   # reduced, minutes a table
     python benchmarks/reproduce.py [--only NAME ...]           # in full, many hours
     python benchmarks/reproduce.py --list                      # tables, commands and hours
 
@@ -240,7 +240,7 @@ def listing():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="reduced, about 20 minutes")
+    parser.add_argument("--quick", action="store_true", help="reduced, minutes a table")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these tables; others are kept")
     parser.add_argument("--list", action="store_true", help="show names, commands and hours")
     parser.add_argument("--work", help=argparse.SUPPRESS)
