@@ -184,7 +184,7 @@ def kmeans(result):
         f"on the same patches; {result['settings']['threads']} threads. The time to choose "
         "exemplars at a fixed distance grows with the number of patches, up to "
         f"{most:,}, to the power of {nets}. "
-        f"`python benchmarks/kmeans.py`, {machine['processor']}, faiss {result['faiss']}, "
+        f"`python benchmarks/kmeans.py --whole --rounds 1`, {machine['processor']}, faiss {result['faiss']}, "
         f"torch {machine['torch']}."
     )  # fmt: skip
 
