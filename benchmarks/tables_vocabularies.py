@@ -183,9 +183,8 @@ def kmeans(result):
         "of other images are multiples of those of faiss's KMeans after the same number of steps "
         f"on the same patches; {result['settings']['threads']} threads. The time to choose "
         "exemplars at a fixed distance grows with the number of patches, up to "
-        f"{most:,}, to the power of {nets}. "
-        f"`python benchmarks/kmeans.py --whole --rounds 1`, {machine['processor']}, faiss {result['faiss']}, "
-        f"torch {machine['torch']}."
+        f"{most:,}, to the power of {nets}. `python benchmarks/kmeans.py --whole --rounds 1`, "
+        f"{machine['processor']}, faiss {result['faiss']}, torch {machine['torch']}."
     )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ RADII = {
 }
 HELD_OUT = {"mnist": 10_000, "fashion_mnist": 10_000, "cifar10": 5_000}
 PROTOTYPES = {
-    "mnist": {"n_tokens": 4000, "target_radius": 2.5, "max_iter": 40},
+    "mnist": {"n_tokens": 4000, "target_radius": 2.5, "max_iter": 6},
     "fashion_mnist": {"n_tokens": 2000, "target_radius": 1.58, "max_iter": 20},
     "cifar10": {"n_tokens": 2000, "target_radius": 1.0, "max_iter": 20},
 }
