@@ -5,8 +5,8 @@
 
 Shows, on the first test images, pixels in [0, 1] and L2 over the whole image, the part classified
 correctly with a certified radius of at least eps, for
-- prototypes: 2,000 tokens (MNIST: 4,000) that are whole images, trained for their certificates on
-  images that are moved a little in every step;
+- prototypes: 2,000 tokens that are whole images, trained for their certificates on images that are
+  moved a little in every step;
 - 16 tokens of a few pixels with a residual network that sees flipped tokens in training: by the
   smallest patch radius and by enumeration;
 - networks additive over blocks of patches, trained with noise and trained on the bound;
@@ -57,11 +57,7 @@ RADII = {
     "cifar10": (36 / 255, 72 / 255, 108 / 255, 0.25, 0.5),
 }
 HELD_OUT = {"mnist": 10_000, "fashion_mnist": 10_000, "cifar10": 5_000}
-PROTOTYPES = {
-    "mnist": {"n_tokens": 4000, "target_radius": 2.5, "max_iter": 6},
-    "fashion_mnist": {"n_tokens": 2000, "target_radius": 1.58, "max_iter": 20},
-    "cifar10": {"n_tokens": 2000, "target_radius": 1.0, "max_iter": 20},
-}
+TARGETS = {"mnist": 1.58, "fashion_mnist": 1.58, "cifar10": 1.0}
 MOVES = {
     "mnist": partial(random_affine, degrees=8, translate=1.0, scale=0.06, shear=0.08),
     "fashion_mnist": partial(random_crop, pixels=1, mirror=True),
@@ -93,15 +89,16 @@ ATTACKS = {
 }  # fmt: skip
 
 
-def prototypes(data, quick):
+def prototypes(data, n_tokens, target, epochs):
     """Tokens that are whole images."""
-    options = {**PROTOTYPES[data], **({"max_iter": 1} if quick else {})}
+    side = 32 if data == "cifar10" else 28
     vocabulary = PatchVocabulary(
-        patch_size=32 if data == "cifar10" else 28, strategy="supervised", augment=MOVES[data],
-        output="ids", batch_size=500, subsample=None, random_state=0, verbose=1, **options,
+        n_tokens, side, strategy="supervised", target_radius=target, augment=MOVES[data],
+        output="ids", max_iter=epochs, subsample=None, random_state=0,
     )  # fmt: skip
-    naive_bayes = CategoricalNB(min_categories=options["n_tokens"])
-    return CertifiedPatchClassifier([("vocab", vocabulary), ("clf", naive_bayes)])
+    return CertifiedPatchClassifier(
+        [("vocab", vocabulary), ("clf", CategoricalNB(min_categories=n_tokens))]
+    )
 
 
 def network(data, module, epochs, n_tokens, patch_size, **options):
@@ -140,7 +137,7 @@ def models(data, quick):
             additive(data, 1 if quick else 4, bound),
             {"method": "additive"},
         ),
-        "prototypes": (prototypes(data, quick), {"cells": True}),
+        "prototypes": (prototypes(data, 2000, TARGETS[data], 1 if quick else 20), {"cells": True}),
     }
 
 

@@ -113,12 +113,12 @@ class PatchVocabulary(PatchTokenizer):
         Number of patches to fit on, in windows of up to 8 x 8 patches that are drawn from as many
         of the images as possible.  None: all patches of all images.
     max_iter : int, default=10
-        Passes over the images of the gradient descent of "learned" and "supervised".
+        Passes over the images of the gradient descent of "learned".
     batch_size : int, default=256
         Images, or windows of them, in one step of the gradient descent.
     learning_rate : float, default=0.01
         Step of the gradient descent.  Like temperatures and losses, it is in units of the standard
-        deviation of the patches' values.  For long trainings of "supervised", less is better.
+        deviation of the patches' values.
     device : str or torch.device, default="auto"
         Where tokens are trained and distances computed.  "auto" trains on a GPU if there is one.
         It finds nearest tokens and radii on the CPU, since no GPU has been measured to be faster.

@@ -20,7 +20,6 @@ from sklearn_patchcert.voronoi import surrogates
 
 _KMEANS_STEPS = 20
 _CANDIDATES = 8, 24
-_STEP = 0.3  # about the best on digits and MNIST, with a learning rate of 0.01
 _STEPS_APART = 100  # for which distances between tokens are kept
 
 
@@ -51,11 +50,16 @@ def class_tokens(patches, labels, n_tokens, *, generator=None, device="cpu"):
     classes = int(labels.max()) + 1
     if n_tokens < classes:
         raise ValueError(f"n_tokens={n_tokens} is less than one for each of {classes} classes.")
-    options = {"max_iter": _KMEANS_STEPS, "generator": generator, "device": device}
     tokens, owners = [], []
     for label in range(classes):
         share = n_tokens // classes + (label < n_tokens % classes)
-        found, _ = kmeans_tokens(patches[labels == label], share, **options)
+        found, _ = kmeans_tokens(
+            patches[labels == label],
+            share,
+            max_iter=_KMEANS_STEPS,
+            generator=generator,
+            device=device,
+        )
         tokens.append(torch.as_tensor(found))
         owners.append(torch.full((len(found),), label))
     return torch.cat(tokens).numpy(), torch.cat(owners)
@@ -119,9 +123,7 @@ def train_prototypes(
     device="cpu",
     progress=False,
 ):
-    """Gradient descent (Nesterov's) on what the walls of wrong tokens lack to a target.
-
-    Adam certifies less: it moves tokens of few images as far as tokens of many.
+    """Gradient descent (Adam) on what the walls of wrong tokens lack to a target.
 
     Parameters
     ----------
@@ -136,10 +138,7 @@ def train_prototypes(
         None: the mean of the walls at the start.
     augment : callable (Tensor (m, positions, dim)) -> Tensor or None
         What changes the images of each step.
-    learning_rate : float
-        In proportion to it, to the number of tokens and to the target, the gradient of a batch's
-        mean, which has no units, moves the tokens.  It falls to 0.
-    max_iter, batch_size, generator, device, progress
+    max_iter, batch_size, learning_rate, generator, device, progress
         As for :func:`vocabulary.training.learn_tokens`.
 
     Returns
@@ -164,8 +163,7 @@ def train_prototypes(
             parts = zip(data.split(size), classes.split(size), strict=True)
             found = torch.cat([walls_of(x, y, apart=apart) for x, y in parts]).clamp_min(0)
         target = float(found[found.isfinite()].mean()) if found.isfinite().any() else 1.0
-    size = _STEP * learning_rate * len(tokens) * target
-    optimizer = torch.optim.SGD([learned], lr=size, momentum=0.9, nesterov=True)
+    optimizer = torch.optim.Adam([learned], lr=learning_rate, fused=True)
     steps = max_iter * -(-len(data) // batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     history, step = [], 0

@@ -122,10 +122,17 @@ def fit_tokens(
             augment = _of_patches(augment, options["layout"], float(unit) * spread)
         names = ("max_iter", "batch_size", "learning_rate")
         tokens, history = train_prototypes(
-            patches / scale, labels, tokens / scale, owners, target=target, augment=augment,
-            generator=generator, device=device, progress=progress,
+            patches / scale,
+            labels,
+            tokens / scale,
+            owners,
+            target=target,
+            augment=augment,
+            generator=generator,
+            device=device,
+            progress=progress,
             **{name: options[name] for name in names if name in options},
-        )  # fmt: skip
+        )
         tokens, history = tokens * scale, [loss**2 * spread**2 for loss in history]
         counts = None
     elif short:

@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary
 from sklearn_patchcert.networks.fitting.flip_training import random_affine
-from sklearn_patchcert.vocabulary.prototypes import class_tokens, train_prototypes, wrong_walls
+from sklearn_patchcert.vocabulary.prototypes import class_tokens, wrong_walls
 
 OPTIONS = {"patch_size": 8, "strategy": "supervised", "random_state": 0}
 
@@ -81,32 +81,6 @@ def test_training_enlarges_the_certified_radius(digits):
     far, _ = average(target_radius=20.0, max_iter=20)
     near, _ = average(target_radius=0.5, max_iter=20)
     assert far > near
-
-
-def test_tokens_of_few_images_move_less():
-    rng = np.random.default_rng(0)
-    tokens, owners = np.array([[0.0, 0], [1, 0], [50, 0], [51, 0]]), torch.tensor([0, 1, 0, 1])
-    images = np.repeat(tokens[[0, 2]], [90, 10], axis=0) + 0.1 * rng.normal(size=(100, 2))
-    made, _ = train_prototypes(
-        images[:, None], np.zeros(100, int), tokens, owners, target=9.0, max_iter=2, batch_size=20,
-        learning_rate=1e-4, generator=torch.Generator().manual_seed(0),
-    )  # fmt: skip
-    moved = np.linalg.norm(made - tokens, axis=1)
-    assert 5 < moved[:2].sum() / moved[2:].sum() < 15  # nine times as many images
-
-
-def test_training_in_other_units_is_the_same_training(digits):
-    images, labels = digits[0][:300, None].astype(float), digits[1][:300]
-    tokens, owners = images[:40, 0], torch.as_tensor(labels[:40])
-    one, scaled = (
-        train_prototypes(
-            scale * images, labels, scale * tokens, owners, target=9.0 * scale, max_iter=2,
-            batch_size=50, learning_rate=0.01, generator=torch.Generator().manual_seed(0),
-        )[0]
-        for scale in (1.0, 16.0)
-    )  # fmt: skip
-    assert np.abs(one - tokens).max() > 0.1
-    np.testing.assert_allclose(scaled, 16 * one, rtol=1e-9, atol=1e-9)
 
 
 def test_augmented_images_are_those_that_are_learned(digits):

@@ -106,6 +106,7 @@ def prepare(exact, unit_tokens, unit_weights, integers=None):
     weighted = unit_tokens * unit_weights
     inverse = np.ones((n, padded), np.float32)
     largest = np.empty(n, np.float32)
+    known = max(1e-10, 1e-12 * dim)  # from where on roundings of the unit do not matter
     for a in range(n):
         size = np.abs(weighted[a] - weighted)
         if norm == L2:
@@ -113,7 +114,7 @@ def prepare(exact, unit_tokens, unit_weights, integers=None):
         else:
             size = size.max(1) if norm == L1 else size.sum(1)
         size[a] = 1.0
-        largest[a] = 1 / size.min() if size.min() > 1e-10 else np.inf
+        largest[a] = 1 / size.min() if size.min() > known else np.inf
         inverse[a, :n] = 1 / np.maximum(size, 1e-10)
     sizes = dual_norms(tokens, weights, np.arange(n), norm)
     inverse = (inverse.view(np.uint32) >> 16).astype(np.uint16)  # rounded down
