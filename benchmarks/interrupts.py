@@ -2,9 +2,9 @@
 
     python benchmarks/interrupts.py [--repeats 5]
 
-Shows that certificates, certified predictions, attacks and k-means at photo size stop within half
-a second.  Images, tokens and networks are those of photo_size.py; the signal comes at a random time
-after the first second of a call.
+Shows how soon certificates, certified predictions, attacks and k-means at photo size stop.  Images,
+tokens and networks are those of photo_size.py; the signal comes at a random time after the first
+second of a call.
 
 Result: benchmarks/results/interrupts.json.
 """

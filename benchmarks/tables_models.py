@@ -285,33 +285,6 @@ def training_memory(result):
     return header, rows, note
 
 
-def photo_attacks(result):
-    header = ["image", "tokens", "seconds", "fastest and slowest", "network's share", "prices, s"]
-    rows, notes = [], []
-    for n, part in result["tokens"].items():
-        for row in part["rows"]:
-            took, side = row["attack"], row["side"]
-            rows.append([
-                f"{side} x {side} x 3", n, f"{took['median']:.2f}",
-                f"{took['fastest']:.2f} to {took['slowest']:.2f}",
-                f"{100 * row['network']['median']:.0f} %", f"{row['prices']['median']:.3f}",
-            ])  # fmt: skip
-        notes.append(
-            f"With {n} tokens the time grows with the number of patches to the power of "
-            f"{part['exponent']:.2f}, and pricing the flips of the smallest image patch by patch "
-            f"takes {part['former_by_new']['median']:.0f} times as long."
-        )
-    how = (
-        "Seconds that a search over tokens takes for one image that withstands it, with a token "
-        "for each value of each pixel, on "
-    )
-    where = result["environment"]
-    note = (
-        f"{where['processor']}, {where['threads']} threads. `python benchmarks/photo_attacks.py`."
-    )
-    return header, rows, " ".join([how + note, *notes])
-
-
 def number(value, digits=1):
     """A cell of a number; empty for None."""
     return "" if value is None else f"{value:.{digits}f}"

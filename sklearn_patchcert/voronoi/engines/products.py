@@ -36,7 +36,7 @@ from sklearn_patchcert.voronoi.engines.lanes import (
 _FEATURES = set(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
 # Vectors of tokens held at once beside four points, as many as there are registers for.
 _TILE = 4 if "+avx512f" in _FEATURES else 1
-INTEGERS = {"+avx512f", "+avx512vnni"} <= _FEATURES  # sums of products of 16 bits, twice as fast
+INTEGERS = {"+avx512f", "+avx512vnni"} <= _FEATURES  # sums of products of 16 bits, which are faster
 
 
 @intrinsic

@@ -13,7 +13,7 @@ two bounds is more than what the float64 definition itself rounds, as long as :m
 radius is not so large, by unequal weights, that its own square counts; other patches are
 measured against every token.
 
-Processors that add products of 16-bit integers do so twice as fast.  There the patch is rounded to
+Processors that add products of 16-bit integers do so faster.  There the patch is rounded to
 multiples of :math:`|x| / G`, :math:`G = 32000`, and the tokens to multiples of :math:`1 / F`,
 :math:`F \le 2 G`, which moves them by at most :math:`o`.  Sums of products stay below
 :math:`2^{31}` by Cauchy and Schwarz, for up to :math:`2^{20}` coordinates, and have no rounding,
