@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sklearn_patchcert.pipeline import CertifiedPatchClassifier, CertifiedPatchRegressor
     from sklearn_patchcert.prediction.committee import CertifiedCommittee
     from sklearn_patchcert.prediction.masking.classifier import StickerCertifiedClassifier
+    from sklearn_patchcert.prediction.masking.regressor import StickerCertifiedRegressor
     from sklearn_patchcert.preprocessing import ChannelStandardizer
     from sklearn_patchcert.reporting import write_report
     from sklearn_patchcert.smoothing.classifier import SmoothedClassifier
@@ -43,6 +44,7 @@ __getattr__, __dir__ = attach(
         "PatchVocabulary": "vocabulary.estimator",
         "SmoothedClassifier": "smoothing.classifier",
         "StickerCertifiedClassifier": "prediction.masking.classifier",
+        "StickerCertifiedRegressor": "prediction.masking.regressor",
         "StickerDisplay": "displays.stickers",
         "TokenUsageDisplay": "displays.usage",
         "TorchFeatures": "networks.transfer.features",
@@ -69,6 +71,7 @@ __all__ = [
     "PatchVocabulary",
     "SmoothedClassifier",
     "StickerCertifiedClassifier",
+    "StickerCertifiedRegressor",
     "StickerDisplay",
     "TokenUsageDisplay",
     "TorchFeatures",

@@ -36,6 +36,8 @@ from sklearn_patchcert.prediction.estimator_tree import (
     real_steps,
 )
 from sklearn_patchcert.prediction.masking.classifier import StickerCertifiedClassifier
+from sklearn_patchcert.prediction.masking.model import MaskedModel
+from sklearn_patchcert.prediction.masking.regressor import StickerCertifiedRegressor
 from sklearn_patchcert.preprocessing import scaled
 from sklearn_patchcert.vocabulary.estimator import PatchVocabulary
 
@@ -55,6 +57,7 @@ _MEMBERS: dict[Any, str] = {
     StackingClassifier: "estimators_",
     StackingRegressor: "estimators_",
     StickerCertifiedClassifier: "estimator_",
+    StickerCertifiedRegressor: "estimator_",
     TransformedTargetRegressor: "regressor_",
     TunedThresholdClassifierCV: "estimator_",
     VotingClassifier: "estimators_",
@@ -84,8 +87,8 @@ def certify(model: Any, X: Any, norm: str = "l2") -> NDArray[np.float64]:
         vocabularies, or one of these inside GridSearchCV and other searches, FrozenEstimator,
         CalibratedClassifierCV, FixedThresholdClassifier, TunedThresholdClassifierCV,
         SelfTrainingClassifier, TransformedTargetRegressor, stacking, voting, bagging,
-        CertifiedCommittee, StickerCertifiedClassifier that masks tokens, or scikit-learn's
-        estimators for several classes and outputs.  They may be nested.
+        CertifiedCommittee, StickerCertifiedClassifier or StickerCertifiedRegressor that mask
+        tokens, or scikit-learn's estimators for several classes and outputs.  They may be nested.
     X : array-like (n, n_features), (n, H, W) or (n, H, W, C), or iterator of such batches
         Of a model whose pipelines begin with an :class:`ImageReader`, paths (n,), too.
     norm : {"l2", "linf", "l1"}, default="l2"
@@ -270,7 +273,7 @@ def _check_input(model, where):
     name = f"{where} ({type(model).__name__})"
     if isinstance(model, (StackingClassifier, StackingRegressor)) and model.passthrough:
         raise TypeError(f"{name} has passthrough=True: its final_estimator_ receives the pixels.")
-    if isinstance(model, StickerCertifiedClassifier) and model.mask_space_ != "tokens":
+    if isinstance(model, MaskedModel) and model.mask_space_ != "tokens":
         raise TypeError(
             f"{name} masks pixels, so that its vocabularies receive patches that are hidden in "
             "part, and nothing is known of how far these may move. Pass it one pipeline, so that "

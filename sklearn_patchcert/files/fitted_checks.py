@@ -228,10 +228,12 @@ def is_mask_plan(value):
 
 def check_masked(masked):
     """The masks must be of the cells that the estimator has."""
-    view = MaskedView(masked.estimator_, masked.image_shape_, masked.classes_)
+    classes = getattr(masked, "classes_", None)
+    view = MaskedView(masked.estimator_, masked.image_shape_, classes)
     own = masked.mask_space_, masked.grid_, masked.cell_size_
     require((view.space, view.grid, view.patch_size) == own, "the masks are of other cells")
-    same = np.array_equal(masked.estimator_.classes_, masked.classes_)
+    theirs = getattr(masked.estimator_, "classes_", None)
+    same = theirs is classes is None or np.array_equal(theirs, classes)
     require(same, "classes_ are not the estimator's")
     n, values = math.prod(masked.image_shape_), masked.mask_values_
     require(masked.n_features_in_ == n, "n_features_in_ does not fit image_shape_")

@@ -30,6 +30,7 @@ from sklearn_patchcert.networks.fitting.flip_training import random_affine, rand
 from sklearn_patchcert.pipeline import CertifiedPatchClassifier, CertifiedPatchRegressor
 from sklearn_patchcert.prediction.committee import CertifiedCommittee
 from sklearn_patchcert.prediction.masking.classifier import StickerCertifiedClassifier
+from sklearn_patchcert.prediction.masking.regressor import StickerCertifiedRegressor
 from sklearn_patchcert.preprocessing import ChannelStandardizer
 from sklearn_patchcert.smoothing.classifier import SmoothedClassifier
 from sklearn_patchcert.vocabulary.denoising import denoise
@@ -97,6 +98,31 @@ def _planned(masked, state):
     """The masks that a certificate against stickers has."""
     if hasattr(masked, "mask_plan_"):
         masked._make_plan()
+
+
+def _masked(classifier, regressor):
+    """Both kinds that are certified against stickers."""
+    fitted = {
+        "estimator_": lambda value: hasattr(value, "predict"),
+        "mask_space_": lambda value: value in ("tokens", "pixels"),
+        "mask_values_": array_of("fi", 1),
+        "mask_plan_": checks.is_mask_plan,
+        "image_shape_": sizes([3]),
+        "given_shape_": sizes([1, 2, 3]),
+        "grid_": sizes([2]),
+        "cell_size_": sizes([2]),
+        **_FEATURES,
+    }
+    for kind, more in ((classifier, {"classes_": are_classes}), (regressor, {})):
+        yield Known(
+            kind,
+            {**fitted, **more},
+            {**_NAMES, **_RANGE},
+            checks.check_masked,
+            parts=("estimator", "estimator_"),
+            derived=frozenset(("masks_", "_made_plan", "_decisions")),
+            unpack=_planned,
+        )
 
 
 def _refit_encoder(encoder, state):
@@ -258,26 +284,7 @@ def known_classes():
             checks.check_smoothed,
             parts=("estimator", "estimator_"),
         ),
-        Known(
-            StickerCertifiedClassifier,
-            {
-                "estimator_": lambda value: hasattr(value, "predict"),
-                "classes_": are_classes,
-                "mask_space_": lambda value: value in ("tokens", "pixels"),
-                "mask_values_": array_of("fi", 1),
-                "mask_plan_": checks.is_mask_plan,
-                "image_shape_": sizes([3]),
-                "given_shape_": sizes([1, 2, 3]),
-                "grid_": sizes([2]),
-                "cell_size_": sizes([2]),
-                **_FEATURES,
-            },
-            {**_NAMES, **_RANGE},
-            checks.check_masked,
-            parts=("estimator", "estimator_"),
-            derived=frozenset(("masks_", "_made_plan", "_decisions")),
-            unpack=_planned,
-        ),
+        *_masked(StickerCertifiedClassifier, StickerCertifiedRegressor),
         Known(FrozenEstimator, {}, {}, checks.check_frozen, parts=("estimator",)),
         Known(
             StandardScaler,

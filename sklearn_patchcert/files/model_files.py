@@ -40,7 +40,7 @@ def save(
     Parameters
     ----------
     model : estimator
-        Alone, or a pipeline, a committee, a smoothed or a sticker-certified classifier of such.
+        Alone, or a pipeline, a committee, a smoothed or a sticker-certified estimator of such.
     path : path-like
         Is replaced at once when the file is whole, or else stays as it was.
     trim : bool, default=True

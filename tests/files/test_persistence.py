@@ -31,6 +31,7 @@ from sklearn_patchcert import (
     PatchVocabulary,
     SmoothedClassifier,
     StickerCertifiedClassifier,
+    StickerCertifiedRegressor,
     _version,
     load,
     save,
@@ -168,6 +169,13 @@ CASES = {  # name: (model, how X and y are brought)
     "stickers on pixels": (
         StickerCertifiedClassifier(network(), 1, n_masks=2, n_stickers=2), colours, None,
     ),
+    "stickers on a regressor": (
+        StickerCertifiedRegressor(
+            CertifiedPatchRegressor([("vocab", vocabulary()), ("clf", network(PatchNetRegressor))]),
+            2, n_masks=2,
+        ),
+        None, lambda y: y / 3,
+    ),
 }  # fmt: skip
 
 
@@ -205,7 +213,7 @@ def answers(model, X):
             found[method] = getattr(model, method)(X)
     if isinstance(model, SmoothedClassifier):
         found["certify"], found["radii"] = model.certify(X)
-    elif isinstance(model, StickerCertifiedClassifier):
+    elif isinstance(model, StickerCertifiedClassifier | StickerCertifiedRegressor):
         found |= {key: one for key, one in model.certify(X[:5]).items() if one is not None}
         found["masks_"] = model.masks_
     elif hasattr(model, "certify"):

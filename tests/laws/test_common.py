@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import RidgeClassifier
+from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
@@ -19,6 +19,7 @@ from sklearn_patchcert import (
     PatchNetRegressor,
     PatchVocabulary,
     StickerCertifiedClassifier,
+    StickerCertifiedRegressor,
     TorchFeatures,
 )
 from sklearn_patchcert.networks.modules import PatchConvNet
@@ -74,6 +75,7 @@ def estimators():
         small_committee(),
         StickerCertifiedClassifier(RidgeClassifier(), sticker_size=1),
         StickerCertifiedClassifier(small_committee().estimators[0][1], sticker_size=1),
+        StickerCertifiedRegressor(Ridge(), sticker_size=1, n_masks=2),
     ]
 
 

@@ -106,6 +106,7 @@ TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn
     "attacks.views.tokenized_network",
     "prediction.configurations",
     "prediction.search",
+    "prediction.masking.intervals",
     "prediction.masking.masks",
     "prediction.masking.remembered",
     "prediction.masking.rounds",

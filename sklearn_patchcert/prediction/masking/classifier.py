@@ -2,50 +2,30 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
-from sklearn.utils import Bunch, _safe_indexing
+from sklearn.base import ClassifierMixin
+from sklearn.utils import Bunch
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
-from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._ranges import quiet
-from sklearn_patchcert._validation import (
-    HasMethods,
-    Integral,
-    Interval,
-    Real,
-    VersionedState,
-    check_images,
-)
-from sklearn_patchcert.prediction.fingerprints import fingerprint
 from sklearn_patchcert.prediction.masking.deciding import (
-    Setting,
     certified,
-    check_one_at_a_time,
     decided,
     in_parts,
     mean_probabilities,
 )
-from sklearn_patchcert.prediction.masking.fitting import MaskedFit
 from sklearn_patchcert.prediction.masking.masks import places_of
-from sklearn_patchcert.prediction.masking.remembered import keys_of
-from sklearn_patchcert.prediction.masking.views import MaskedView, images_of
-
-_VALUES_AT_ONCE = 2**24  # of masked images, whatever the batch size
+from sklearn_patchcert.prediction.masking.model import MaskedModel
 
 
 def _has_probabilities(self):
     return hasattr(getattr(self, "estimator_", self.estimator), "predict_proba")
 
 
-class StickerCertifiedClassifier(
-    MaskedFit, VersionedState, MetaEstimatorMixin, ClassifierMixin, BaseEstimator
-):
+class StickerCertifiedClassifier(ClassifierMixin, MaskedModel):
     """Classify images so that a sticker, anywhere, provably cannot change the answer.
 
     A sticker is a rectangle in which an attacker may change every pixel by any amount.  Parts of
@@ -123,6 +103,7 @@ class StickerCertifiedClassifier(
 
     See Also
     --------
+    StickerCertifiedRegressor : Bounds the values of a regressor.
     CertifiedPatchClassifier.certify_prediction : Tries all tokens inside a sticker, which few
         tokens and small stickers allow.
 
@@ -151,11 +132,6 @@ class StickerCertifiedClassifier(
     keeps its token as long as it moves by less than its radius, so all patches outside the sticker
     may move at once.
 
-    There is no such class for regression.  The mean or median of the values behind masks has no
-    useful bound, since a sticker reaches all of them but one.  To predict the value behind the mask
-    whose values vary least in the second round would need all pairs of masks for every prediction,
-    and its certified interval would be three times as wide as that variation.
-
     Examples
     --------
     >>> from sklearn.datasets import load_digits
@@ -177,48 +153,7 @@ class StickerCertifiedClassifier(
     True
     """
 
-    _made_by_fit = (
-        "estimator_", "classes_", "mask_values_", "mask_plan_", "given_shape_", "grid_",
-        "cell_size_", "mask_space_", "image_shape_",
-    )  # fmt: skip
-
-    _parameter_constraints: dict = {
-        "estimator": [HasMethods(["fit", "predict"])],
-        "sticker_size": [Integral, tuple, list],
-        "mask": [str, Real, "array-like"],
-        "n_masks": [None, Interval(Integral, 1, None, closed="left"), tuple],
-        "n_stickers": [Interval(Integral, 1, 2, closed="both")],
-        "mask_training": ["boolean"],
-        "image_shape": [None, tuple, list],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "n_jobs": [None, Integral],
-        "verbose": ["verbose"],
-    }
-
-    def __init__(
-        self,
-        estimator,
-        sticker_size=5,
-        *,
-        mask="mean",
-        n_masks=None,
-        n_stickers=1,
-        mask_training=True,
-        image_shape=None,
-        batch_size=512,
-        n_jobs=None,
-        verbose=0,
-    ) -> None:
-        self.estimator = estimator
-        self.sticker_size = sticker_size
-        self.mask = mask
-        self.n_masks = n_masks
-        self.n_stickers = n_stickers
-        self.mask_training = mask_training
-        self.image_shape = image_shape
-        self.batch_size = batch_size
-        self.n_jobs = n_jobs
-        self.verbose = verbose
+    _made_by_fit = (*MaskedModel._made_by_fit, "classes_")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -237,7 +172,7 @@ class StickerCertifiedClassifier(
         y : ndarray (n,)
             At once for images that :meth:`certify` has seen since the model was fitted.
         """
-        labels, _ = self._decide(*self._checked(X))
+        labels, _ = self._ask(*self._checked(X), decided, width=2)
         return self.classes_[labels]
 
     @available_if(_has_probabilities)
@@ -256,7 +191,7 @@ class StickerCertifiedClassifier(
             them.
         """
         X, images = self._checked(X)
-        labels, singles = self._decide(X, images)
+        labels, singles = self._ask(X, images, decided, width=2)
         given = self._given(self._view(), X, images)
         return mean_probabilities(self._setting(), given, labels, singles == labels[:, None])
 
@@ -280,11 +215,7 @@ class StickerCertifiedClassifier(
         ValueError
             If the ids are no integers, out of range, or not as many as the image has patches.
         """
-        check_is_fitted(self)
-        view = self._view()
-        if view.vocabulary is None:
-            raise TypeError("predict_tokens is for a pipeline with a vocabulary.")
-        given = view.of_tokens(ids, self.given_shape_)
+        given = self._given_tokens(ids)
         return self.classes_[in_parts(decided, self._setting(), given, self.n_jobs)[0]]
 
     def certify(self, X, norm="l2") -> Bunch:
@@ -319,24 +250,10 @@ class StickerCertifiedClassifier(
         """
         X, images = self._checked(X)
         self._sticker_sizes()  # refuses masks that are for other stickers
-        view, plan = self._view(), self._made_plan
-        keys = keys_of(self._key(), np.asarray(X))
-        kept = self._decisions.get(keys)
-        left = [at for at, one in enumerate(kept) if one is None]
-        if left:
-            given = self._given(view, _safe_indexing(X, left), images[left])
-            setting, names = self._setting(), [keys[at] for at in left]
-            check_one_at_a_time(setting, given)
-            bar = "certifying" if self.verbose else None
-            columns = in_parts(
-                certified, setting, given, self.n_jobs, bar, partial(self._keep, names)
-            )
-            for at, *found in zip(left, *columns, strict=True):
-                kept[at] = tuple(found)
-        labels, _, masks, counts = (np.array(column) for column in zip(*kept, strict=True))
-        places = places_of(plan, masks)
+        labels, _, masks, counts = self._ask(X, images, certified, certify=True)
+        places = places_of(self._made_plan, masks)
         with quiet():
-            radii = view.radii(X, norm)
+            radii = self._view().radii(X, norm)
         return Bunch(
             prediction=self.classes_[labels],
             certified=places.all((1, 2)),
@@ -346,50 +263,7 @@ class StickerCertifiedClassifier(
             n_predictions=counts,
         )
 
-    def _checked(self, X):
-        """X as something that has a shape, and as images (n, H, W, C)."""
-        check_is_fitted(self)
-        X = as_batch(images_of(self.estimator_, X))
-        return X, check_images(self, X, reset=False, image_shape=self.image_shape_)
-
-    def _view(self):
-        return MaskedView(self.estimator_, self.image_shape_, self.classes_)
-
-    def _given(self, view, X, images):
-        """What is masked, in the layout that the steps after the masks were fitted with."""
-        with quiet():
-            given = view.given(X, images)
-        as_fitted = given.shape[1:] == self.given_shape_
-        return given if as_fitted else np.asarray(given).reshape(len(given), *self.given_shape_)
-
-    def _setting(self):
-        most = max(1, _VALUES_AT_ONCE // len(self.mask_values_))
-        size = min(int(self.batch_size), most)
-        return Setting(self._view(), self._made_plan, self.mask_values_, size)
-
-    def _keep(self, keys, part, columns):
-        self._decisions.put(keys[part], list(zip(*columns, strict=True)))
-
-    def _key(self):
-        """Of all that a decision depends on."""
-        return fingerprint((self.estimator_, self.mask_values_, self.masks_))
-
-    def _decide(self, X, images):
-        """Index of the class of each image, and the answers (n, n_masks) behind one mask."""
-        kept = [None] * len(images)
-        if len(self._decisions):
-            kept = self._decisions.get(keys_of(self._key(), np.asarray(X)))
-        labels = np.empty(len(images), dtype=np.int64)
-        singles = np.empty((len(images), len(self.masks_)), dtype=np.int64)
-        left = []
-        for at, one in enumerate(kept):
-            if one is None:
-                left.append(at)
-            else:
-                labels[at], singles[at] = one[:2]
-        if left:
-            given = self._given(self._view(), _safe_indexing(X, left), images[left])
-            bar = "predicting" if self.verbose else None
-            found = in_parts(decided, self._setting(), given, self.n_jobs, bar)
-            labels[left], singles[left] = found
-        return labels, singles
+    def _take_outputs(self):
+        self.classes_ = np.asarray(self.estimator_.classes_)
+        if self.classes_.ndim != 1:
+            raise ValueError("The estimator has several outputs: double masking is for one.")

@@ -1,4 +1,4 @@
-"""Decisions and certificates of many images: in parts, batches and threads."""
+"""Decisions, values and certificates of many images: in parts, batches and threads."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from tqdm.auto import tqdm
 from sklearn_patchcert._ranges import quiet
 from sklearn_patchcert.parallel import over_parts, stop_if_told
 from sklearn_patchcert.prediction.consistency import check_one_image_at_a_time
+from sklearn_patchcert.prediction.masking.intervals import middle, spans
 from sklearn_patchcert.prediction.masking.masks import MaskPlan
 from sklearn_patchcert.prediction.masking.rounds import Answers, certified_masks, decide
 from sklearn_patchcert.prediction.masking.views import MaskedView
+from sklearn_patchcert.prediction.score_errors import few_rows
 
 _AT_ONCE, _PARTS = 32, 16  # images at once, at most; parts of few images, for several jobs
-_PROBES = 16  # masked images on which the classifier is asked twice
+_PROBES = 16  # masked images on which the estimator is asked twice
+_MARGIN = 32  # times by how much a few values differ between a batch and single images
+_UNITS = 64 * float(np.finfo(np.float32).eps)  # of the largest value that an image has
 
 
 class Setting(NamedTuple):
-    """A classifier of masked images, its masks, what replaces hidden values, and the batch size."""
+    """An estimator of masked images, its masks, what replaces hidden values, and the batch size."""
 
     view: MaskedView
     plan: MaskPlan
@@ -74,8 +78,52 @@ def certified(setting, given):
     return labels, answers.labels[:, np.diagonal(plan.pairs)], masks, answers.asked
 
 
+@quiet()
+def valued(setting, given):
+    """Values of a regressor on some images, and what bounds them.
+
+    Parameters
+    ----------
+    setting : Setting
+    given : array or frame (n, ...)
+
+    Returns
+    -------
+    values : ndarray of float64 (n,)
+    low, high : ndarray of float64 (n, n_masks)
+        Of the values behind each mask and any other one, apart by what rounding may change.
+    """
+    columns = [_valued(setting, given, row) for row in range(len(given))]
+    return tuple(np.array(column) for column in zip(*columns, strict=True))
+
+
+def _valued(setting, given, row):
+    """The same of one image.
+
+    The batches are the same for every image, so that a masked image that an attacker cannot change
+    has the same bits in the same batch.
+    """
+
+    def ask(unions):
+        stop_if_told()
+        masked = setting.masked(given, np.full(len(unions), row), unions)
+        return np.asarray(setting.view.rest.predict(masked), dtype=np.float64).reshape(len(unions))
+
+    every = np.arange(len(setting.plan.unions))
+    parts = [every[at : at + setting.batch_size] for at in range(0, len(every), setting.batch_size)]
+    table, few = np.concatenate([ask(part) for part in parts]), few_rows(len(every))
+    table = np.where(np.isnan(table), -np.inf, table)  # as any value: an attacker may want it
+    low, high = spans(table, setting.plan.pairs)
+    alone = np.array([ask(every[at : at + 1])[0] for at in few])
+    with np.errstate(invalid="ignore"):
+        error = np.fmax(_MARGIN * np.abs(alone - table[few]).max(), _UNITS * np.abs(table).max())
+        low, high = low - error, high + error
+    low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
+    return middle(table, setting.plan.pairs), low, high
+
+
 def in_parts(work, setting, given, n_jobs, label=None, keep=None):
-    """What :func:`decided` or :func:`certified` returns, for many images.
+    """What :func:`decided`, :func:`certified` or :func:`valued` returns, for many images.
 
     Parameters
     ----------
@@ -141,7 +189,7 @@ def mean_probabilities(setting, given, labels, agree):
 
 
 def check_one_at_a_time(setting, given):
-    """Refuse a classifier whose answer is not a function of one image."""
+    """Refuse an estimator whose answer is not a function of one image."""
     unions = np.random.default_rng(0).integers(len(setting.plan.unions), size=_PROBES)
     with quiet():
         masked = setting.masked(given, np.arange(_PROBES) % len(given), unions)

@@ -9,7 +9,13 @@ import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d, get_tags
+from sklearn.utils import (
+    _safe_indexing,
+    check_array,
+    check_consistent_length,
+    column_or_1d,
+    get_tags,
+)
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.multiclass import check_classification_targets
 
@@ -39,12 +45,12 @@ _DERIVED = "masks_", "_made_plan", "_decisions"
 
 
 class MaskedFit(_Base):
-    """Mixin of :class:`StickerCertifiedClassifier`: its fit, and what of it a pickle holds."""
+    """Mixin of what is certified against stickers: its fit, and what of it a pickle holds."""
 
     @_fit_context(prefer_skip_nested_validation=False)
     @all_or_nothing
     def fit(self, X, y, **fit_params) -> Any:
-        """Fit the classifier, a network with masks in its training.
+        """Fit the estimator, a network with masks in its training.
 
         Parameters
         ----------
@@ -52,7 +58,7 @@ class MaskedFit(_Base):
             Or paths (n,), if the pipeline begins with an :class:`ImageReader`.
         y : array-like (n,)
         **fit_params
-            Go to the classifier's fit, by metadata routing if that is enabled.  `sample_weight`
+            Go to the estimator's fit, by metadata routing if that is enabled.  `sample_weight`
             goes to the last step of a pipeline.
 
         Returns
@@ -62,8 +68,8 @@ class MaskedFit(_Base):
         Raises
         ------
         TypeError
-            If the estimator is a regressor, or a step before the vocabulary does not treat every
-            pixel by itself.
+            If a classifier is given where a regressor is wanted, or the other way round, or a step
+            before the vocabulary does not treat every pixel by itself.
         ValueError
             If there are several outputs, or an option is out of range.
         """
@@ -81,9 +87,8 @@ class MaskedFit(_Base):
             estimator.fit(X, y, **params)
             if net is not None:
                 net.set_params(mask_training=None)  # only training has them
-        self.estimator_, self.classes_ = estimator, np.asarray(estimator.classes_)
-        if self.classes_.ndim != 1:
-            raise ValueError("The estimator has several outputs: double masking is for one.")
+        self.estimator_ = estimator
+        self._take_outputs()
         shape = self._shape(estimator)
         if shape is not None and shape != self.image_shape_:
             images = check_images(self, batch, reset=True, image_shape=shape)
@@ -97,6 +102,9 @@ class MaskedFit(_Base):
         self.mask_plan_ = self._plan_of(sizes, view.grid, view.patch_size, view.space)
         self._make_plan()
         return self
+
+    def _take_outputs(self):
+        """What the fitted estimator can answer."""
 
     def _make_plan(self):
         """What follows from the other attributes of a fitted one."""
@@ -113,24 +121,27 @@ class MaskedFit(_Base):
             self._make_plan()
 
     def _check_task(self, y):
-        """Labels (n,), if there is one for each image and the estimator can predict such."""
-        name = type(self).__name__
-        if get_tags(self.estimator).estimator_type == "regressor":
+        """Targets (n,), if there is one for each image and the estimator can predict such."""
+        name, kind = type(self).__name__, get_tags(self).estimator_type
+        given = get_tags(self.estimator).estimator_type
+        if {kind, given} == {"classifier", "regressor"}:
             raise TypeError(
-                f"{type(self.estimator).__name__} is a regressor, but double masking compares "
-                "labels: pass a classifier."
+                f"{type(self.estimator).__name__} is a {given}, but {name} is for a {kind}. Use "
+                f"StickerCertified{given.title()}."
             )
         if y is None:
             raise ValueError(f"{name} requires y to be passed, but the target y is None")
         shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
         if len(shape) > 1 and shape[1] > 1:
             raise ValueError(
-                f"y of shape {shape} has several labels for each image, but double masking is for "
-                "one: fit one model for each column."
+                f"y of shape {shape} has several {'labels' if kind == 'classifier' else 'values'} "
+                f"for each image, but {name} is for one: fit one model for each column."
             )
         y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        return y
+        if kind == "classifier":
+            check_classification_targets(y)
+            return y
+        return check_array(y, ensure_2d=False, input_name="y")
 
     def _shape(self, estimator):
         """Shape (H, W, C) of images as a part of the estimator, or the user, has it, else None."""

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from sklearn_patchcert._validation import check_patch_size, clip_patch
-from sklearn_patchcert.networks.estimators import PatchNetClassifier
+from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.networks.fitting.mask_training import RandomMasks
 from sklearn_patchcert.patches import grid_shape
 from sklearn_patchcert.prediction.masking.masks import mask_plan
@@ -21,19 +21,20 @@ def with_masks(estimator, plan, options):
 
     Parameters
     ----------
-    estimator : classifier
-        Changed in place if it, or its last step, is a PatchNetClassifier.
+    estimator : classifier or regressor
+        Changed in place if it, or its last step, is a PatchNetClassifier or a PatchNetRegressor.
     plan : callable, (grid, cell, space) -> arguments of mask_plan
-    options : StickerCertifiedClassifier
+    options : StickerCertifiedClassifier or StickerCertifiedRegressor
         Has the shape of the images, and what replaces hidden parts.
 
     Returns
     -------
-    net : PatchNetClassifier or None
+    net : PatchNetClassifier, PatchNetRegressor or None
         The one that was changed.
     """
     net = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
-    if not isinstance(net, PatchNetClassifier) or net.mask_training is not None:
+    nets = PatchNetClassifier, PatchNetRegressor
+    if not isinstance(net, nets) or net.mask_training is not None:
         return None
     image_shape, mask = options.image_shape_, options.mask
     parts, cell, space = tokens_of(estimator), (1, 1), "pixels"

@@ -7,6 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
+from masked_for_tests import CELL, SHAPE, TOKENS, contents, images, sizes_of, vocabulary
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import CategoricalNB
 from sklearn.preprocessing import StandardScaler
@@ -14,28 +15,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_patchcert import (
     CertifiedPatchClassifier,
     PatchNetClassifier,
-    PatchVocabulary,
     StickerCertifiedClassifier,
 )
 from sklearn_patchcert.prediction.masking.masks import window_of
-
-SHAPE, CELL, TOKENS = (5, 8), (2, 2), 3  # 3 x 4 patches, the last row cut off
-
-
-def images(n, seed):
-    """Images of which most patches are near the token of their class."""
-    rng = np.random.default_rng(seed)
-    y = np.arange(n) % TOKENS
-    usual = rng.random((n, 3, 4)) < rng.choice([0.7, 0.85, 1.0], size=(n, 1, 1))
-    ids = np.where(usual, y[:, None, None], rng.integers(TOKENS, size=(n, 3, 4)))
-    X = ids.repeat(2, 1).repeat(2, 2)[:, : SHAPE[0]].astype(float)
-    return X + rng.uniform(-0.3, 0.3, X.shape), y
-
-
-def vocabulary(**options):
-    """About one color for each token."""
-    return PatchVocabulary(TOKENS, CELL, strategy="kmeans", random_state=0, **options)
-
 
 CLASSIFIERS = {
     "images": lambda: [("vocab", vocabulary()), ("clf", LogisticRegression(C=0.1))],
@@ -74,13 +56,6 @@ def laid_out(kind, X):
     return X.reshape(len(X), -1) if kind in ROWS else X
 
 
-def contents(window):
-    """All token contents of a window."""
-    cells = window[0] * window[1]
-    every = itertools.product(range(TOKENS), repeat=cells)
-    return np.array(list(every)).reshape(-1, *window)
-
-
 def broken_places(model, X, found):
     """Whether some content of a sticker at a place changes the answer, by brute force on ids."""
     vocab = model.estimator_.named_steps["vocab"]
@@ -96,11 +71,6 @@ def broken_places(model, X, found):
             answers = model.predict_tokens(attacked.reshape(-1, 3, 4)).reshape(len(X), -1)
             broken[:, top, left] |= (answers != found.prediction[:, None]).any(1)
     return broken
-
-
-def sizes_of(model):
-    several = model.sticker_size if isinstance(model.sticker_size, list) else [model.sticker_size]
-    return [(one, one) if isinstance(one, int) else one for one in several]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
