@@ -92,6 +92,27 @@ def test_no_attack_succeeds_at_a_certified_place(models, some, kind):
     assert proven <= (hard.correct & ~hard.success).mean() < hard.correct.mean()
 
 
+def test_two_stickers_are_no_weaker_than_one_and_never_at_a_certified_place(models, some):
+    model, (X, y) = models("network behind tokens", n_stickers=2, sticker_size=1, n_masks=2), some
+    found = model.certify(X)
+    best = {**FAST, "certified_places": found.places, "share": 0.0}
+    one, two = (run_sticker_attack(model, X, y, n_stickers=count, **best) for count in (1, None))
+    assert (one.success <= two.success).all()
+    assert one.success.sum() < two.success.sum()
+    assert two.places.shape == two.sizes.shape == (len(X), 2, 2)
+    assert not (two.success & found.certified).any()
+    proven = (found.certified & (found.prediction == y)).mean()
+    assert proven <= (two.correct & ~two.success).mean()
+    for row in np.flatnonzero(two.success):
+        change = (two.adversarial[row] - X[row]).reshape(8, 8)
+        used = [at for at in two.places[row] if at[0] >= 0]
+        for at in used:
+            change[tuple(at)] = 0
+            assert not found.places[row][tuple(at // model.cell_size_)]
+        assert not change.any()
+    assert (two.places[two.success] >= 0).all((1, 2)).any()
+
+
 @pytest.mark.parametrize("share", [0.0, 0.99])
 @pytest.mark.parametrize("kind", ["network behind tokens", "rows behind scaled tokens", "network"])
 def test_what_is_tried_differs_in_one_window_and_less_than_the_radii(

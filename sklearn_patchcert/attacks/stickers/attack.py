@@ -1,4 +1,4 @@
-"""The attack with a sticker, judged by the classifier itself."""
+"""The attack with stickers, judged by the classifier itself."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def run_sticker_attack(
     y: ArrayLike,
     sticker_size: Any = None,
     *,
+    n_stickers: int | None = None,
     places: str = "greedy",
     n_places: int | None = 8,
     certified_places: ArrayLike | None = None,
@@ -56,9 +57,11 @@ def run_sticker_attack(
     batch_size: int = 512,
     verbose: bool = False,
 ) -> Bunch:
-    """Attack a fitted classifier with one sticker, and all other patches within their radii.
+    """Attack a fitted classifier with stickers, and all other patches within their radii.
 
-    Each image gets a sticker at one place after the other.  Its pixels follow the gradient, and
+    Each image gets a sticker at one place after the other.  With two stickers, an image that
+    withstands the first one there gets the second where its gradient is largest then, and both
+    change together.  Its pixels follow the gradient, and
     then a search over tokens, or over rectangles of one color if there is no vocabulary.  Against
     a :class:`StickerCertifiedClassifier` they are chosen against double masking itself: first so
     that all masks that do not hide the sticker agree on one wrong class, then, where the answers
@@ -75,12 +78,15 @@ def run_sticker_attack(
     sticker_size : int, tuple (height, width), list of these, or None
         In pixels.  A list names several sizes, of which each image gets one.  None: that of the
         estimator.
+    n_stickers : int or None
+        How many there may be on an image.  None: as many as the estimator is certified against,
+        else one.
     places : {"greedy", "random"}
         Which places come first: those where the clean image has the largest gradient, or any.
     n_places : int or None
         Places that are tried on each image.  None: all.
     certified_places : array-like of bool (n, rows, cols) or None
-        ``certify(X).places``.  All places that are not certified are tried first.
+        ``certify(X).places``.  All places that are not certified are tried first, by each sticker.
     method : {"all", "gradient", "search"}
         How the pixels are found.  "all": by the gradient if there is one, and then by search.
     steps : int
@@ -94,7 +100,7 @@ def run_sticker_attack(
     max_queries : int or None
         See `n_queries` below.
     share : float
-        How far each patch that the sticker does not touch moves, as a share of its radius below 1.
+        How far each patch that no sticker touches moves, as a share of its radius below 1.
         About half move towards the nearest wall, the others in a random direction.  0: none moves.
         Patches move only if there is a vocabulary whose tokens are masked or not masked at all.
     norm : {"l2", "linf", "l1"}
@@ -119,7 +125,8 @@ def run_sticker_attack(
         ``success`` (n,): classified correctly before, and misclassified now; ``adversarial``, of
         the shape of X, float32 where X is float32 or float16, else float64, the image itself where
         nothing was found; ``places`` (n, 2), the upper left pixel of the sticker, and ``sizes``
-        (n, 2), its height and width, -1 where nothing was found; ``correct`` (n,): classified
+        (n, 2), its height and width, -1 where nothing was found, for several stickers
+        (n, n_stickers, 2), -1 also where fewer were enough; ``correct`` (n,): classified
         correctly before; ``n_queries`` (n,): attacked images that were evaluated, by their
         gradient, by their loss or by `predict`, whatever the number of masks.
 
@@ -136,8 +143,8 @@ def run_sticker_attack(
     An image that withstands the attack is not certified.  With more places, restarts or queries,
     images that were misclassified with fewer still are.
 
-    There is one sticker, which lies inside the image, also if the estimator is certified against
-    two.
+    Stickers lie inside the image.  What one sticker breaks, two break as well, if `max_queries` is
+    None.
 
     Examples
     --------
@@ -167,6 +174,9 @@ def run_sticker_attack(
     case = case_of(estimator, X, y)
     model = case.estimator
     shape, _ = geometry_of(model, case.X.shape[1:])
+    if n_stickers is None:
+        n_stickers = getattr(model, "n_stickers", 1)
+    options["n_stickers"] = check_count("n_stickers", n_stickers)
     boxes = boxes_of(_sizes(sticker_size, model), shape[:2])
     certified = _map_at(certified_places, boxes, len(case.X), shape, model)
     attacked = model if source is None else unwrapped(source)
@@ -217,7 +227,7 @@ def _map_at(places, boxes, n_images, shape, model):
 def _attacked(plan, certified, labels, verbose):
     """The result, image batch by image batch."""
     case, n = plan.case, len(plan.case.X)
-    adversarial, chosen = case.X.copy(), np.full((n, 4), -1)
+    adversarial, chosen = case.X.copy(), np.full((n, plan.options["n_stickers"], 4), -1)
     queries = np.zeros(n, dtype=np.int64)
     todo = np.flatnonzero(case.correct)
     if (labels[todo] < 0).any():
@@ -234,11 +244,12 @@ def _attacked(plan, certified, labels, verbose):
     fooled = ~agreed(case.estimator.predict(case.given(adversarial)), case.y)
     success = case.correct & fooled
     adversarial[~success], chosen[~success] = case.X[~success], -1
+    chosen = chosen[:, 0] if chosen.shape[1] == 1 else chosen
     return Bunch(
         success=success,
         adversarial=adversarial,
-        places=chosen[:, :2],
-        sizes=chosen[:, 2:],
+        places=chosen[..., :2],
+        sizes=chosen[..., 2:],
         correct=case.correct.copy(),
         n_queries=queries,
     )

@@ -13,6 +13,7 @@ from sklearn_patchcert.attacks.stickers.targets import Palette, Target, radii_of
 from sklearn_patchcert.attacks.stickers.windows import moved_patches, sums_in, windows_of
 from sklearn_patchcert.attacks.views.classifiers import Case, tensor
 
+_PAIRS = 4096  # of masks, at most, in the search for one that can decide
 _STRETCH = 5  # steps, after each of which the classifier itself is asked
 
 
@@ -38,11 +39,15 @@ class Batch:
         self.labels = self.labels.to(plan.target.device)
         self.given = plan.case.X[rows]
         self.images = self.given.reshape(-1, *plan.shape)
-        self.adversarial, self.chosen = self.given.copy(), np.full((len(rows), 4), -1)
+        self.adversarial, self.chosen = (
+            self.given.copy(),
+            np.full((len(rows), plan.options["n_stickers"], 4), -1),
+        )
         self.queries = np.zeros(len(rows), dtype=np.int64)
         self.open = np.ones(len(rows), dtype=bool)
         self.clean = tensor(self.images.astype(np.float32), plan.target.device)
-        self.order = self._order(certified)
+        self.certified = certified
+        self.order = self._order()
         self.radii = None
         if plan.options["share"] > 0:
             X = plan.case.given(self.given)
@@ -59,16 +64,26 @@ class Batch:
                         bar.update(len(left) - int(self.open.sum()))
         bar.update(int(self.open.sum()))
 
-    def _order(self, certified):
+    @property
+    def greedy(self):
+        """Whether places are chosen by the gradient."""
+        return self.plan.options["greedy"] and self.plan.target.has_gradient
+
+    def _heat(self, images, labels):
+        """Sizes (m, H, W) of the gradient without masks."""
+        problem = self._problem(labels, np.zeros((len(images), 1, 2), dtype=int))
+        bare = self.plan.target.scores
+        bare = bare._replace(masks=torch.zeros_like(bare.masks))
+        slopes, _ = contents.gradients(bare, images, problem)
+        return slopes.abs().sum(1).double().cpu().numpy()
+
+    def _order(self):
         """The boxes (m, n_places) of each image in the order in which they are tried."""
-        plan, count = self.plan, len(self.plan.boxes)
+        plan, count, certified = self.plan, len(self.plan.boxes), self.certified
         most = min(count, plan.options["n_places"] or count)
         heat = None
-        if plan.options["greedy"] and plan.target.has_gradient:
-            problem = self._problem(self.labels, np.zeros((len(self.rows), 1, 2), dtype=int))
-            bare = plan.target.scores._replace(masks=torch.zeros_like(plan.target.scores.masks))
-            slopes, _ = contents.gradients(bare, self.clean, problem)
-            heat = slopes.abs().sum(1).double().cpu().numpy()
+        if self.greedy:
+            heat = self._heat(self.clean, self.labels)
             self.queries += 1
         order = np.empty((len(self.rows), most), dtype=int)
         for at, row in enumerate(self.rows):
@@ -81,7 +96,7 @@ class Batch:
 
     def _problem(self, labels, views, aims=None, boxes=None):
         device, count = self.plan.target.device, len(labels)
-        boxes = np.zeros((count, 4), dtype=int) if boxes is None else boxes
+        boxes = np.zeros((count, 1, 4), dtype=int) if boxes is None else boxes
         aims = torch.full((count,), -1) if aims is None else torch.from_numpy(aims)
         windows = torch.from_numpy(windows_of(boxes, self.plan.shape[:2]))[:, None]
         views = torch.from_numpy(views)
@@ -90,30 +105,64 @@ class Batch:
         )
 
     def _at(self, left, rank, restart, aim):
-        """One place of each image, with the aim that all masks, or one of them, decide wrongly."""
+        """One place of each image, with the aim that all masks, or one of them, decide wrongly.
+
+        An image that withstands a sticker there gets another one, and both change together.
+        """
         plan, options = self.plan, self.plan.options
-        boxes = plan.boxes[self.order[left, rank]]
         seeds = [[options["seed"], int(self.rows[at]), rank, restart] for at in left]
         generators = [np.random.default_rng(seed) for seed in seeds]
-        hides = _hides(plan.target.scores.masks, windows_of(boxes, plan.shape[:2]))
-        rows, views, aims = aim(left, hides, generators)
-        if not len(rows):
-            return
-        left, boxes, generators = left[rows], boxes[rows], [generators[at] for at in rows]
-        problem = self._problem(self.labels[left], views, aims, boxes)
-        images = self.clean[left].clone()
-        for at, (box, generator) in enumerate(zip(boxes, generators, strict=True)):
-            made = plan.palette.start(box, generator, in_noise=restart % 2 == 0)
-            top, left_, height, width = box
-            images[at, :, top : top + height, left_ : left_ + width] = (
-                torch.from_numpy(made).permute(2, 0, 1).to(images)
-            )
-        for kind in plan.kinds:
+        boxes, images = plan.boxes[self.order[left, rank]][:, None], self.clean[left].clone()
+        for number in range(options["n_stickers"]):
+            if number:
+                more = self._another(left, images, boxes, generators)
+                boxes = np.concatenate([boxes, more[:, None]], axis=1)
+            hides = _hides(plan.target.scores.masks, windows_of(boxes, plan.shape[:2]))
+            rows, views, aims = aim(left, hides, generators)
+            for at in range(len(left)):
+                self._start(images[at], boxes[at, number], generators[at], restart)
+            if len(rows):
+                problem = self._problem(self.labels[left[rows]], views, aims, boxes[rows])
+                self._change(left, images, rows, problem, generators)
+            kept = np.flatnonzero(self.open[left])
+            if options["max_queries"] is not None:  # one more for the place of the next sticker
+                kept = kept[self.queries[left[kept]] < options["max_queries"]]
+            left, images, boxes = left[kept], images[kept], boxes[kept]
+            generators = [generators[at] for at in kept]
             if not len(left):
                 return
-            images, rows = self._moved(kind, left, images, problem, generators)
-            left, images, problem = left[rows], images[rows], problem.at(rows)
-            generators = [generators[at] for at in rows]
+
+    def _start(self, image, box, generator, restart):
+        """Put the first pixels of a sticker on an image, in place."""
+        made = self.plan.palette.start(box, generator, in_noise=restart % 2 == 0)
+        top, left, height, width = box
+        pixels = torch.from_numpy(made).permute(2, 0, 1).to(image)
+        image[:, top : top + height, left : left + width] = pixels
+
+    def _change(self, left, images, rows, problem, generators):
+        """Change the stickers of some images, in place, by one method after the other."""
+        for kind in self.plan.kinds:
+            some = [generators[at] for at in rows]
+            images[rows], alive = self._moved(kind, left[rows], images[rows], problem, some)
+            rows, problem = rows[alive], problem.at(alive)
+            if not len(rows):
+                return
+
+    def _another(self, left, images, boxes, generators):
+        """Where to put one more sticker (m, 4): where these images have the largest gradient."""
+        plan, known = self.plan, self.certified
+        heat = self._heat(images, self.labels[left]) if self.greedy else None
+        found = np.empty((len(left), 4), dtype=int)
+        for at, row in enumerate(left):
+            key = generators[at].random(len(plan.boxes))
+            if heat is not None:
+                free = ~windows_of(boxes[at : at + 1], plan.shape[:2])[0]
+                key = -sums_in(plan.boxes, heat[at] * free)
+            keys = (key,) if known is None else (key, known[row])
+            found[at] = plan.boxes[np.lexsort(keys)[0]]
+        if heat is not None:
+            self.queries[left] += 1
+        return found
 
     def _moved(self, kind, left, images, problem, generators):
         """Change stickers step by step, until the classifier is wrong or the budget is spent.
@@ -170,12 +219,13 @@ class Batch:
         answers = plan.judge(plan.case.given(made))
         fooled = ~agreed(answers, plan.case.y[self.rows[left]])
         found = left[fooled]
-        self.adversarial[found], self.chosen[found] = made[fooled], boxes[fooled]
+        self.adversarial[found] = made[fooled]
+        self.chosen[found, : boxes.shape[1]] = boxes[fooled]
         self.open[found] = False
         return fooled
 
     def _majority(self, left, hides, generators):
-        """Masks that do not hide the sticker: all are to answer the same wrong class."""
+        """Masks that do not hide all stickers: all are to answer the same wrong class."""
         free = ~hides
         rows = np.flatnonzero(free.any(1))
         width = min(self.plan.options["n_views"], int(free.sum(1).max(initial=0)))
@@ -186,7 +236,7 @@ class Batch:
         return rows, np.stack([views, views], -1), None
 
     def _one_mask(self, left, hides, generators):
-        """A mask that answers a wrong class behind all masks that hide the sticker, if there is."""
+        """A mask that answers a wrong class behind all masks that hide the stickers, if any."""
         found: list = []
         if not hides.any():
             return np.array([], dtype=int), None, None
@@ -194,6 +244,8 @@ class Batch:
             free, hiding = np.flatnonzero(~hides[at]), np.flatnonzero(hides[at])
             if not len(hiding) or not len(free):
                 continue
+            if len(free) * len(hiding) > _PAIRS:
+                free = generators[at].permutation(free)[: max(1, _PAIRS // len(hiding))]
             pairs = np.stack(np.meshgrid(free, hiding, indexing="ij"), -1)
             answers = self._clean_answers(row, pairs.reshape(-1, 2)).reshape(pairs.shape[:2])
             own = int(self.labels[row])

@@ -17,13 +17,13 @@ _FIRST, _DECAY, _LAST = 0.25, 0.93, 0.02  # steps of the gradient, as shares of 
 
 
 class Problem(NamedTuple):
-    """One sticker on each of some images.
+    """One sticker, or as many, on each of some images.
 
     labels : Tensor of int64 (m,), columns of the scores;
     aims : Tensor of int64 (m,), the wrong class; -1 for the one that leads at each step;
     views : Tensor of int64 (m, n_views, 2), pairs of masks behind which the loss is taken;
-    windows : Tensor of bool (m, 1, H, W), the pixels of the sticker;
-    boxes : ndarray of int (m, 4), the same as top, left, height and width.
+    windows : Tensor of bool (m, 1, H, W), the pixels of the stickers;
+    boxes : ndarray of int (m, n_stickers, 4), the same as top, left, height and width.
     """
 
     labels: torch.Tensor
@@ -103,7 +103,7 @@ def _loss(scores, images, problem):
 
 
 def gradient_step(scores, images, problem, bounds, number):
-    """One step along the signs of the gradient, inside the sticker.
+    """One step along the signs of the gradient, inside the stickers.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def gradient_step(scores, images, problem, bounds, number):
 
 
 def search_step(scores, images, problem, values, propose, generators, n_trials):
-    """The best of some random changes inside the sticker, if it is better.
+    """The best of some random changes inside the stickers, if it is better.
 
     Parameters
     ----------
@@ -148,8 +148,9 @@ def search_step(scores, images, problem, values, propose, generators, n_trials):
     losses : Tensor (m,)
     """
     trials = images.repeat_interleave(n_trials, 0)
-    for row, (box, generator) in enumerate(zip(problem.boxes, generators, strict=True)):
+    for row, (boxes, generator) in enumerate(zip(problem.boxes, generators, strict=True)):
         for trial in range(n_trials):
+            box = boxes[generator.integers(len(boxes))] if len(boxes) > 1 else boxes[0]
             (top, left, height, width), content = propose(box, generator)
             made = torch.from_numpy(content).to(trials).permute(2, 0, 1)
             trials[row * n_trials + trial, :, top : top + height, left : left + width] = made

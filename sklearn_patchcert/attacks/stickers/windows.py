@@ -43,11 +43,11 @@ def boxes_of(sizes, shape):
 
 
 def windows_of(boxes, shape):
-    """Which pixels lie in each box.
+    """Which pixels lie in each box, or in any of several boxes.
 
     Parameters
     ----------
-    boxes : ndarray of int (m, 4)
+    boxes : ndarray of int (m, 4) or (m, n_boxes, 4)
     shape : tuple (H, W)
 
     Returns
@@ -62,6 +62,8 @@ def windows_of(boxes, shape):
     array([[[0, 1, 1],
             [0, 0, 0]]])
     """
+    if boxes.ndim == 3:
+        return windows_of(boxes.reshape(-1, 4), shape).reshape(*boxes.shape[:2], *shape).any(1)
     top, left, height, width = boxes.T[:, :, None]
     row, col = np.arange(shape[0]), np.arange(shape[1])
     inside = ((row >= top) & (row < top + height)), ((col >= left) & (col < left + width))
