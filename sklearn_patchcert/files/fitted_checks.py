@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
@@ -228,11 +229,11 @@ def is_mask_plan(value):
 
 def check_masked(masked):
     """The masks must be of the cells that the estimator has."""
-    classes = getattr(masked, "classes_", None)
+    classes: Any = getattr(masked, "classes_", None)
     view = MaskedView(masked.estimator_, masked.image_shape_, classes)
     own = masked.mask_space_, masked.grid_, masked.cell_size_
     require((view.space, view.grid, view.patch_size) == own, "the masks are of other cells")
-    theirs = getattr(masked.estimator_, "classes_", None)
+    theirs: Any = getattr(masked.estimator_, "classes_", None)
     same = theirs is classes is None or np.array_equal(theirs, classes)
     require(same, "classes_ are not the estimator's")
     n, values = math.prod(masked.image_shape_), masked.mask_values_

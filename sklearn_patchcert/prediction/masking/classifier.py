@@ -172,7 +172,8 @@ class StickerCertifiedClassifier(ClassifierMixin, MaskedModel):
         y : ndarray (n,)
             At once for images that :meth:`certify` has seen since the model was fitted.
         """
-        labels, _ = self._ask(*self._checked(X), decided, width=2)
+        X, images = self._checked(X)
+        labels, _ = self._ask(X, images, decided, width=2)
         return self.classes_[labels]
 
     @available_if(_has_probabilities)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
@@ -119,24 +120,25 @@ class MaskedModel(MaskedFit, VersionedState, MetaEstimatorMixin, BaseEstimator):
         width : int or None
             How many columns to return; decisions that are remembered may have more.
         certify : bool
-            Whether to remember the decisions, and to refuse an estimator that has none.
+            Whether to remember the decisions, and to refuse an estimator whose answers depend on
+            chance or on other images.
 
         Returns
         -------
         columns : list of ndarray (n, ...)
         """
-        kept, keys = [None] * len(images), []
+        kept: list[Any] = [None] * len(images)
         if certify or len(self._decisions):
             keys = keys_of(self._key(), np.asarray(X))
             kept = self._decisions.get(keys)
         left = [at for at, one in enumerate(kept) if one is None]
         if left:
             given = self._given(self._view(), _safe_indexing(X, left), images[left])
-            setting, keep, label = self._setting(), None, "predicting"
+            setting, keep = self._setting(), None
             if certify:
                 check_one_at_a_time(setting, given)
-                keep, label = partial(self._keep, [keys[at] for at in left]), "certifying"
-            label = label if self.verbose else None
+                keep = partial(self._keep, [keys[at] for at in left])
+            label = ("certifying" if certify else "predicting") if self.verbose else None
             columns = in_parts(work, setting, given, self.n_jobs, label, keep)
             for at, *found in zip(left, *columns, strict=True):
                 kept[at] = tuple(found)

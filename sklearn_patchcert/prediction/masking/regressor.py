@@ -150,7 +150,8 @@ class StickerCertifiedRegressor(RegressorMixin, MaskedModel):
         y : ndarray of float64 (n,)
             At once for images that :meth:`certify` has seen since the model was fitted.
         """
-        return self._ask(*self._checked(X), valued)[0]
+        X, images = self._checked(X)
+        return self._ask(X, images, valued, width=1)[0]
 
     def predict_tokens(self, ids) -> NDArray[np.float64]:
         """Predict from the token ids of images.

@@ -104,7 +104,7 @@ def values_at(model, X, places):
 
 @pytest.mark.parametrize(("kind", "options"), CASES, ids=str)
 def test_no_content_of_a_sticker_takes_the_value_out_of_the_interval(kind, options):
-    model, X = fitted(kind, **options), laid_out(kind, images(9, 1)[0][6:])
+    model, X = fitted(kind, **options), laid_out(kind, images(9, 1)[0][7:])
     found = model.certify(X)
     low, high = values_at(model, X, found.places_lower)
     assert (found.places_lower <= low).all()
@@ -139,8 +139,8 @@ def test_every_other_patch_may_move_within_its_radius_at_the_same_time(kind):
 
 
 def test_two_stickers_at_once():
-    options = {"sticker_size": 1, "n_masks": (3, 2)}
-    model, X = fitted("ids", n_stickers=2, **options), images(9, 1)[0][7:]
+    model = fitted("ids", n_stickers=2, sticker_size=1, n_masks=2)
+    X = images(9, 1)[0][8:]
     found, changed = model.certify(X), 0
     ids, made = model.estimator_[0].tokenize(X), contents((1, 2))[:, 0]
     for first, second in itertools.combinations(list(np.ndindex(3, 4)), 2):
