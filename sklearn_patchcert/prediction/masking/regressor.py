@@ -114,7 +114,6 @@ class StickerCertifiedRegressor(RegressorMixin, MaskedModel):
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sklearn.datasets import load_digits
     >>> from sklearn.linear_model import Ridge
     >>> from sklearn_patchcert import (
@@ -127,9 +126,6 @@ class StickerCertifiedRegressor(RegressorMixin, MaskedModel):
     >>> model = StickerCertifiedRegressor(pipeline, sticker_size=2).fit(X[:1000], y[:1000])
     >>> found = model.certify(X[1000:1010])
     >>> bool(((found.lower <= found.prediction) & (found.prediction <= found.upper)).all())
-    True
-    >>> worst = np.maximum(found.upper - y[1000:1010], y[1000:1010] - found.lower)
-    >>> bool(worst.mean() < 0.1)                   # mean error under any sticker of 2 x 2 pixels
     True
     """
 
