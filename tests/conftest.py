@@ -106,7 +106,9 @@ def odd(tmp_path):
 @pytest.fixture
 def quick_attacks(monkeypatch):
     """Attacks of one step, which are no good attacks."""
+    from sklearn_patchcert.attacks import flips
     from sklearn_patchcert.scorers import reports
 
+    monkeypatch.setattr(flips, "search", functools.partial(flips.search, steps=1, greedy=1))
     quick = functools.partial(reports.robustness_report, steps=1)
     monkeypatch.setattr(reports, "robustness_report", quick)

@@ -22,11 +22,16 @@ distributed = pytest.importorskip("distributed")
 
 @pytest.fixture(scope="module")
 def client():
-    """Of a cluster of two processes; one is enough for all tests, since it takes seconds."""
+    """Of a cluster of two workers.
+
+    They are threads, as processes take seconds to import torch.  Over TCP all work is pickled even
+    so; that it runs in a process of its own is what the backend loky of test_parallel shows.
+    """
     from distributed import Client, LocalCluster
 
+    options = {"processes": False, "protocol": "tcp://", "dashboard_address": None}
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, **options) as cluster,
         Client(cluster) as client,
     ):
         yield client

@@ -176,6 +176,7 @@ PAGES = sorted(
     ],
     ids=lambda page: str(page.relative_to(DOCS)),
 )
+@pytest.mark.usefixtures("quick_attacks")  # of the command, whose figures are not compared
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     text = page.read_text(encoding="utf-8")
     for package in ("skimage", "dask", "zarr"):

@@ -98,15 +98,21 @@ def old(kind=PatchNetClassifier, **options):
     return kind(**{**sizes, **small, **options})
 
 
+@pytest.fixture(scope="module")
+def fitted(few):
+    """Networks as `old` makes them, fitted; tests change copies."""
+    return {kind: old(kind).fit(*few) for kind in (PatchNetClassifier, PatchNetRegressor)}
+
+
 CASES = [(PatchNetClassifier, name) for name in CHANGES]
 CASES += [(PatchNetRegressor, name) for name in ("width", "criterion", "momentum", "callbacks")]
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
-def test_predictions_stay_and_the_next_fit_takes_the_new_values(few, kind, name):
+def test_predictions_stay_and_the_next_fit_takes_the_new_values(few, fitted, kind, name):
     X, y = few
     change = CHANGES[name]
-    net = old(kind).fit(X, y)
+    net = copy.deepcopy(fitted[kind])
     before, module, history = output(net, X[:40]), net.module_, list(net.history_)
     assert net.set_params(**change) is net
     np.testing.assert_array_equal(output(net, X[:40]), before)
@@ -129,9 +135,9 @@ def test_predictions_stay_and_the_next_fit_takes_the_new_values(few, kind, name)
 
 
 @pytest.mark.parametrize("name", [n for n, c in CHANGES.items() if "compile" not in c])
-def test_more_training_takes_up_what_it_can_and_says_what_it_cannot(few, name):
+def test_more_training_takes_up_what_it_can_and_says_what_it_cannot(few, fitted, name):
     X, y = few
-    net = old(warm_start=True).fit(X, y)
+    net = copy.deepcopy(fitted[PatchNetClassifier]).set_params(warm_start=True)
     start = weights(net)
     net.set_params(**CHANGES[name])
     for train in (net.partial_fit, net.fit):
