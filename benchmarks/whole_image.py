@@ -85,6 +85,7 @@ PUBLISHED = {
         "deterministic: Lee et al. 2020": (None, None, None, None, None, 47.95),
         "deterministic: GloRo (Leino et al. 2021)": (None, None, None, None, None, 51.9),
         "deterministic: Singla and Feizi": (None, None, None, None, None, 69.8),
+        "deterministic: Voracek and Hein 2022": (None, None, None, None, None, 73.0),
     },
     "cifar10": {
         "smoothing, sigma .25 (Cohen et al. 2019), at .14": (74.8, 66.4, None, None, 60.0, 42.8),
