@@ -84,6 +84,10 @@ CHOSEN = {
         "denoised": {"n_tokens": 1024, "strategy": "denoised", "flip_radius": 2.0},
         "pixels": {**BLACK_WHITE, "flip_radius": 2.0},
         "pixels, flips 4": {**BLACK_WHITE, "flip_radius": 4.0},
+        "pixels, flips 4, two gradients": {
+            **BLACK_WHITE, "flip_radius": 4.0, "flip_share": 0.7, "flip_steps": 2,
+            "max_epochs": 12, "module__width": 48,
+        },
         "pixels, trained on attacks": ROBUST,
     },
     "cifar10": {

@@ -210,7 +210,8 @@ def attacks(result):
         f"{costs[len(costs) // 2]:.2f} times as long as a plain prediction. {MARGINS} "
         f"{margin(shares, settings['images'])}, for smoothing "
         f"{margin((row['accuracy'] for row in smooth), smooth[0]['images'])}. Successful attacks "
-        f"below a certified radius: {below}. `python benchmarks/attacks.py`."
+        f"below a certified radius: {below}. `python benchmarks/attacks.py --images "
+        f"{settings['images']}`."
     )
     return ("accuracy % after", *models), rows, note
 

@@ -79,6 +79,7 @@ class PatchNet(MicroBatches, TrainingLoop, GivenModule, GivenParameters, Version
         flip_radius=0.0,
         flip_share=0.5,
         flip_kind="adversarial",
+        flip_steps=1,
         adversarial_radius=0.0,
         adversarial_steps=5,
         certified_radius=0.0,
@@ -129,6 +130,7 @@ class PatchNet(MicroBatches, TrainingLoop, GivenModule, GivenParameters, Version
         self.flip_radius = flip_radius
         self.flip_share = flip_share
         self.flip_kind = flip_kind
+        self.flip_steps = flip_steps
         self.adversarial_radius = adversarial_radius
         self.adversarial_steps = adversarial_steps
         self.certified_radius, self.mask_training = certified_radius, mask_training

@@ -88,6 +88,9 @@ class PatchNetClassifier(ClassTargets, PatchNet, NeuralNetClassifier):
     flip_kind : {"adversarial", "random"}, default="adversarial"
         Whether the flips are the worst by the network's gradient; each is to one of the 256
         tokens nearest to the patch's own.
+    flip_steps : int, default=1
+        Gradients that choose the worst flips, one after the other: more find worse ones, as the
+        attack ``"flips"`` does, and each takes about half as long as a step without flips.
     adversarial_radius : float, default=0.0
         Train on images attacked within this L2 budget of the whole image, in the same units, behind
         `augment` and `noise_std` and before they become tokens; all of a batch, by cross-entropy,
@@ -323,7 +326,7 @@ class PatchNetRegressor(NumberTargets, PatchNet, NeuralNetRegressor):
         As in :class:`PatchNetClassifier`.
     working_memory, micro_batch_size : optional
         As in :class:`PatchNetClassifier`.
-    augment, noise_std, flip_radius, flip_share, flip_kind : optional
+    augment, noise_std, flip_radius, flip_share, flip_kind, flip_steps : optional
         As in :class:`PatchNetClassifier`.
     adversarial_radius : float, default=0.0
         Must be 0: values have no classes that an attack would change.

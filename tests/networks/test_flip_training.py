@@ -74,9 +74,9 @@ def test_without_options_it_is_the_vocabularys_transform(per_channel):
 
 
 @pytest.mark.parametrize(("size", "most"), [(5, 3), (5, 256), (13, 3)])
-@pytest.mark.parametrize("kind", ["adversarial", "random"])
+@pytest.mark.parametrize(("kind", "steps"), [("adversarial", 1), ("adversarial", 3), ("random", 1)])
 @pytest.mark.parametrize("per_channel", [*CUTS, "unequal"])
-def test_flips_stay_within_their_budget(per_channel, kind, size, most):
+def test_flips_stay_within_their_budget(per_channel, kind, steps, size, most):
     n_tokens = (size, 2, 4) if per_channel == "unequal" else size
     per_channel = True if per_channel == "unequal" else per_channel
     vocabulary = PatchVocabulary(n_tokens, (3, 2), per_channel=per_channel, random_state=0)
@@ -86,7 +86,7 @@ def test_flips_stay_within_their_budget(per_channel, kind, size, most):
     radius, code = 0.5, tokens_of(vocabulary)
     found = training_images(
         channels_first(COLOUR), target, Linear(), torch.nn.functional.cross_entropy,
-        flip_radius=radius, flip_share=0.75, flip_kind=kind,
+        flip_radius=radius, flip_share=0.75, flip_kind=kind, flip_steps=steps,
         neighbours=nearest_tokens(code["tokens"], most), **code,
     )  # fmt: skip
     made = np.moveaxis(found.numpy(), 1, -1)
@@ -113,14 +113,17 @@ def test_adversarial_flips_are_worse_than_random_ones():
     net.module_.eval()
     slopes = [parameter.grad.clone() for parameter in net.module_.parameters()]
     found = {}
-    for kind, radius in (("none", 0.0), ("random", 5.0), ("adversarial", 5.0)):
+    options = {
+        "none": {}, "random": {"flip_radius": 5.0, "flip_kind": "random"},
+        "adversarial": {"flip_radius": 5.0}, "8 steps": {"flip_radius": 5.0, "flip_steps": 8},
+    }  # fmt: skip
+    for name, flips in options.items():
         made = training_images(
-            images, target, net.module_, loss, flip_radius=radius, flip_share=1.0,
-            **({} if kind == "none" else {"flip_kind": kind}), **tokens_of(vocabulary),
-        )  # fmt: skip
+            images, target, net.module_, loss, flip_share=1.0, **flips, **tokens_of(vocabulary)
+        )
         with torch.no_grad():
-            found[kind] = loss(net.module_(made), target).item()
-    assert found["adversarial"] > found["random"] > found["none"]
+            found[name] = loss(net.module_(made), target).item()
+    assert found["8 steps"] > found["adversarial"] > found["random"] > found["none"]
     for before, parameter in zip(slopes, net.module_.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, before, rtol=0, atol=0)
     assert not net.module_.training
@@ -211,7 +214,7 @@ def test_errors_say_what_to_do_and_leave_nothing_half_fitted():
     assert not net.initialized_
     for name, value in (
         ("noise_std", -1.0), ("flip_radius", np.inf), ("flip_share", 2.0), ("flip_share", np.nan),
-        ("flip_kind", "worst"), ("augment", 3), ("mask_training", 3),
+        ("flip_kind", "worst"), ("flip_steps", 0), ("augment", 3), ("mask_training", 3),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=name):
             PatchNetClassifier(**{name: value}).fit(made, y)

@@ -51,7 +51,7 @@ OUT_OF_RANGE = [
     ("iterator_train__batch_size", 0), ("iterator_valid__batch_size", 0.5),
     ("lr_schedule", "linear"), ("device", "tpu9"), ("autocast", "fast"), ("image_shape", (8,)),
     ("random_state", "zero"), ("noise_std", -1.0), ("noise_std", "much"), ("flip_radius", np.nan),
-    ("flip_share", 2), ("flip_kind", "none"), ("adversarial_radius", 1e38),
+    ("flip_share", 2), ("flip_kind", "none"), ("flip_steps", 1.5), ("adversarial_radius", 1e38),
     ("adversarial_steps", 0), ("certified_radius", -1), ("augment", "mirror"), ("noise_std", 1e38),
     ("flip_radius", 1e38), ("train_split", 5), ("callbacks", Rates()), ("module", "PatchConvNet"),
     ("optimizer", "adam"), ("criterion", "hinge"), ("predict_nonlinearity", "softmax"),

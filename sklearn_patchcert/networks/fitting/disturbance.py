@@ -48,9 +48,10 @@ def check_options(net):
     for name in ("adversarial_radius", "certified_radius"):
         if getattr(net, name) and not is_classifier(net):
             raise ValueError(f"{name} is for classifiers; {type(net).__name__} must have 0.")
-    steps = net.adversarial_steps
-    if not isinstance(steps, numbers.Integral) or isinstance(steps, bool) or steps < 1:
-        raise ValueError(f"adversarial_steps must be a positive integer, got {steps!r}.")
+    for name in ("adversarial_steps", "flip_steps"):
+        steps = getattr(net, name)
+        if not isinstance(steps, numbers.Integral) or isinstance(steps, bool) or steps < 1:
+            raise ValueError(f"{name} must be a positive integer, got {steps!r}.")
     flips = net.flip_radius * net.flip_share
     if net.adversarial_radius and (flips or net.certified_radius):
         raise ValueError(
@@ -62,8 +63,8 @@ def check_options(net):
     for name in ("augment", "mask_training"):
         if getattr(net, name) is not None and not callable(getattr(net, name)):
             raise ValueError(f"{name} must be callable or None, got {getattr(net, name)!r}.")
-    names = ("augment", "noise_std", "flip_radius", "flip_share", "flip_kind", "mask_training")
-    options = {name: getattr(net, name) for name in names}
+    names = ("augment", "noise_std", "flip_radius", "flip_share", "flip_kind", "flip_steps")
+    options = {name: getattr(net, name) for name in (*names, "mask_training")}
     options["autocast"] = check_autocast(net.autocast, net.device)
     for name in ("adversarial_radius", "adversarial_steps", "certified_radius"):
         options[name] = getattr(net, name)

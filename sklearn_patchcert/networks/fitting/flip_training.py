@@ -37,6 +37,7 @@ def training_images(
     flip_radius=0.0,
     flip_share=0.5,
     flip_kind="adversarial",
+    flip_steps=1,
     neighbours=None,
     autocast=False,
 ):
@@ -63,6 +64,9 @@ def training_images(
     flip_share : float
         Part of the batch whose tokens are flipped.
     flip_kind : {"adversarial", "random"}
+    flip_steps : int
+        Gradients of the adversarial flips: the first at the image, each other at a mixture of the
+        choices so far, as :func:`attacks.flips.search` begins (Frank and Wolfe).
     neighbours : Tensor of int64 (groups, n_tokens, k) or None
         What :func:`nearest_tokens` returns for these tokens, so that it is computed once.
     autocast : bool
@@ -108,18 +112,24 @@ def training_images(
         return made(ids)
     neighbours = nearest_tokens(tokens) if neighbours is None else neighbours
     offered, own = neighbours[group, ids[:m]], table[group, ids[:m]]
-    vectors = [patches[:m], own]
-    if flip_kind == "adversarial":
-        slope = _gradient(network, criterion, made(ids[:m]), target[:m], autocast)
-        vectors.append(surrogates.cut(slope, patch_size, per_channel=per_channel).flatten(1, 3))
-    dots = _dots(torch.stack(vectors, dim=2), table, group, offered)
+    dots = _dots(torch.stack([patches[:m], own], dim=2), table, group, offered)
     squares = table.square().sum(-1)[group[:, None], offered]
     ahead = (squares - squares[..., :1]) / 2 - (dots[:, :, 0] - dots[:, :, 0, :1])
     apart = squares + squares[..., :1] - 2 * dots[:, :, 1]
     prices = ahead.clamp_min(0).square() / apart.clamp_min(torch.finfo(apart.dtype).tiny)
-    gain = dots[:, :, 2] if flip_kind == "adversarial" else torch.rand_like(prices)
-    gain = (gain - gain[..., :1]) * (offered != offered[..., :1])
-    chosen = flips.knapsack(gain, prices, flip_radius**2)
+    mixture, adversarial = made(ids[:m]), flip_kind == "adversarial"
+    for step in range(flip_steps if adversarial else 1):
+        if step:
+            flipped = made(offered.gather(-1, chosen[..., None])[..., 0])
+            mixture = mixture.lerp(flipped, 2 / (step + 1))
+        if adversarial:
+            slope = _gradient(network, criterion, mixture, target[:m], autocast)
+            slope = surrogates.cut(slope, patch_size, per_channel=per_channel).flatten(1, 3)
+            gain = _dots(slope[:, :, None], table, group, offered)[:, :, 0]
+        else:
+            gain = torch.rand_like(prices)
+        gain = (gain - gain[..., :1]) * (offered != offered[..., :1])
+        chosen = flips.knapsack(gain, prices, flip_radius**2)
     return made(torch.cat([offered.gather(-1, chosen[..., None])[..., 0], ids[m:]]))
 
 
