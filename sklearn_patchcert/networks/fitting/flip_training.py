@@ -117,11 +117,11 @@ def training_images(
     ahead = (squares - squares[..., :1]) / 2 - (dots[:, :, 0] - dots[:, :, 0, :1])
     apart = squares + squares[..., :1] - 2 * dots[:, :, 1]
     prices = ahead.clamp_min(0).square() / apart.clamp_min(torch.finfo(apart.dtype).tiny)
-    mixture, adversarial = made(ids[:m]), flip_kind == "adversarial"
+    flipped, adversarial = ids[:m], flip_kind == "adversarial"
+    mixture = made(flipped)
     for step in range(flip_steps if adversarial else 1):
         if step:
-            flipped = made(offered.gather(-1, chosen[..., None])[..., 0])
-            mixture = mixture.lerp(flipped, 2 / (step + 1))
+            mixture = mixture.lerp(made(flipped), 2 / (step + 1))
         if adversarial:
             slope = _gradient(network, criterion, mixture, target[:m], autocast)
             slope = surrogates.cut(slope, patch_size, per_channel=per_channel).flatten(1, 3)
@@ -130,7 +130,8 @@ def training_images(
             gain = torch.rand_like(prices)
         gain = (gain - gain[..., :1]) * (offered != offered[..., :1])
         chosen = flips.knapsack(gain, prices, flip_radius**2)
-    return made(torch.cat([offered.gather(-1, chosen[..., None])[..., 0], ids[m:]]))
+        flipped = offered.gather(-1, chosen[..., None])[..., 0]
+    return made(torch.cat([flipped, ids[m:]]))
 
 
 def _dots(vectors, table, group, offered):
