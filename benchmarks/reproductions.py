@@ -217,6 +217,7 @@ def whole_image(data, epochs=None, images=200):
     Without `epochs` only the map of 16 tokens is measured.
     """
     import whole_image as script
+    from prototypes import PROTOTYPES
 
     rows, radii = published("whole_image")["data"][data]["rows"], script.RADII[data]
     raw = load_images(data)
@@ -252,7 +253,7 @@ def whole_image(data, epochs=None, images=200):
     found = script.certified(whole, X_test[:images], y_test[:images], options)
     right = np.array(found["prediction"]) == y_test[:images]
     radius = np.where(right, found["radius"], -1.0)
-    why = f"{epochs} epochs instead of {script.PROTOTYPES[data][2]}, and {images} images"
+    why = f"{epochs} epochs instead of {PROTOTYPES[data][2]}, and {images} images"
     checks.append(near(f"{name}: clean", rows[name]["clean"], 100 * right.mean(), 6, 3, why))
     for eps, old in zip(radii, rows[name]["certified"], strict=True):
         new = 100 * float((radius >= eps).mean())
