@@ -106,8 +106,7 @@ def _valued(setting, given, row):
 
     def ask(unions):
         stop_if_told()
-        masked = setting.masked(given, np.full(len(unions), row), unions)
-        return np.asarray(setting.view.rest.predict(masked), dtype=np.float64).reshape(len(unions))
+        return setting.view.numbers(setting.masked(given, np.full(len(unions), row), unions))
 
     every = np.arange(len(setting.plan.unions))
     parts = [every[at : at + setting.batch_size] for at in range(0, len(every), setting.batch_size)]
@@ -115,7 +114,7 @@ def _valued(setting, given, row):
     table = np.where(np.isnan(table), -np.inf, table)  # as any value: an attacker may want it
     low, high = spans(table, setting.plan.pairs)
     alone = np.array([ask(every[at : at + 1])[0] for at in few])
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         error = np.fmax(_MARGIN * np.abs(alone - table[few]).max(), _UNITS * np.abs(table).max())
         low, high = low - error, high + error
     low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
@@ -194,3 +193,33 @@ def check_one_at_a_time(setting, given):
     with quiet():
         masked = setting.masked(given, np.arange(_PROBES) % len(given), unions)
         check_one_image_at_a_time(setting.view.rest, masked)
+        if setting.view.classes is None:
+            _check_company(setting.view, masked)
+
+
+def _check_company(view, masked):
+    """Refuse a regressor whose value for an image depends on the other images, or on chance.
+
+    Beside large values, such as years, either effect is small, but may be larger than the interval.
+    Rounding is the same in a batch of the same size, so the tolerances are small.
+    """
+    every = np.arange(len(masked))
+    first, again, other = (
+        view.numbers(_safe_indexing(masked, rows))
+        for rows in (every, every, np.where(every % 2, 0, every))
+    )
+    size = np.abs(first[np.isfinite(first)]).max(initial=0.0)
+    with np.errstate(invalid="ignore"):
+        noise = np.abs(first - again)
+        apart = np.abs(first - other)[::2]
+    noise = noise[np.isfinite(noise)].max(initial=0.0)
+    for much, limit, why in (
+        (noise, _UNITS * size, "chance: it gives other values when asked again"),
+        (apart, _UNITS / 64 * size + 8 * noise, "the other images of a batch"),
+    ):
+        if (much > limit).any():
+            raise ValueError(
+                f"The value that the regressor predicts for an image depends on {why}. A "
+                "certificate needs a regressor that looks at one image at a time and always "
+                "answers the same."
+            )

@@ -98,6 +98,7 @@ class MaskedFit(_Base):
         with quiet():
             self.mask_values_ = view.values(self.mask, batch, images)
             like = view.given(_safe_indexing(batch, [0]), images[:1])
+            self._check_answers(view, like)
         self.given_shape_ = tuple(like.shape[1:])
         self.mask_plan_ = self._plan_of(sizes, view.grid, view.patch_size, view.space)
         self._make_plan()
@@ -105,6 +106,9 @@ class MaskedFit(_Base):
 
     def _take_outputs(self):
         """What the fitted estimator can answer."""
+
+    def _check_answers(self, view, given):
+        """Refuse a fitted estimator that answers an image with anything but one value."""
 
     def _make_plan(self):
         """What follows from the other attributes of a fitted one."""

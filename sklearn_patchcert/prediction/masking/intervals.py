@@ -29,7 +29,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_patchcert.prediction.masking.masks import MaskPlan
+from sklearn_patchcert.prediction.masking.masks import MaskPlan, kinds_of_places
 
 
 def spans(
@@ -104,15 +104,14 @@ def lower_bounds(plan: MaskPlan, low: NDArray[np.float64]) -> NDArray[np.float64
     >>> lower_bounds(plan, np.array([[3.0, 5.0]]))
     array([[[3., 5., 5.]]])
     """
-    sizes, rows, cols, count = plan.covers.shape
-    covers = plan.covers.reshape(-1, count)
+    kinds, where = kinds_of_places(plan)
 
-    def best(values):  # (..., n_base) to (..., n_windows)
-        return np.where(covers, values[..., None, :], -np.inf).max(-1)
+    def best(values):  # (..., n_base) to (..., n_kinds)
+        return np.where(kinds, values[..., None, :], -np.inf).max(-1)
 
     found = [
         best(one) if plan.joined is None
         else np.min([best(other) for other in best(one[plan.joined]).T], axis=0)
         for one in low
     ]  # fmt: skip
-    return np.stack(found).reshape(len(low), sizes, rows, cols).min(1)
+    return np.stack(found)[:, where].min(1)

@@ -260,8 +260,8 @@ def places_of(plan: MaskPlan, certified: NDArray[np.bool_]) -> NDArray[np.bool_]
            [False, False, False],
            [False, False, False]])
     """
-    sizes, rows, cols, count = plan.covers.shape
-    covers = plan.covers.reshape(-1, count).astype(np.float32)
+    kinds, where = kinds_of_places(plan)
+    covers = kinds.astype(np.float32)
     found: Any
     if plan.joined is None:
         found = certified.astype(np.float32) @ covers.T > 0
@@ -272,4 +272,21 @@ def places_of(plan: MaskPlan, certified: NDArray[np.bool_]) -> NDArray[np.bool_]
                 for some in certified
             ]
         )
-    return found.reshape(len(certified), sizes, rows, cols).all(1)
+    return found[:, where].all(1)
+
+
+def kinds_of_places(plan: MaskPlan) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Places that the same masks cover are of one kind, of which there are few.
+
+    Returns
+    -------
+    kinds : ndarray of bool (n_kinds, n_base)
+        Which masks cover the places of a kind.
+    where : ndarray of int (n_windows, rows, cols)
+        The kind of each place.
+    """
+    count = plan.covers.shape[-1]
+    packed = np.packbits(plan.covers.reshape(-1, count), axis=1)
+    found, where = np.unique(packed, axis=0, return_inverse=True)
+    kinds = np.unpackbits(found, axis=1, count=count).astype(bool)
+    return kinds, np.asarray(where, dtype=np.int64).reshape(plan.covers.shape[:-1])

@@ -134,6 +134,9 @@ class StickerCertifiedRegressor(RegressorMixin, MaskedModel):
         tags.regressor_tags.poor_score = True  # of a few values, masks may leave nothing
         return tags
 
+    def _check_answers(self, view, given):
+        view.numbers(given)
+
     def predict(self, X) -> NDArray[np.float64]:
         """Predict the value that lies in the spans of all masks.
 

@@ -230,6 +230,17 @@ class MaskedView:
         """Index of the class of each of some masked images."""
         return self._codes(self.rest.predict(masked))
 
+    def numbers(self, masked):
+        """The value (m,) of a regressor for each of some masked images."""
+        found, count = np.asarray(self.rest.predict(masked)), len(masked)
+        if found.shape not in ((count,), (count, 1)) or found.dtype.kind not in "biufO":
+            raise ValueError(
+                f"The regressor predicts an array of shape {found.shape} and dtype {found.dtype} "
+                f"for {count} images, but it must predict one number for each: fit one model for "
+                "each target."
+            )
+        return found.reshape(count).astype(np.float64)
+
     def read(self):
         """A function of masked images: class indices, and which of them rounding cannot change."""
         ask = reader(self.rest)

@@ -5,6 +5,7 @@ By brute force: all token contents of the patches that a sticker touches, at all
 
 import itertools
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
 
 from sklearn_patchcert import (
     CertifiedPatchRegressor,
@@ -23,8 +25,11 @@ from sklearn_patchcert import (
     StickerCertifiedRegressor,
     certify,
 )
+from sklearn_patchcert.attacks import run_sticker_attack
+from sklearn_patchcert.displays import StickerDisplay
 from sklearn_patchcert.prediction.masking.intervals import lower_bounds, middle, spans
-from sklearn_patchcert.prediction.masking.masks import mask_plan, window_of
+from sklearn_patchcert.prediction.masking.masks import mask_plan, places_of, window_of
+from sklearn_patchcert.scorers import sticker_accuracy
 
 PLANS = [
     mask_plan((1, 4), [(1, 1)]),
@@ -111,7 +116,9 @@ def test_no_content_of_a_sticker_takes_the_value_out_of_the_interval(kind, optio
     assert (high <= found.places_upper).all()
     np.testing.assert_array_equal(found.lower, found.places_lower.min((1, 2)))
     np.testing.assert_array_equal(found.upper, found.places_upper.max((1, 2)))
-    np.testing.assert_array_equal(model.predict(X), found.prediction)
+    forgetful = pickle.loads(pickle.dumps(model))
+    for one in (model, forgetful):
+        np.testing.assert_array_equal(one.predict(X), found.prediction)
     assert (low < high).any()
     reached = high.max((1, 2)) - low.min((1, 2))
     assert (reached > 0.2 * (found.upper - found.lower)).any()  # so that the law can fail
@@ -165,21 +172,36 @@ def test_a_place_has_the_best_bound_of_the_masks_that_hide_both_stickers():
         np.testing.assert_array_equal(found, np.min(every, axis=0))
 
 
+def test_two_stickers_on_many_places_take_no_memory_for_pairs_of_places():
+    plan = mask_plan((64, 64), [(5, 5)], 3, 2)
+    low = np.random.default_rng(0).normal(size=(1, len(plan.masks)))
+    for bounds in (lambda: lower_bounds(plan, low), lambda: places_of(plan, low > 0)):
+        tracemalloc.start()
+        assert bounds().shape == (1, 64, 64)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 64**4  # bytes
+
+
 class Fragile(RegressorMixin, BaseEstimator):
-    """Says how bright an image is, and NaN where it is very bright."""
+    """Says how bright an image is, and something wild where it is very bright."""
+
+    def __init__(self, wild=np.nan):
+        self.wild = wild
 
     def fit(self, X, y):
         self.fitted_ = True
         return self
 
     def predict(self, X):
-        return np.where(X.max(1) > 5, np.nan, X.mean(1))
+        return np.where(X.max(1) > 5, self.wild, X.mean(1))
 
 
-def test_pixels_are_sound_too_and_so_are_values_that_are_none():
+@pytest.mark.parametrize("wild", [np.nan, np.finfo(float).max, np.finfo(float).min])
+def test_pixels_are_sound_too_and_so_are_values_that_are_none(wild):
     X, y = images(20, 0)
     X = X.reshape(len(X), -1)
-    model = StickerCertifiedRegressor(Fragile(), 2, n_masks=2, image_shape=SHAPE).fit(X, y)
+    model = StickerCertifiedRegressor(Fragile(wild), 2, n_masks=2, image_shape=SHAPE).fit(X, y)
     found = model.certify(X[:4])
     assert found.radii is None
     assert np.isfinite([found.lower, found.upper]).all()
@@ -222,3 +244,39 @@ def test_other_tasks_are_refused():
         StickerCertifiedRegressor(tokens(), 2).fit(X, y)
     with pytest.raises(ValueError, match="several values for each image"):
         StickerCertifiedRegressor(Ridge(), 2).fit(X, np.stack([y, y], 1))
+    both = Ridge().fit(X, np.stack([y, y], 1))
+    for made in (both, make_pipeline(vocabulary(image_shape=SHAPE), both).fit(X, both.predict(X))):
+        with pytest.raises(ValueError, match="one number for each"):
+            StickerCertifiedRegressor(FrozenEstimator(made), 2, image_shape=SHAPE).fit(X, y)
+
+
+class Years(RegressorMixin, BaseEstimator):
+    """Brightness plus a large value, and a bit of something else."""
+
+    def __init__(self, more="nothing"):
+        self.more = more
+
+    def fit(self, X, y):
+        self.fitted_ = True
+        return self
+
+    def predict(self, X):
+        noise = {"nothing": 0.0, "chance": np.random.random(len(X)), "the other": X.mean()}
+        return 2000 + X.mean(1) + 0.05 * noise[self.more]
+
+
+@pytest.mark.parametrize("more", ["chance", "the other"])
+def test_a_bit_of_chance_or_of_other_images_is_refused_beside_large_values(more):
+    X, y = images(20, 0)
+    X = X.reshape(len(X), -1)
+    model = StickerCertifiedRegressor(Years(), 2, n_masks=2, image_shape=SHAPE).fit(X, y)
+    assert (model.certify(X[:2]).lower > 2000).all()
+    with pytest.raises(ValueError, match=f"depends on {more}"):
+        model.set_params(estimator__more=more).fit(X, y).certify(X[:2])
+
+
+def test_tools_for_classes_refuse_a_regressor():
+    model, X = fitted("images", sticker_size=2, n_masks=2), laid_out("images", images(3, 1)[0])
+    for tool in (sticker_accuracy, run_sticker_attack, StickerDisplay.from_estimator):
+        with pytest.raises(TypeError, match=r"StickerCertifiedRegressor has no .*class"):
+            tool(model, X, np.arange(3))
