@@ -35,7 +35,10 @@ Of a model that is certified against stickers there are also NAME.places.npy,
 which is true where no sticker whose upper left pixel lies in this patch can
 change the class, and NAME.places.png, a picture of it; the statistics say
 whether the whole image is certified, and the share of its places. If the
-model masks pixels, there are no radii.
+model masks pixels, there are no radii. Of a regressor there are
+NAME.places_lower.npy and NAME.places_upper.npy instead: the value stays between
+them under a sticker whose upper left pixel lies in this patch. The statistics
+have the lower and the upper bound under a sticker anywhere.
 
 Radii are in the units of the images that the model sees. A model that was
 fitted with `patchcert fit` reads and resizes pictures itself; its units are
@@ -49,7 +52,6 @@ Example:
   patchcert certify holiday/ --model model.patchcert --out maps/
 """
 _RADII = (".radii.npy", ".radii.png", ".overlay.png")
-_PLACES = (".places.npy", ".places.png")
 
 
 def add_options(add):
@@ -75,7 +77,7 @@ def run(options):
     from sklearn_patchcert.cli import maps, opened, talking
     from sklearn_patchcert.cli.finding import find_files
     from sklearn_patchcert.cli.journal import JOURNAL, Journal
-    from sklearn_patchcert.cli.stickers.images import summary
+    from sklearn_patchcert.cli.stickers.images import ends_of, summary
     from sklearn_patchcert.whole_files import clear_leftovers
 
     left_out = talking.LeftOut(options.quiet)
@@ -85,7 +87,7 @@ def run(options):
         raise Impossible(f"{options.out} is read, so it cannot be written to: give another folder")
     files = find_files(options.places, left_out, options.out)
     own.check(files)
-    ends = (_RADII if own.vocabulary is not None else ()) + (_PLACES if own.masked else ())
+    ends = (_RADII if own.vocabulary is not None else ()) + ends_of(own.model)
     written = [options.out / f"{name}{end}" for name in files for end in ends]
     written.append(options.out / "statistics.csv")
     maps.check_apart([options.model, *files.values()], written)
@@ -198,7 +200,7 @@ def _draw(options, own, files, journal, top, left_out, ends):
             if own.vocabulary is not None:
                 pictures = _of_radii(options, own, name, X, row, top)
                 texts |= {"brightest_radius": repr(top), "norm": options.norm}
-            if own.masked:
+            if ".places.png" in ends:
                 made = options.out / f"{name}.places.npy"
                 pictures[".places.png"] = drawn_places(own, X, made, row)
             with _fitting_names(name, left_out):

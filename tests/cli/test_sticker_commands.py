@@ -9,9 +9,12 @@ from sklearn.naive_bayes import CategoricalNB
 
 from sklearn_patchcert import (
     CertifiedPatchClassifier,
+    CertifiedPatchRegressor,
     ImageReader,
+    PatchNetRegressor,
     PatchVocabulary,
     StickerCertifiedClassifier,
+    StickerCertifiedRegressor,
     certify,
     load,
     save,
@@ -82,6 +85,33 @@ def test_predict_and_certify_say_what_the_library_says(space, files, pictures, t
         assert float(row["probability"]) == pytest.approx(model.predict_proba(X)[at].max())
         smallest = "" if space == "pixels" else str(float(certify(model, X)[at].min()))
         assert row["smallest_radius"] == smallest
+
+
+@pytest.mark.parametrize("space", ["tokens", "pixels"])
+def test_commands_know_the_bounds_of_a_regressor(space, few, pictures, tmp_path, capsys):
+    X, y = load_image_folder(few, image_size=12).data, np.arange(12) / 3
+    net = PatchNetRegressor(max_epochs=1, module__width=4, module__hidden=8, random_state=0)
+    vocabulary = PatchVocabulary(6, 4, strategy="kmeans", random_state=0)
+    if space == "tokens":
+        net = CertifiedPatchRegressor([("vocab", vocabulary), ("net", net)])
+    save(StickerCertifiedRegressor(net, 3, n_masks=2).fit(X, y), tmp_path / "model")
+    model, out = load(tmp_path / "model"), tmp_path / "out"
+    found = model.certify(
+        np.stack([np.asarray(Image.open(one)) / np.float32(255) for one in pictures])
+    )
+    assert run("certify", *pictures, "--model", tmp_path / "model", "--out", out) == 0
+    assert f"mean width {(found.upper - found.lower).mean():.6g}" in capsys.readouterr().err
+    for at, row in enumerate(table(out / "statistics.csv")):
+        for end in ("lower", "upper"):
+            assert float(row[end]) == found[end][at]
+            made = np.load(out / f"{at}.png.places_{end}.npy")
+            np.testing.assert_array_equal(made, found[f"places_{end}"][at])
+        assert float(row["prediction"]) == found.prediction[at]
+        assert (out / f"{at}.png.overlay.png").exists() == (space == "tokens")
+    assert run("predict", *pictures, "--model", tmp_path / "model", "--out", out / "p.csv") == 0
+    for command in (["attack"], ["report", "--out", tmp_path / "page.html"]):
+        assert run(*command, few, "--model", tmp_path / "model") == 2
+        assert "StickerCertifiedRegressor, which knows no classes" in capsys.readouterr().err
 
 
 def test_certify_goes_on(files, pictures, tmp_path, capsys, monkeypatch):

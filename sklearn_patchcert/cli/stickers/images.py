@@ -15,8 +15,17 @@ _MARGIN, _STRIPE = 12, 12
 
 
 def is_masked(model):
-    """Whether a model decides by double masking."""
+    """Whether a model is certified against stickers, behind masks."""
     return hasattr(model, "mask_space_")
+
+
+def ends_of(model):
+    """The ends of the files of places that `patchcert certify` writes for each image."""
+    if not is_masked(model):
+        return ()
+    if hasattr(model, "classes_"):
+        return ".places.npy", ".places.png"
+    return ".places_lower.npy", ".places_upper.npy"
 
 
 def radii_of(model, X, norm="l2"):
@@ -38,12 +47,13 @@ def predicted(model, X):
 def certified(model, X, norm):
     """Arrays of an image by the ends of their files, and the start of its line of statistics."""
     found = model.certify(X, norm=norm)
-    row = {
-        "prediction": str(found.prediction.tolist()[0]),
-        "certified_against_stickers": bool(found.certified[0]),
-        "share_of_places": float(found.places.mean()),
-    }
-    arrays = {".places.npy": found.places[0]}
+    row: dict = {"prediction": str(found.prediction.tolist()[0])}
+    if hasattr(model, "classes_"):
+        row["certified_against_stickers"] = bool(found.certified[0])
+        row["share_of_places"] = float(found.places.mean())
+    else:
+        row |= {"lower": float(found.lower[0]), "upper": float(found.upper[0])}
+    arrays = {end: found[end.split(".")[1]][0] for end in ends_of(model) if end.endswith(".npy")}
     if found.radii is not None:
         arrays[".radii.npy"] = found.radii[0]
     return arrays, row
@@ -52,7 +62,11 @@ def certified(model, X, norm):
 def summary(rows, norm, top, own):
     """What `patchcert certify` says at its end."""
     said = [f"{len(rows)} images"] if own.masked else [f"{len(rows)} certified"]
-    if own.masked:
+    if own.masked and not hasattr(own.model, "classes_"):
+        widths = [row["upper"] - row["lower"] for row in rows.values()]
+        mean = np.mean(widths) if widths else 0.0
+        said.append(f"under a sticker values lie in intervals of mean width {mean:.6g}")
+    elif own.masked:
         safe = sum(row["certified_against_stickers"] for row in rows.values())
         said.append(f"{safe} certified against stickers, anywhere")
     if own.vocabulary is not None:
