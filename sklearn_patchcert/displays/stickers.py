@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert.displays.colors import OPEN, SAFE, how_shown, shown, span_of
@@ -122,9 +123,10 @@ class StickerDisplay:
             If y, names or display_labels have another length than expected, or the estimator's
             sticker_size was changed after fit.
         """
-        if not hasattr(type(estimator), "_sticker_sizes"):
+        if not hasattr(type(estimator), "_sticker_sizes") or not is_classifier(estimator):
             raise TypeError(
-                f"A {type(estimator).__name__} has no places of stickers: pass a fitted "
+                f"A {type(estimator).__name__} has no places where a class is certified: pass a "
+                "fitted "
                 "StickerCertifiedClassifier, for example search.best_estimator_."
             )
         check_is_fitted(estimator)

@@ -56,7 +56,7 @@ def export_network(model: Any, path: str | os.PathLike[str]) -> None:
     check_is_fitted(model)
     if hasattr(model, "mask_space_"):
         raise TypeError(
-            "The model decides by double masking, which is no network: export its estimator_."
+            "The model answers from many masked images, which is no network: export its estimator_."
         )
     last = getattr(model, "steps", [("", model)])[-1][1]
     last = getattr(last, "estimator", last)  # out of a FrozenEstimator

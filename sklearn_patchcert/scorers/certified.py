@@ -151,9 +151,10 @@ def sticker_accuracy(
     True
     """
     model, X, y = evaluated(estimator, X, y, n_samples=n_samples, random_state=random_state)
-    if not hasattr(model, "sticker_size") or not hasattr(model, "certify"):
+    masked = hasattr(model, "sticker_size") and hasattr(model, "certify")
+    if not masked or not hasattr(model, "classes_"):
         raise TypeError(
-            f"{type(model).__name__} has no certificate against stickers: score a "
+            f"{type(model).__name__} has no certificate against stickers for classes: score a "
             "StickerCertifiedClassifier."
         )
     found = model.certify(X)

@@ -59,14 +59,15 @@ def run_sticker_attack(
 ) -> Bunch:
     """Attack a fitted classifier with stickers, and all other patches within their radii.
 
-    Each image gets a sticker at one place after the other.  With two stickers, an image that
-    withstands the first one there gets the second where its gradient is largest then, and both
-    change together.  Its pixels follow the gradient, and
-    then a search over tokens, or over rectangles of one color if there is no vocabulary.  Against
-    a :class:`StickerCertifiedClassifier` they are chosen against double masking itself: first so
-    that all masks that do not hide the sticker agree on one wrong class, then, where the answers
-    behind two masks on the clean image allow it, so that one mask decides for a wrong class.  The
-    classifier judges the images as they are.
+    Each image gets a sticker at one place after the other.  The pixels of the sticker follow the
+    gradient, and then a search over tokens, or over rectangles of one color if there is no
+    vocabulary.  With several stickers, an image that withstands a sticker gets another one at the
+    place where its gradient is largest then, and all of them change together.
+
+    Against a :class:`StickerCertifiedClassifier` the pixels are chosen against double masking
+    itself.  First, all masks that do not hide the stickers are to agree on one wrong class.  Then,
+    if the answers behind two masks on the clean image allow it, one mask is to decide for a wrong
+    class.  The classifier judges the images as they are.
 
     Parameters
     ----------
@@ -125,10 +126,10 @@ def run_sticker_attack(
         ``success`` (n,): classified correctly before, and misclassified now; ``adversarial``, of
         the shape of X, float32 where X is float32 or float16, else float64, the image itself where
         nothing was found; ``places`` (n, 2), the upper left pixel of the sticker, and ``sizes``
-        (n, 2), its height and width, -1 where nothing was found, for several stickers
-        (n, n_stickers, 2), -1 also where fewer were enough; ``correct`` (n,): classified
-        correctly before; ``n_queries`` (n,): attacked images that were evaluated, by their
-        gradient, by their loss or by `predict`, whatever the number of masks.
+        (n, 2), its height and width, both -1 if nothing was found.  With several stickers, both
+        are (n, n_stickers, 2), and -1 for stickers that were not needed; ``correct`` (n,):
+        classified correctly before; ``n_queries`` (n,): attacked images that were evaluated, by
+        their gradient, by their loss or by `predict`, whatever the number of masks.
 
     Raises
     ------
@@ -173,15 +174,16 @@ def run_sticker_attack(
     bounds, batch_size = check_bounds(bounds), check_count("batch_size", batch_size)
     case = case_of(estimator, X, y)
     model = case.estimator
+    attacked = model if source is None else unwrapped(source)
+    for name, one in (("estimator", model), ("source", attacked)):
+        if not hasattr(one, "classes_"):
+            raise TypeError(f"{name} must be a classifier, {type(one).__name__} has no classes_.")
     shape, _ = geometry_of(model, case.X.shape[1:])
     if n_stickers is None:
         n_stickers = getattr(model, "n_stickers", 1)
     options["n_stickers"] = check_count("n_stickers", n_stickers)
     boxes = boxes_of(_sizes(sticker_size, model), shape[:2])
     certified = _map_at(certified_places, boxes, len(case.X), shape, model)
-    attacked = model if source is None else unwrapped(source)
-    if not hasattr(attacked, "classes_"):
-        raise TypeError(f"source must be a classifier, {type(attacked).__name__} has no classes_.")
     limits = float(case.X.min()), float(case.X.max())
     if bounds is not None:
         check_inside(bounds, *limits)
