@@ -89,8 +89,8 @@ class PatchNetClassifier(ClassTargets, PatchNet, NeuralNetClassifier):
         Whether the flips are the worst by the network's gradient; each is to one of the 256
         tokens nearest to the patch's own.
     flip_steps : int, default=1
-        Gradients that choose the worst flips, one after the other: more find worse ones, as the
-        attack ``"flips"`` does, and each takes about half as long as a step without flips.
+        Gradients that choose the worst flips, one after the other.  More of them find worse flips,
+        as the attack ``"flips"`` does, and each is one more forward and backward pass.
     adversarial_radius : float, default=0.0
         Train on images attacked within this L2 budget of the whole image, in the same units, behind
         `augment` and `noise_std` and before they become tokens; all of a batch, by cross-entropy,
