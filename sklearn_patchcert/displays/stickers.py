@@ -126,8 +126,7 @@ class StickerDisplay:
         if not hasattr(type(estimator), "_sticker_sizes") or not is_classifier(estimator):
             raise TypeError(
                 f"A {type(estimator).__name__} has no places where a class is certified: pass a "
-                "fitted "
-                "StickerCertifiedClassifier, for example search.best_estimator_."
+                "fitted StickerCertifiedClassifier, for example search.best_estimator_."
             )
         check_is_fitted(estimator)
         sizes, shape = estimator._sticker_sizes(), estimator.image_shape_
