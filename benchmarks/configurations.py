@@ -99,6 +99,7 @@ CHOSEN = {
         },
         "pixels": {**EIGHT, "max_epochs": 8, "flip_radius": 0.5},  # slow
         "pixels, no flips": {**EIGHT, "max_epochs": 10},
+        "pixels, fine": {"n_tokens": (32, 5, 3), "patch_size": 1, "max_epochs": 9},
     },
 }  # fmt: skip
 CHOSEN["fashion_mnist"] = CHOSEN["mnist"]  # nothing was chosen
