@@ -99,6 +99,7 @@ CHOSEN = {
         },
         "pixels": {**EIGHT, "max_epochs": 8, "flip_radius": 0.5},  # slow
         "pixels, no flips": {**EIGHT, "max_epochs": 10},
+        "3x3 patches": {"n_tokens": (6000, 3, 2), "patch_size": 3, "max_epochs": 9},
         "pixels, fine": {"n_tokens": (32, 5, 3), "patch_size": 1, "max_epochs": 9},
     },
 }  # fmt: skip
