@@ -82,10 +82,12 @@ def options_of(model):
 @pytest.mark.parametrize("name", MAKE)
 def test_options_that_came_later_get_their_defaults_with_a_warning(name, fitted):
     model = fitted[name]
+    state = {**model.__getstate__(), "_patchcert_version": "0.0.1"}
     for option in options_of(model):
+        again = object.__new__(type(model))  # as pickle does, without the time of its bytes
         says = rf"pickled by sklearn_patchcert 0\.0\.1 .*{option}"
         with pytest.warns(UserWarning, match=says):
-            again = pickle.loads(old(model, option))
+            again.__setstate__({key: value for key, value in state.items() if key != option})
         default = inspect.signature(type(model).__init__).parameters[option].default
         found = again.get_params(deep=False)[option]
         assert found is default or found == default

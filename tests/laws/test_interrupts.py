@@ -319,7 +319,6 @@ def say_if_under_way(*_):
 
 work = {
     "l2": lambda: model.certify_prediction(X, **long),
-    "sticker": lambda: model.certify_prediction(X, norm="sticker", **long),
     "smoothing": lambda: smoothed.certify(X),
     "file": lambda: certify_to(model, many, "radii.npy", chunk_size=20_000),
     "attack": lambda: run_attack(model, X.repeat(100, 0), y[:100].repeat(100), "sspgd", eps=1.0),
@@ -366,7 +365,7 @@ def test_an_interrupted_process_ends_as_such(tmp_path):
     )
     assert found.returncode == 0, found.stderr
     lines = [line.split("|") for line in found.stdout.splitlines() if line.count("|") == 2]
-    assert len(lines) == 6
+    assert len(lines) == 5
     for name, status, said in lines:
         if name == "command":
             assert (status, "interrupted; start the same command again" in said) == ("130", True)

@@ -123,9 +123,9 @@ def plain_and_trained():
     vocabulary = PatchVocabulary.from_tokens(tokens, patch_size=1, image_shape=(8, 8))
     models = []
     for radius in (0.0, EPS):
-        net = PatchNetClassifier(max_epochs=5, batch_size=32, adversarial_radius=radius, **SMALL)
+        net = PatchNetClassifier(max_epochs=4, batch_size=32, adversarial_radius=radius, **SMALL)
         model = CertifiedPatchClassifier([("vocab", FrozenEstimator(vocabulary)), ("clf", net)])
-        models.append(model.fit(X[:1200], y[:1200]))
+        models.append(model.fit(X[:900], y[:900]))
     return models
 
 

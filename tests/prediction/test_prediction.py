@@ -321,7 +321,7 @@ def test_a_network_whose_answer_is_not_its_largest_logit(digits):
         def __sklearn_is_fitted__(self):
             return True
 
-    X = digits[0][800:815]
+    X = digits[0][800:806]
     model = pipeline(digits, clf=Second(max_epochs=1, random_state=0))
     hidden = CertifiedPatchClassifier([model.steps[0], ("clf", Hidden(model[-1]))])
     found, truth = (m.certify_prediction(X, max_configurations=100) for m in (model, hidden))
