@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._ranges import judged, range_of, remember
-from sklearn_patchcert._validation import VersionedState, as_before
+from sklearn_patchcert._state import VersionedState, as_before
 from sklearn_patchcert.datasets.readers import ImageReader, holds_paths, in_batches, reader_of
 from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
 from sklearn_patchcert.networks.fitting.disturbance import Source, check_options

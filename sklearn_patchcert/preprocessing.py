@@ -12,10 +12,9 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert._layouts import as_batch
+from sklearn_patchcert._state import VersionedState, all_or_nothing
 from sklearn_patchcert._validation import (
-    VersionedState,
     _fit_context,
-    all_or_nothing,
     check_images,
     check_output_of_images,
     images_and_range,

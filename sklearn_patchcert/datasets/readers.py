@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.frozen import FrozenEstimator
 
-from sklearn_patchcert._validation import StrOptions, VersionedState, _fit_context
+from sklearn_patchcert._state import VersionedState
+from sklearn_patchcert._validation import StrOptions, _fit_context
 from sklearn_patchcert.datasets.pictures import INTERPOLATIONS, MODES, RESIZES, read_picture
 from sklearn_patchcert.parallel import over_parts
 

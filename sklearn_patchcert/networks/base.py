@@ -13,9 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import EpochScoring, EpochTimer, PassthroughScoring, PrintLog
 from skorch.dataset import Dataset
 
+from sklearn_patchcert._state import VersionedState, all_or_nothing
 from sklearn_patchcert._validation import (
-    VersionedState,
-    all_or_nothing,
     check_device,
     check_images,
     isolated_seed,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from sklearn.base import BaseEstimator
 
-from sklearn_patchcert._validation import as_before, check_device, old_pickle
+from sklearn_patchcert._state import as_before, old_pickle
+from sklearn_patchcert._validation import check_device
 from sklearn_patchcert.torch_globals import plain_torch
 
 if TYPE_CHECKING:

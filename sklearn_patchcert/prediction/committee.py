@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._ranges import judged
-from sklearn_patchcert._validation import VersionedState
+from sklearn_patchcert._state import VersionedState
 from sklearn_patchcert.prediction.search import budgets
 from sklearn_patchcert.prediction.voting import committee_radius, plurality
 

@@ -16,12 +16,12 @@ from tqdm.auto import tqdm
 
 from sklearn_patchcert._layouts import as_batch, check_layout
 from sklearn_patchcert._ranges import judge, quiet, range_of, remember
+from sklearn_patchcert._state import VersionedState
 from sklearn_patchcert._validation import (
     HasMethods,
     Integral,
     Interval,
     Real,
-    VersionedState,
     _fit_context,
     random_seed,
 )

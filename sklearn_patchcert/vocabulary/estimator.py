@@ -14,9 +14,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert._layouts import as_batch
+from sklearn_patchcert._state import all_or_nothing
 from sklearn_patchcert._validation import (
     _fit_context,
-    all_or_nothing,
     check_device,
     check_images,
     check_patch_size,

@@ -16,9 +16,9 @@ from tqdm.auto import tqdm
 
 from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._ranges import quiet, range_of
+from sklearn_patchcert._state import VersionedState
 from sklearn_patchcert._validation import (
     LARGEST,
-    VersionedState,
     _check_feature_names_in,
     check_image_shape,
     check_output_of_images,

@@ -66,7 +66,8 @@ GROUND = {  # what anyone may import, and what these import of each other
     "checks": set(),
     "_layouts": set(),
     "_ranges": set(),
-    "_validation": {"_version", "_layouts", "_ranges", "patches"},
+    "_state": {"_version"},
+    "_validation": {"_layouts", "_ranges", "patches"},
 }
 MAY_USE_GROUND = {"displays": {"_layouts", "model_selection"}}  # a wing that may not use all of it
 TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn

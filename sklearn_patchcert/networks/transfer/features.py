@@ -13,13 +13,12 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from tqdm.auto import tqdm
 
+from sklearn_patchcert._state import VersionedState, all_or_nothing
 from sklearn_patchcert._validation import (
     Integral,
     Interval,
     StrOptions,
-    VersionedState,
     _fit_context,
-    all_or_nothing,
     check_device,
     check_images,
     isolated_seed,

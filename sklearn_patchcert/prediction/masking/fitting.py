@@ -21,10 +21,10 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._ranges import quiet
+from sklearn_patchcert._state import all_or_nothing
 from sklearn_patchcert._validation import (
     Integral,
     _fit_context,
-    all_or_nothing,
     check_image_shape,
     check_images,
 )

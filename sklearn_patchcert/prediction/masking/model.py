@@ -12,12 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._ranges import quiet
+from sklearn_patchcert._state import VersionedState
 from sklearn_patchcert._validation import (
     HasMethods,
     Integral,
     Interval,
     Real,
-    VersionedState,
     check_images,
 )
 from sklearn_patchcert.prediction.fingerprints import fingerprint
