@@ -13,7 +13,14 @@ from sklearn.base import _fit_context
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.multiclass import _ConstantPredictor
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Integral, Interval, Real, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Integral,
+    Interval,
+    Real,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, validate_data
 
@@ -34,6 +41,7 @@ __all__ = [
     "check_device",
     "check_image_shape",
     "check_images",
+    "check_options",
     "check_output_of_images",
     "images_and_range",
     "isolated_seed",
@@ -286,6 +294,14 @@ def check_autocast(autocast, device):
     if not torch.backends.mkldnn.is_available():  # then torch lacks the operators, too
         return False
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def check_options(estimator, *names):
+    """Refuse some options that may have been set to nonsense since the fit; quicker than all."""
+    options = {name: getattr(estimator, name) for name in names}
+    validate_parameter_constraints(
+        estimator._parameter_constraints, options, caller_name=type(estimator).__name__
+    )
 
 
 def random_seed(random_state):

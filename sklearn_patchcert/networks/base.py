@@ -33,7 +33,7 @@ from sklearn_patchcert.networks.fitting.micro_batches import MicroBatches
 from sklearn_patchcert.networks.fitting.training_loop import TrainingLoop
 from sklearn_patchcert.networks.fitting.weights import check_criterion, check_sample_weight
 from sklearn_patchcert.networks.modules import PatchConvNet
-from sklearn_patchcert.networks.options import check_network
+from sklearn_patchcert.networks.options import check_network, check_sizes
 from sklearn_patchcert.networks.parameters import GivenParameters
 from sklearn_patchcert.networks.transfer.pretrained import GivenModule
 from sklearn_patchcert.torch_globals import plain_torch
@@ -340,6 +340,7 @@ class PatchNet(MicroBatches, TrainingLoop, GivenModule, GivenParameters, Version
         """What skorch computes of images, by default its probabilities."""
         check_is_fitted(self)
         check_device(self.device)
+        check_sizes(self)
         images = check_images(self, X, reset=False, image_shape=self.image_shape)
         with plain_torch():
             outputs = (compute or super().predict_proba)(channels_first(images))

@@ -208,24 +208,30 @@ def _check_needs(net):
         )
 
 
-def _check_values(net):
-    def refuse(name, wanted, value):
-        raise ValueError(f"{name} must be {wanted}, got {value!r}.")
+def _refuse(name, wanted, value):
+    raise ValueError(f"{name} must be {wanted}, got {value!r}.")
 
-    lr = net.lr
-    if not (isinstance(lr, torch.Tensor) or (_number(lr) and 0 <= lr <= LARGEST)):
-        refuse("lr", f"a number in [0, {LARGEST:g}]", lr)
-    if not (_integer(net.max_epochs) and net.max_epochs >= 0):
-        refuse("max_epochs", "an integer, 0 or more", net.max_epochs)
+
+def check_sizes(net):
+    """Refuse what no batch can have, also where it was set since the fit."""
     for name in ("batch_size", "iterator_train__batch_size", "iterator_valid__batch_size"):
         size: Any = vars(net).get(name, 1)
         if not (_integer(size) and (size >= 1 or size == -1)):
-            refuse(name, "a positive integer, or -1 for all images at once", size)
+            _refuse(name, "a positive integer, or -1 for all images at once", size)
     memory, size = net.working_memory, net.micro_batch_size
     if not (memory in (None, "auto") if not _number(memory) else 0 < memory < LARGEST):
-        refuse("working_memory", '"auto", None or a positive, finite number of MiB', memory)
+        _refuse("working_memory", '"auto", None or a positive, finite number of MiB', memory)
     if not (size is None or (_integer(size) and size >= 1)):
-        refuse("micro_batch_size", "a positive integer or None", size)
+        _refuse("micro_batch_size", "a positive integer or None", size)
+
+
+def _check_values(net):
+    lr = net.lr
+    if not (isinstance(lr, torch.Tensor) or (_number(lr) and 0 <= lr <= LARGEST)):
+        _refuse("lr", f"a number in [0, {LARGEST:g}]", lr)
+    if not (_integer(net.max_epochs) and net.max_epochs >= 0):
+        _refuse("max_epochs", "an integer, 0 or more", net.max_epochs)
+    check_sizes(net)
     if isinstance(net.module, torch.nn.Module):
         given = sorted(name for name in vars(net) if name.startswith("module__"))
         if given:
@@ -237,20 +243,20 @@ def _check_values(net):
     if not (
         trainable in ("all", "head", "none") if isinstance(trainable, str) else _texts(trainable)
     ):
-        refuse("trainable", '"all", "head", "none" or a list of patterns', trainable)
+        _refuse("trainable", '"all", "head", "none" or a list of patterns', trainable)
     if net.head not in (None, "replace"):
-        refuse("head", 'None or "replace"', net.head)
+        _refuse("head", 'None or "replace"', net.head)
     if net.lr_schedule not in SCHEDULES:
-        refuse("lr_schedule", f"one of {SCHEDULES}", net.lr_schedule)
+        _refuse("lr_schedule", f"one of {SCHEDULES}", net.lr_schedule)
     for name in ("module", "optimizer", "criterion", "iterator_train", "iterator_valid", "dataset"):
         if not callable(getattr(net, name)):
-            refuse(name, "a class, or a function that makes the part", getattr(net, name))
+            _refuse(name, "a class, or a function that makes the part", getattr(net, name))
     if not (net.train_split is None or callable(net.train_split)):
-        refuse(
+        _refuse(
             "train_split", "None or callable, such as skorch.dataset.ValidSplit", net.train_split
         )
     if not (net.callbacks is None or net.callbacks == "disable" or isinstance(net.callbacks, list)):
-        refuse("callbacks", 'a list, "disable" or None', net.callbacks)
+        _refuse("callbacks", 'a list, "disable" or None', net.callbacks)
     for callback in net.callbacks if isinstance(net.callbacks, list) else ():
         callback = callback[1] if isinstance(callback, tuple) else callback
         if InputShapeSetter in (callback, type(callback)):
@@ -260,7 +266,7 @@ def _check_values(net):
                 "such arguments. Leave it out."
             )
     if not (net.predict_nonlinearity in ("auto", None) or callable(net.predict_nonlinearity)):
-        refuse("predict_nonlinearity", 'callable, "auto" or None', net.predict_nonlinearity)
+        _refuse("predict_nonlinearity", 'callable, "auto" or None', net.predict_nonlinearity)
     if net.image_shape is not None:
         check_image_shape(net.image_shape)
     try:

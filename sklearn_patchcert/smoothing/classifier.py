@@ -278,6 +278,7 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
 
     def _counts(self, X, n, stage):
         check_is_fitted(self)
+        self._validate_params()  # what was set since the fit
         X = _checked(X)
         inside = self.estimator_, *(step for _, step in getattr(self.estimator_, "steps", ()))
         fitted = next((s.image_shape_ for s in inside if hasattr(s, "image_shape_")), None)

@@ -21,6 +21,7 @@ from sklearn_patchcert._validation import (
     LARGEST,
     _check_feature_names_in,
     check_image_shape,
+    check_options,
     check_output_of_images,
     check_patch_size,
     clip_patch,
@@ -327,6 +328,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
         before, `plain` ids or radii are found without a copy of the images.
         """
         check_is_fitted(self, "vocabulary_")
+        check_options(self, "output", "n_jobs", "verbose")
 
         def checked(batch):
             given, description, device = batch, {}, self._search_device(batch)

@@ -188,7 +188,7 @@ def test_persistence(digits, tmp_path, dump):
 
 def test_another_version_says_so(digits, monkeypatch):
     data = pickle.dumps(PatchVocabulary(4, random_state=0).fit(digits[0]))
-    monkeypatch.setattr("sklearn_patchcert._validation.__version__", "99")
+    monkeypatch.setattr("sklearn_patchcert._state.__version__", "99")
     with pytest.warns(UserWarning, match="was pickled by sklearn_patchcert"):
         pickle.loads(data)
 

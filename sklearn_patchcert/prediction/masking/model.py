@@ -78,6 +78,7 @@ class MaskedModel(MaskedFit, VersionedState, MetaEstimatorMixin, BaseEstimator):
     def _checked(self, X):
         """X as something that has a shape, and as images (n, H, W, C)."""
         check_is_fitted(self)
+        self._validate_params()  # what was set since the fit
         X = as_batch(images_of(self.estimator_, X))
         return X, check_images(self, X, reset=False, image_shape=self.image_shape_)
 
