@@ -2,7 +2,8 @@
 
     python benchmarks/poster_tables.py --dataset mnist|fashion_mnist|cifar10 [--seeds 3]
                                        [--images 1000] [--one-step 5000] [--quick]
-                                       [--models NAME ...] [--jobs 1]
+                                       [--models NAME ...] [--skip sspgd|attacks|smoothing ...]
+                                       [--jobs 1]
 
 Shows, for an undefended network, a learned vocabulary, a denoised one, vocabularies of small
 patches and others: accuracy, mean radius of a patch (L2), the smallest one of an image (its mean
@@ -52,6 +53,7 @@ ATTACKS = {
     "search over tokens": ("flips", {}),
 }
 OF_TOKENS = ("soft", "transfer", "tokens")
+MORE = ("sspgd", "attacks", "smoothing")  # measurements of a model besides its accuracy and radii
 NO_TRANSFER = "attacks without transfer"
 
 
@@ -254,6 +256,7 @@ def main():
     parser.add_argument("--copies", type=int, default=1000)
     parser.add_argument("--noise", action="store_true", help="also a network trained on noise")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="measure these rows only")
+    parser.add_argument("--skip", nargs="+", default=[], choices=MORE, help="leave cells empty")
     parser.add_argument("--jobs", type=int, default=1, help="stages that run at once")
     parser.add_argument("--quick", action="store_true", help="a smoke test on digits")
     options = parser.parse_args()
@@ -277,8 +280,9 @@ def main():
     more = [(*key, "sspgd") for key in keys if key[0] != ON_NOISE]
     more += [(name, 0, attacks) for name in names if name != ON_NOISE]
     more += [(name, 0, "smoothing") for name in names]
+    more = [work for work in more if work[2].split()[0] not in options.skip]
     rows = {name: {} for name in names}
-    variable = ("seeds", "noise", "models", "jobs")  # adds to what there is
+    variable = ("seeds", "noise", "models", "skip", "jobs")  # adds to what there is
     settings = {name: value for name, value in vars(options).items() if name not in variable}
     for work in (fits, more):
         work = [(*key, joblib.hash(models(dataset, key[1])[key[0]])) for key in work]
