@@ -108,8 +108,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
                 raise ValueError(f"patch_size={patch_size!r} is larger than {image_shape=}.")
         parts = [distinct_tokens(part) for part in self._own(tokens)]
         self._set_tokens(parts, [np.zeros(len(part), dtype=np.int64) for part in parts])
-        self.n_tokens = self.vocabulary_.shape[-2]
-        self.history_, self.n_iter_ = [], 0
+        self.n_tokens, self.history_, self.n_iter_ = self.vocabulary_.shape[-2], [], 0
         if image_shape is not None:
             self._check_channels(self.image_shape_[2])
         return self
@@ -352,8 +351,7 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             return self._joined(arrays, X, bar) if join else gathered(arrays, n, bar)
 
     def _search_device(self, batch):
-        device = search_device(self.device)
-        parts = self.vocabulary_ if self.per_channel_ is True else [self.vocabulary_]
+        device, parts = search_device(self.device), self._own(self.vocabulary_)
         return resolved(device, np.size(batch) if device == "auto" else 0, 1, max(map(len, parts)))
 
     def _ranged(self, given, images, norm, device):
