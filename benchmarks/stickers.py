@@ -55,7 +55,7 @@ SMALL = {"module": PatchResNet, "module__width": 48, "module__depth": 2, "max_ep
 SMALL |= {"module__patch_size": 4}
 OF_COLORS = {**FAST, "module__mirror": False, "module__width": 32, "autocast": True}
 OF_COLORS["max_epochs"] = 10
-WIDE = {**OF_COLORS, "module__width": 64, "max_epochs": 12}
+WIDE = {**OF_COLORS, "module__width": 64, "max_epochs": 22}
 MODELS = {
     "mnist": {
         "18 tokens of 4x4 pixels": {**SMALL, "n_tokens": 18},
