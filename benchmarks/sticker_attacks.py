@@ -1,6 +1,7 @@
 """Attacks with stickers against double masking: an upper bound beside the certified accuracy.
 
     python benchmarks/sticker_attacks.py [--data mnist fashion_mnist] [--images 50] [--threads 1]
+                                         [--models "no tokens" ...]
 
 Shows, for the models that stickers.py keeps and with the numbers of masks that it chose, the
 accuracy that `run_sticker_attack` leaves.  The certified accuracy is a lower bound of the accuracy
@@ -72,14 +73,13 @@ def attacked(data, name, size, count, start, stop):
     }
 
 
-def run(data, n_images, kept):
+def run(data, n_images, kept, models=None):
     """Yield the rows of a data set, whenever there is a new one."""
-    MODELS[data] = {name: MODELS[data][name] for name in kept["rows"]}
-    for name, options in MODELS[data].items():
-        options["module__width"] = kept["settings"]["width"][name]
     settings = {"images": n_images, **ATTACK}
     result = {"settings": settings, "rows": {}}
     for name, sizes in kept["rows"].items():
+        if models and name not in models:
+            continue
         result["rows"][name] = {}
         for size, row in sizes.items():
             work = [
@@ -110,13 +110,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", default=["mnist", "fashion_mnist"], choices=[*MODELS])
     parser.add_argument("--images", type=int, default=50)
+    parser.add_argument("--models", nargs="+", help="some of the rows alone")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     known = json.loads((RESULTS / "stickers.json").read_text())["data"]
     path = RESULTS / "sticker_attacks.json"
     for data in options.data:
-        for found in run(data, options.images, known[data]):
+        for found in run(data, options.images, known[data], options.models):
             kept = json.loads(path.read_text())["data"] if path.exists() else {}
             kept[data] = found
             order = {name: kept[name] for name in MODELS if name in kept}

@@ -181,7 +181,7 @@ def measured(data, name, size, count, part, n, quick=False):
 def run(data, n_test, quick, models=None, kept=None):
     """Yield what is known of a data set after each model: the tables of masks and of models.
 
-    What is `kept` of other models stays.
+    What is `kept` of other models stays, beside the machine that it was measured on.
     """
     n_validation = 10 if quick else VALIDATION[data]
     settings = {"images": n_test, "validation": n_validation}
@@ -212,11 +212,13 @@ def run(data, n_test, quick, models=None, kept=None):
             largest = -(-(size - 1) // side) * side + 1
             work = [(model, largest, best["count"], "test", n_test)]
             for _, row in done(work):
-                result["rows"][model][size] = {"count": best["count"], **row}
+                row = {"count": best["count"], **row, "environment": environment()}
+                result["rows"][model][size] = row
         for table in ("masks", "rows"):
             known = result[table]
             result[table] = {name: known[name] for name in MODELS[data] if name in known}
-        yield model, {**result, "environment": environment()}
+        machine = (models and kept and kept["environment"]) or environment()
+        yield model, {**result, "environment": machine}
 
 
 def main():
