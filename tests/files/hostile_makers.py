@@ -231,3 +231,46 @@ def other_blocks(content, arrays):
             arrays[name] = np.ascontiguousarray(np.tile(array, (1, 2, 2)))
         else:
             arrays[name] = np.ascontiguousarray(np.tile(array, (4, 1, 1)))
+
+
+def chain(levels, inner=None):
+    """Frozen estimators in frozen estimators, as the JSON of the outermost."""
+    inner = inner or {"class": "PatchVocabulary", "params": {}, "fitted": None}
+    for _ in range(levels):
+        inner = {"class": "FrozenEstimator", "params": {"estimator": {"estimator": inner}},
+                 "fitted": {}}  # fmt: skip
+    return inner
+
+
+def model_is(description):
+    def change(content, arrays):
+        content["model"] = description
+        arrays.clear()
+
+    return repacked(change)
+
+
+def committee_of(levels, width):
+    """Committees in committees, as JSON."""
+    inner = {"class": "PatchVocabulary", "params": {}, "fitted": None}
+    for _ in range(levels):
+        members = [{"tuple": [f"m{i}", {"estimator": inner}]} for i in range(width)]
+        inner = {"class": "CertifiedCommittee", "params": {"estimators": members}, "fitted": None}
+    return inner
+
+
+def deep_list(levels):
+    inner = 1
+    for _ in range(levels):
+        inner = [inner]
+    return inner
+
+
+def deep_dict(levels):
+    inner = 1
+    for _ in range(levels):
+        inner = {"dict": [["a", inner]]}
+    return inner
+
+
+CHAIN = {"estimator": chain(14)}
