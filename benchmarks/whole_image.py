@@ -346,7 +346,7 @@ def main():
     if options.quick or options.validation:
         return
     made, path = {}, RESULTS / "whole_image.json"
-    if options.models or set(options.data) != set(RADII):  # the rest stays as it is
+    if path.exists() and (options.models or set(options.data) != set(RADII)):  # the rest stays
         kept = json.loads(path.read_text())
         for data, found in results.items():
             for row in found["rows"].values():
