@@ -10,6 +10,8 @@ correctly with a certified radius of at least eps, for
   lower bound on all test images;
 - 16 tokens of a few pixels with a residual network that sees flipped tokens in training: by the
   smallest patch radius and by enumeration;
+- of CIFAR-10, a 1-Lipschitz network, by its margins, and prototypes among its embeddings, whose
+  distances in that space hold for images (lipschitz.py);
 - networks additive over blocks of patches, trained with noise and trained on the bound;
 - randomized smoothing of that residual network, and of one without tokens that was trained on the
   noise (probabilistic, alpha 0.001, n noisy copies).
@@ -30,6 +32,7 @@ from copy import deepcopy
 from functools import lru_cache, partial
 
 import joblib
+import lipschitz
 import numpy as np
 import torch
 from common import RESULTS, environment, save, share, stages
@@ -74,6 +77,8 @@ PUBLISHED = {
         "deterministic: LiResNet": (87.0, 78.1, 66.6, 53.5, None, None),
     },
 }
+LIPSCHITZ = "1-Lipschitz network"
+AMONG_EMBEDDINGS = "prototypes behind a 1-Lipschitz network"
 ATTACKS = {
     "search over tokens": ("flips", {}),
     "Auto-PGD, cross-entropy": ("apgd-ce", {"steps": 50}),
@@ -113,7 +118,8 @@ def models(data, quick):
     """Name to what is fitted, and the options of its certificate."""
     epochs = 1 if quick else 12
     bound = 0.25 if data == "cifar10" else 0.7
-    return {
+    more = {LIPSCHITZ: None, AMONG_EMBEDDINGS: None} if data == "cifar10" else {}
+    return more | {
         "16 tokens, residual network": (tokens(data, epochs), {"max_configurations": 8000}),
         "additive network": (additive(data, 1 if quick else 5, 0.0), {"method": "additive"}),
         "additive network, trained on the bound": (
@@ -178,6 +184,8 @@ def attacked(model, X, y, radii):
     smallest = np.full(len(X), np.inf)
     by_attack = {}
     for name, (attack, extra) in ATTACKS.items():
+        if not hasattr(model, "certify") and (attack == "flips" or "gradient" in extra):
+            continue  # there are no tokens
         mine = np.full(len(X), np.inf)
         for eps in radii:
             found = run_attack(model, X, y, attack, eps=eps, **extra)
@@ -236,6 +244,7 @@ def main():
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--copies", type=int, default=1000)
     parser.add_argument("--quick", action="store_true", help="a few epochs and images only")
+    parser.add_argument("--epochs", type=int, default=30, help="of the 1-Lipschitz network")
     parser.add_argument("--models", nargs="+", metavar="NAME",
                         help='measure these rows only; "no tokens" is smoothing\'s')  # fmt: skip
     parser.add_argument("--validation", action="store_true", help="on held-out images")
@@ -263,6 +272,19 @@ def main():
         if name == "no tokens":
             net = noisy_network(X, y, float(what), data, options.quick)
             return smoothed(net, X_test, y_test, float(what), options.copies)
+        if name in (LIPSCHITZ, AMONG_EMBEDDINGS):
+            net = lipschitz.network(data, 1 if options.quick else options.epochs)
+            net, fit_seconds = fitted(data, LIPSCHITZ, net, X, y, options.quick)
+            if what == "attacks":
+                return attacked(net, X_test, y_test, RADII[data])
+            model = None
+            if name != LIPSCHITZ:
+                model = lipschitz.prototypes()
+                Z = lipschitz.embedded(net, X)
+                model, more = fitted(data, name, model, Z, y, options.quick)
+                fit_seconds += more
+            found = lipschitz.certified(net, X_test, y_test, model)
+            return {**found, "fit_seconds": fit_seconds}
         model, certificate = models(data, options.quick)[name]
         model, fit_seconds = fitted(data, name, model, X, y, options.quick)
         if what == "certificate":
@@ -279,7 +301,7 @@ def main():
             if name == "no tokens":
                 continue
             work.append((data, name, "certificate"))
-            if "network" in name:
+            if "network" in name and name != AMONG_EMBEDDINGS:
                 work.append((data, name, "attacks"))
             if name == "prototypes":
                 work.append((data, name, "all images"))
