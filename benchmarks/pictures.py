@@ -38,6 +38,7 @@ MODELS = {  # rows of the poster's tables: side of the label
 }  # fmt: skip
 OURS = {  # names in the JSON file: label, color, marker
     "prototypes": ("prototypes", "#0072B2", "o"),
+    "1-Lipschitz network": ("1-Lipschitz network", "#56B4E9", "D"),  # of CIFAR-10 alone
     "16 tokens, residual network": ("16 tokens, residual network", "#009E73", "^"),
     "additive network, trained on the bound": ("additive network", "#CC79A7", "v"),
     "smoothing of a residual network without tokens": (
@@ -176,7 +177,8 @@ def certified_accuracy():
         order, images = np.argsort(radii), found.get("images", result["settings"]["images"])
         for name, (label, color, marker) in OURS.items():
             sigma = f", sigma {SIGMA[data]}" if "smoothing" in name else ""
-            row = found["rows"][name + sigma]
+            if (row := found["rows"].get(name + sigma)) is None:
+                continue
             values = np.array([row["clean"], *row["certified"]])[order]
             ends = np.array([limits(value, images) for value in values])
             ax.errorbar(radii[order], values, yerr=np.abs(ends.T - values), color=color,

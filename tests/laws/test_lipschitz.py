@@ -1,0 +1,81 @@
+"""The network of benchmarks/lipschitz.py never moves two images further apart than they are."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("lipschitz")
+
+
+@pytest.fixture
+def network(script):
+    """After some steps of training, so that norms are no longer those of the start."""
+    torch.manual_seed(0)
+    net = script.LipschitzNet((8, 8, 1), 10, (0.5,), width=4, depth=2, levels=2, dense=16)
+    optimizer = torch.optim.Adam(net.parameters(), 0.05)
+    loss, images = script.MarginLoss(0.3, 0.1), torch.rand(50, 1, 8, 8)
+    labels = (10 * images.mean((1, 2, 3)) - 3).long().clamp(0, 9)
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss(net(images), labels).backward()
+        optimizer.step()
+    return net.eval().double()
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 5, 8])
+def test_bounds_of_convolutions_are_above_their_norms(script, side):
+    torch.manual_seed(side)
+    layer = script.Bounded(3, 4, side).double()
+    layer.set_bound()
+    basis = torch.eye(3 * side**2, dtype=torch.float64).reshape(-1, 3, side, side)
+    norm = torch.linalg.matrix_norm(layer.there(basis).flatten(1), 2)
+    assert norm <= layer.bound
+    circle = torch.linalg.matrix_norm(layer.weight.abs().sum((2, 3)), 2)
+    assert layer.bound <= circle * (1 + 1e-6)  # of no more than the kernel's own size
+    images = torch.rand(2, 3, side, side, dtype=torch.float64)
+    answers = torch.rand(2, 4, side, side, dtype=torch.float64)
+    there, back = (layer.there(images) * answers).sum(), (layer.back(answers) * images).sum()
+    torch.testing.assert_close(there, back)  # the transpose
+
+
+def test_no_two_images_come_further_apart(network):
+    torch.manual_seed(1)
+    images = torch.rand(40, 1, 8, 8, dtype=torch.float64)
+    others = (images + 0.1 * torch.randn_like(images)).requires_grad_()
+    for _ in range(100):  # to the largest ratio that gradients find
+        apart = (network.embed(others) - network.embed(images)).norm(dim=1)
+        found = apart / (others - images).flatten(1).norm(dim=1)
+        (slope,) = torch.autograd.grad(found.sum(), others)
+        with torch.no_grad():
+            others += 0.1 * functional.normalize(slope.flatten(1)).reshape_as(others)
+    assert found.max() <= 1
+    assert found.min() > 0.5  # what is proved is nearly reached
+
+
+def test_no_image_within_its_radius_changes_class(script, network):
+    torch.manual_seed(2)
+    images = torch.rand(60, 1, 8, 8, dtype=torch.float64)
+    net = type("Net", (), {"module_": network, "classes_": np.arange(10)})
+    found, radii = script.margins(net, network.embed(images).detach().numpy())
+    np.testing.assert_array_equal(found, network(images).argmax(1))
+    assert (radii > 0).all()
+    labels, radii = torch.as_tensor(found), torch.as_tensor(radii)[:, None]
+    moved = images.clone().requires_grad_()
+    for _ in range(50):
+        (slope,) = torch.autograd.grad(functional.cross_entropy(network(moved), labels), moved)
+        with torch.no_grad():
+            step = radii / 5 * functional.normalize(slope.flatten(1))
+            change = (moved - images).flatten(1) + step
+            change *= (0.999999 * radii / change.norm(dim=1, keepdim=True)).clamp(max=1)
+            moved.copy_(images + change.reshape_as(images))
+        assert (network(moved).argmax(1) == labels).all()
