@@ -9,6 +9,9 @@ power iteration.  Afterwards B is the largest singular value in float64: a convo
 with a border of zeros is part of one on a circle that is a pixel larger, which a Fourier transform
 splits into small matrices.  Arithmetic is taken to be exact otherwise; certificates are computed in
 float64.
+
+The learning rate lies between two that were level on 500 validation images after a short training.
+All else is a first guess.
 """
 
 import time
