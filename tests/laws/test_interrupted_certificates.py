@@ -121,7 +121,7 @@ import os, signal, sys, threading, time
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
-from sklearn_patchcert import network
+from sklearn_patchcert import *
 from sklearn_patchcert.attacks.robustness import run_attack
 from sklearn_patchcert.cli import main
 from sklearn_patchcert.outofcore import certify_to
