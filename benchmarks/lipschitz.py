@@ -14,16 +14,17 @@ The learning rate lies between two that were level on 500 validation images afte
 All else is a first guess.
 """
 
+import copy
 import time
 
+import configurations
 import numpy as np
 import torch
 from prototypes import MOVES
-from sklearn.naive_bayes import CategoricalNB
 from torch import nn
 from torch.nn import functional
 
-from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary
+from sklearn_patchcert import PatchNetClassifier
 
 SIDE = 8  # an embedding has SIDE x SIDE numbers
 ABOVE = 1 + 1e-9  # float64 rounds singular values by less
@@ -56,10 +57,10 @@ class Bounded(nn.Module):
             x @ weight if self.side is None else functional.conv_transpose2d(x, weight, padding=1)
         )
 
-    def norm(self, dtype):
+    def norm(self):
         """Bound of the norm, with a gradient in training."""
         if not self.training:
-            return self.bound.to(dtype)
+            return self.bound
         with torch.autocast("cpu", enabled=False):
             with torch.no_grad():
                 x = self.back(self.there(self.direction))
@@ -79,7 +80,7 @@ class Scaled(Bounded):
     """W x / B."""
 
     def forward(self, x):
-        return self.there(x) / self.norm(torch.float64).to(x.dtype)
+        return self.there(x) / self.norm().to(x.dtype)
 
 
 class Potential(Bounded):
@@ -91,7 +92,7 @@ class Potential(Bounded):
 
     def forward(self, x):
         inner = functional.relu(self.there(x, self.bias.to(x.dtype)))
-        return x - (2 / self.norm(torch.float64) ** 2).to(x.dtype) * self.back(inner)
+        return x - (2 / self.norm() ** 2).to(x.dtype) * self.back(inner)
 
 
 class Halve(nn.Module):
@@ -163,23 +164,21 @@ class MarginLoss(nn.Module):
         return self.temperature * functional.cross_entropy(outputs, y)
 
 
-def network(data, epochs, **options):
+def network(data, epochs):
     """The network as an estimator; images in [0, 1]."""
     return PatchNetClassifier(
         LipschitzNet, criterion=MarginLoss, criterion__margin=0.28, criterion__temperature=0.1,
         optimizer=torch.optim.Adam, lr=0.005, lr_schedule="triangle", max_epochs=epochs,
-        batch_size=250, augment=MOVES[data], autocast="auto", random_state=0, **options,
+        batch_size=250, augment=MOVES[data], autocast="auto", random_state=0,
     )  # fmt: skip
 
 
 @torch.no_grad()
 def embedded(net, X, batch_size=250):
     """Embeddings of images (n, H, W, C) in float64, as images (n, SIDE, SIDE, 1)."""
-    module = net.module_.eval().double()
+    module = copy.deepcopy(net.module_).eval().double()  # back in float32, bounds would be rounded
     parts = torch.as_tensor(X).movedim(3, 1).double().split(batch_size)
-    found = torch.cat([module.embed(part) for part in parts]).reshape(-1, SIDE, SIDE, 1).numpy()
-    module.float()
-    return found
+    return torch.cat([module.embed(part) for part in parts]).reshape(-1, SIDE, SIDE, 1).numpy()
 
 
 def certified(net, X, y, model=None):
@@ -199,10 +198,10 @@ def certified(net, X, y, model=None):
         "radius": radius.tolist(),
         "adversarial_norm": np.where(prediction == y, np.inf, 0.0).tolist(),  # none is known
         "patch_radius": None,
-        "exact": 0.0,
-        "limited": 0.0,
-        "configurations": 0.0,
-        "changed_just_inside": 0,
+        "exact": None,  # these are not measured
+        "limited": None,
+        "configurations": None,
+        "changed_just_inside": None,
         "seconds_per_image": (time.perf_counter() - start) / len(X),
         "seconds_besides_the_network": None,
     }
@@ -221,12 +220,7 @@ def margins(net, embeddings):
     return net.classes_[y], ((own[:, None] - outputs) / (apart * ABOVE)).min(1)
 
 
-def prototypes(n_tokens=500, target=0.3, epochs=10):
+def prototypes():
     """Prototypes of classes among embeddings."""
-    vocabulary = PatchVocabulary(
-        n_tokens, SIDE, strategy="supervised", target_radius=target, output="ids",
-        max_iter=epochs, batch_size=256, subsample=None, random_state=0,
-    )  # fmt: skip
-    return CertifiedPatchClassifier(
-        [("vocab", vocabulary), ("clf", CategoricalNB(min_categories=n_tokens))]
-    )
+    model = configurations.prototypes(0, 500, target=0.3, epochs=10, augment=None)
+    return model.set_params(vocab__batch_size=256)

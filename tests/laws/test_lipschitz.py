@@ -79,3 +79,15 @@ def test_no_image_within_its_radius_changes_class(script, network):
             change *= (0.999999 * radii / change.norm(dim=1, keepdim=True)).clamp(max=1)
             moved.copy_(images + change.reshape_as(images))
         assert (network(moved).argmax(1) == labels).all()
+
+
+def test_embeddings_are_the_same_again(script, network):
+    net = type("Net", (), {"module_": network.float()})
+    bounds = [part.bound for part in network.modules() if isinstance(part, script.Bounded)]
+    for bound in bounds:
+        bound.data = bound.double() * (1 + 1e-12)  # what float32 does not hold
+    images = np.random.default_rng(0).random((3, 8, 8, 1)).astype(np.float32)
+    once = script.embedded(net, images)
+    np.testing.assert_array_equal(script.embedded(net, images), once)
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+    assert all(bound.dtype == torch.float64 for bound in bounds)
