@@ -222,5 +222,4 @@ def margins(net, embeddings):
 
 def prototypes():
     """Prototypes of classes among embeddings."""
-    model = configurations.prototypes(0, 500, target=0.3, epochs=10, augment=None)
-    return model.set_params(vocab__batch_size=256)
+    return configurations.prototypes(0, 500, target=0.3, epochs=10, augment=None)
