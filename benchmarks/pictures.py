@@ -41,7 +41,7 @@ OURS = {  # names in the JSON file: label, color, marker
     "1-Lipschitz network": ("1-Lipschitz network", "#56B4E9", "D"),  # of CIFAR-10 alone
     "16 tokens, residual network": ("16 tokens, residual network", "#009E73", "^"),
     "additive network, trained on the bound": ("additive network", "#CC79A7", "v"),
-    "smoothing of a residual network without tokens": (
+    "smoothing of a network without tokens": (
         "our smoothing, sigma 0.5 and 0.25",
         "#E69F00",
         "s",

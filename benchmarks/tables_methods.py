@@ -6,7 +6,7 @@ from tables_models import at_radius, interval_of, spread
 def methods(mnist, cifar, whole, stickers):
     """Which method answers which question, how surely, and how well on two data sets."""
     gray, color = (whole["data"][name] for name in ("mnist", "cifar10"))
-    smooth = "smoothing of a residual network without tokens, sigma "
+    smooth = "smoothing of a network without tokens, sigma "
 
     def tokens(result):
         row = result["rows"]["learned"]

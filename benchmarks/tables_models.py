@@ -180,15 +180,18 @@ def whole_image(result, data):
     attacked, images = found["rows"].values(), found.get("images", settings["images"])
     measured = chain.from_iterable([row["clean"], *row["certified"]] for row in attacked)
     below = sum(row.get("successes_below_the_certified_radius", 0) for row in attacked)
+    copies = settings["copies"]
+    other = [f" ({row['copies']:,} for “{name}”)" for name, row in found["rows"].items()
+             if row.get("copies", copies) != copies]  # fmt: skip
     whole = [f" Of all {more['images']:,} test images, {name} certify at least "
              f"{number(more['certified'][order[-1]])} % at {found['radii'][order[-1]]:.2f}, by a "
              "lower bound of the same certificate."
              for name, row in found["rows"].items() if (more := row.get("all_images"))]  # fmt: skip
     note = (
         f"{DATA[data]}, the first {images:,} test images, one seed.{''.join(whole)} "
-        f"{MARGINS} {margin(measured, images)}. Smoothing used {settings['copies']:,} copies and "
-        f"alpha 0.001. Successful attacks below a certified radius: {below}. `python "
-        f"benchmarks/whole_image.py`, {machine['processor']}, torch {machine['torch']}."
+        f"{MARGINS} {margin(measured, images)}. Smoothing used {copies:,} copies"
+        f"{''.join(other)} and alpha 0.001. Successful attacks below a certified radius: {below}. "
+        f"`python benchmarks/whole_image.py`, {machine['processor']}, torch {machine['torch']}."
     )
     return header, rows, note
 

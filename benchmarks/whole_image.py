@@ -1,7 +1,7 @@
 """Certified predictions of whole images, beside attacks, smoothing and the literature.
 
     python benchmarks/whole_image.py [--images 1000] [--data mnist fashion_mnist cifar10]
-                                     [--models NAME ...]
+                                     [--models NAME ...] [--sigmas 0.25 ...] [--copies 1000]
 
 Shows, on the first test images, pixels in [0, 1] and L2 over the whole image, the part classified
 correctly with a certified radius of at least eps, for
@@ -13,8 +13,9 @@ correctly with a certified radius of at least eps, for
 - of CIFAR-10, a 1-Lipschitz network, by its margins, and prototypes among its embeddings, whose
   distances in that space hold for images (lipschitz.py);
 - networks additive over blocks of patches, trained with noise and trained on the bound;
-- randomized smoothing of that residual network, and of one without tokens that was trained on the
-  noise (probabilistic, alpha 0.001, n noisy copies).
+- randomized smoothing of that residual network, of a network without tokens that was trained on the
+  noise, and of CIFAR-10 also of the same network behind tokens of single pixels, trained on the
+  tokens of noisy images (probabilistic, alpha 0.001, n noisy copies).
 Upper bounds: of networks what the attacks leave, of prototypes only the
 adversarial images of the certificate.  Successes of attacks below a certified radius are counted.
 `--data` and `--models` measure some rows only and leave the others as they are.
@@ -36,20 +37,18 @@ import lipschitz
 import numpy as np
 import torch
 from common import RESULTS, environment, save, share, stages
-from prototypes import MOVES, lower_bounds, prototypes
-from sklearn.frozen import FrozenEstimator
+from prototypes import lower_bounds, prototypes
+from smoothed import LABELS, LEVELS, ON_TOKENS, SIGMAS, WITHOUT, noisy_network, smoothed
 
 from sklearn_patchcert import (
     CertifiedPatchClassifier,
     PatchNetClassifier,
     PatchVocabulary,
-    SmoothedClassifier,
 )
 from sklearn_patchcert.attacks import run_attack
 from sklearn_patchcert.datasets import load_images
 from sklearn_patchcert.networks import (
     AdditivePatchNet,
-    ImageResNet,
     PatchResNet,
     random_affine,
 )
@@ -60,7 +59,6 @@ RADII = {
     "cifar10": (36 / 255, 72 / 255, 108 / 255, 0.25, 0.5),
 }
 HELD_OUT = {"mnist": 10_000, "fashion_mnist": 10_000, "cifar10": 5_000}
-SIGMAS = {"mnist": (0.25, 0.5, 1.0), "fashion_mnist": (0.25, 0.5, 1.0), "cifar10": (0.12, 0.25)}
 PUBLISHED = {
     "mnist": {
         "smoothing, sigma .25 (Cohen et al. 2019)": (99.3, 98.5, 96.8, 93.1, 0.0, None),
@@ -196,36 +194,6 @@ def attacked(model, X, y, radii):
     return {"norm": smallest.tolist(), "by_attack": by_attack}
 
 
-def smoothed(classifier, X, y, sigma, copies):
-    """Certified radii by randomized smoothing; -1 where it is wrong or abstains."""
-    model = SmoothedClassifier(FrozenEstimator(classifier), sigma, n=copies, random_state=0)
-    model.fit(X, y)
-    start = time.perf_counter()
-    classes, radius = model.certify(X)
-    seconds = (time.perf_counter() - start) / len(X)
-    return {
-        "radius": np.where(classes == y, radius, -1.0).tolist(),
-        "clean": float((model.predict(X) == y).mean()),
-        "seconds_per_image": seconds,
-    }
-
-
-def noisy_network(X, y, sigma, data, quick):
-    """A residual network without tokens, trained on three noisy copies of each image."""
-    options = {"module": PatchResNet, "module__width": 64, "module__depth": 2, "max_epochs": 5,
-               "module__patch_size": 4, "batch_size": 500}  # fmt: skip
-    if data == "cifar10":  # a network on pixels is the stronger baseline there
-        options = {"module": ImageResNet, "module__width": 16, "max_epochs": 4, "lr": 0.004,
-                   "batch_size": 250, "optimizer__weight_decay": 0.05,
-                   "augment": MOVES[data]}  # fmt: skip
-    net = PatchNetClassifier(**options, autocast="auto", random_state=0)
-    net.set_params(max_epochs=1 if quick else net.max_epochs)
-    times = 1 if quick else 3
-    model = SmoothedClassifier(net, sigma, augment=True, random_state=0)
-    model.fit(np.concatenate([X] * times), np.concatenate([y] * times))
-    return model.estimator_
-
-
 def table_row(radius, clean, radii, **extra):
     """Clean accuracy, certified accuracies and average radius; radius -1 where it is wrong."""
     radius = np.asarray(radius)
@@ -247,7 +215,8 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a few epochs and images only")
     parser.add_argument("--epochs", type=int, default=30, help="of the 1-Lipschitz network")
     parser.add_argument("--models", nargs="+", metavar="NAME",
-                        help='measure these rows only; "no tokens" is smoothing\'s')  # fmt: skip
+                        help=f"these rows only; smoothing: {', '.join(LEVELS)}")  # fmt: skip
+    parser.add_argument("--sigmas", type=float, nargs="+", help="of smoothing")
     parser.add_argument("--validation", action="store_true", help="on held-out images")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
@@ -270,8 +239,8 @@ def main():
 
     def run(data, name, what):
         (X, y), (X_test, y_test) = pixels(data)
-        if name == "no tokens":
-            net = noisy_network(X, y, float(what), data, options.quick)
+        if name in LEVELS:
+            net = noisy_network(X, y, float(what), data, options.quick, LEVELS[name])
             return smoothed(net, X_test, y_test, float(what), options.copies)
         if name in (LIPSCHITZ, AMONG_EMBEDDINGS):
             net = lipschitz.network(data, 1 if options.quick else options.epochs)
@@ -299,7 +268,7 @@ def main():
     work = []
     for data in options.data:
         for name in options.models or models(data, options.quick):
-            if name == "no tokens":
+            if name in LEVELS:
                 continue
             work.append((data, name, "certificate"))
             if "network" in name and name != AMONG_EMBEDDINGS:
@@ -308,9 +277,11 @@ def main():
                 work.append((data, name, "all images"))
         if not options.models:
             work.append((data, "16 tokens, residual network", str(SIGMAS[data][0])))
-        if not options.models or "no tokens" in options.models:
-            work += [(data, "no tokens", str(sigma)) for sigma in SIGMAS[data]]
-    settings = {key: value for key, value in vars(options).items() if key not in ("data", "models")}
+        for name in options.models or [WITHOUT]:
+            sigmas = (options.sigmas or SIGMAS[data]) if name in LEVELS else ()
+            work += [(data, name, str(sigma)) for sigma in sigmas]
+    apart = ("data", "models", "sigmas")
+    settings = {key: value for key, value in vars(options).items() if key not in apart}
     start = {"images": options.images, "rows": {}}
     results = {data: {"radii": RADII[data], **deepcopy(start)} for data in options.data}
     curves = {data: ({}, {}) for data in options.data}
@@ -350,11 +321,10 @@ def main():
                 rows[name].setdefault("left_by", {})[attack] = left
             curves[data][1][name] = np.minimum(curves[data][1][name], norm)
         else:
-            label = f"smoothing of {name.replace('no', 'a residual network without')}, sigma {what}"
-            label = label.replace("16 tokens, residual network", "the 16 tokens' network")
+            label = f"smoothing of {LABELS.get(name, ON_TOKENS)}, sigma {what}"
             rows[label] = table_row(
                 found["radius"], found["clean"], radii, smoothing=True,
-                seconds_per_image=found["seconds_per_image"],
+                seconds_per_image=found["seconds_per_image"], copies=found["copies"],
             )  # fmt: skip
             curves[data][0][label] = np.array(found["radius"])
     for data in options.data:
