@@ -183,9 +183,10 @@ def whole_image(result, data):
     copies = settings["copies"]
     other = [f" ({row['copies']:,} for “{name}”)" for name, row in found["rows"].items()
              if row.get("copies", copies) != copies]  # fmt: skip
-    whole = [f" Of all {more['images']:,} test images, {name} certify at least "
-             f"{number(more['certified'][order[-1]])} % at {found['radii'][order[-1]]:.2f}, by a "
-             "lower bound of the same certificate."
+    eps = order[0] if data == "cifar10" else order[-1]
+    whole = [f" Of all {more['images']:,} test images, “{name}” certifies "
+             f"{number(more['certified'][eps])} % at {found['radii'][eps]:.2f}"
+             f"{', by a lower bound of the same certificate' * (name == 'prototypes')}."
              for name, row in found["rows"].items() if (more := row.get("all_images"))]  # fmt: skip
     note = (
         f"{DATA[data]}, the first {images:,} test images, one seed.{''.join(whole)} "

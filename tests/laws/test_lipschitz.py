@@ -21,7 +21,7 @@ def script(monkeypatch):
 def network(script):
     """After some steps of training, so that norms are no longer those of the start."""
     torch.manual_seed(0)
-    net = script.LipschitzNet((8, 8, 1), 10, (0.5,), width=4, depth=2, levels=2, dense=16)
+    net = script.LipschitzNet((8, 8, 1), 10, (0.5,), width=8, depth=2, levels=2)
     optimizer = torch.optim.Adam(net.parameters(), 0.05)
     loss, images = script.MarginLoss(0.3, 0.1), torch.rand(50, 1, 8, 8)
     labels = (10 * images.mean((1, 2, 3)) - 3).long().clamp(0, 9)
@@ -32,20 +32,37 @@ def network(script):
     return net.eval().double()
 
 
-@pytest.mark.parametrize("side", [1, 2, 3, 5, 8])
-def test_bounds_of_convolutions_are_above_their_norms(script, side):
-    torch.manual_seed(side)
-    layer = script.Bounded(3, 4, side).double()
-    layer.set_bound()
-    basis = torch.eye(3 * side**2, dtype=torch.float64).reshape(-1, 3, side, side)
-    norm = torch.linalg.matrix_norm(layer.there(basis).flatten(1), 2)
-    assert norm <= layer.bound
-    circle = torch.linalg.matrix_norm(layer.weight.abs().sum((2, 3)), 2)
-    assert layer.bound <= circle * (1 + 1e-6)  # of no more than the kernel's own size
-    images = torch.rand(2, 3, side, side, dtype=torch.float64)
-    answers = torch.rand(2, 4, side, side, dtype=torch.float64)
-    there, back = (layer.there(images) * answers).sum(), (layer.back(answers) * images).sum()
-    torch.testing.assert_close(there, back)  # the transpose
+@pytest.mark.parametrize(("inputs", "outputs"), [(6, 6), (8, 4), (3, 7)])
+def test_matrices_are_below_norm_one(script, inputs, outputs):
+    torch.manual_seed(inputs)
+    layer = script.Orthogonal(inputs, outputs)
+    layer.weight.data.normal_()
+    layer.eval()
+    sizes = torch.linalg.svdvals(layer.fixed)
+    assert layer.fixed.dtype == torch.float64
+    assert sizes.max() <= 1
+    assert sizes.min() > 1 - 1e-6  # and keep the norm
+    x = torch.randn(5, inputs, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), layer.train().double()(x), rtol=1e-6, atol=1e-6)
+
+
+def test_layers_keep_the_norm_inside_the_image(script):
+    """What leaves the image is lost, all else is only moved, mixed and folded."""
+    torch.manual_seed(0)
+    layer = script.Layer(8, 6).eval().double()
+    x = torch.zeros(3, 6, 6, 8, dtype=torch.float64)
+    x[:, 1:-1, 1:-1] = torch.randn(3, 4, 4, 8)
+    found, before = layer(x).flatten(1).norm(dim=1), x.flatten(1).norm(dim=1)
+    torch.testing.assert_close(found, before, rtol=1e-6, atol=0)
+    assert not torch.equal(layer(x), x)
+    moved = torch.zeros(1, 6, 6, 8, dtype=torch.float64)
+    moved[0, 0, 0] = 1  # a corner loses the channels that move left and up
+    assert layer(moved).square().sum().item() == pytest.approx(6, rel=1e-6)
+
+
+def test_slopes_of_absolute_values(script):
+    x = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(script.HalfAbsolute.apply, x)
 
 
 def test_no_two_images_come_further_apart(network):
@@ -83,11 +100,11 @@ def test_no_image_within_its_radius_changes_class(script, network):
 
 def test_embeddings_are_the_same_again(script, network):
     net = type("Net", (), {"module_": network.float()})
-    bounds = [part.bound for part in network.modules() if isinstance(part, script.Bounded)]
-    for bound in bounds:
-        bound.data = bound.double() * (1 + 1e-12)  # what float32 does not hold
+    kept = [part.fixed for part in network.modules() if isinstance(part, script.Orthogonal)]
+    for matrix in kept:
+        matrix.data = matrix.double() * (1 - 1e-12)  # what float32 does not hold
     images = np.random.default_rng(0).random((3, 8, 8, 1)).astype(np.float32)
     once = script.embedded(net, images)
     np.testing.assert_array_equal(script.embedded(net, images), once)
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
-    assert all(bound.dtype == torch.float64 for bound in bounds)
+    assert all(matrix.dtype == torch.float64 for matrix in kept)
