@@ -213,7 +213,7 @@ def main():
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--copies", type=int, default=1000)
     parser.add_argument("--quick", action="store_true", help="a few epochs and images only")
-    parser.add_argument("--epochs", type=int, default=30, help="of the 1-Lipschitz network")
+    parser.add_argument("--epochs", type=int, default=60, help="of the 1-Lipschitz network")
     parser.add_argument("--models", nargs="+", metavar="NAME",
                         help=f"these rows only; smoothing: {', '.join(LEVELS)}")  # fmt: skip
     parser.add_argument("--sigmas", type=float, nargs="+", help="of smoothing")
