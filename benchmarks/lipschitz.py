@@ -5,10 +5,10 @@ within r of the image: margins of a linear classifier, and distances between pro
 
 Its layers keep the norm of what passes through them, as those of LipNeXt do (Hu, Hu and Fredrikson,
 arXiv:2601.18513): parts of the channels move by a pixel, an orthogonal matrix mixes the channels of
-every pixel, half of the results become absolute values, and norms over all pixels come last.  Matrices are Cayley transforms of
-skew-symmetric ones (Trockman and Kolter, ICLR 2021).  After training they are computed in float64
-and divided by their largest singular value.  Arithmetic is taken to be exact otherwise;
-certificates are computed in float64.
+every pixel, half of the results become absolute values, and norms over all pixels come last.
+Matrices are Cayley transforms of skew-symmetric ones (Trockman and Kolter, ICLR 2021).  After
+training they are computed in float64 and divided by their largest singular value.  Arithmetic is
+taken to be exact otherwise; certificates are computed in float64.
 
 The learning rate, the margin, the start at the identity and the last norms were compared on 2,000
 validation images, in three epochs of one seed each.  All else is a first guess.
