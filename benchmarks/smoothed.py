@@ -18,11 +18,15 @@ from sklearn_patchcert import (
 )
 from sklearn_patchcert.networks import PatchResNet
 
-SIGMAS = {"mnist": (0.25, 0.5, 1.0), "fashion_mnist": (0.25, 0.5, 1.0), "cifar10": (0.12, 0.25)}
 WITHOUT, ON_LEVELS = "no tokens", "pixel tokens"
 LEVELS = {WITHOUT: None, ON_LEVELS: 8}
 LABELS = {WITHOUT: "a network without tokens", ON_LEVELS: "a network on pixel tokens"}
 ON_TOKENS = "the 16 tokens' network"
+ROWS = {  # what is smoothed, and sigma
+    "mnist": [(WITHOUT, 0.25), (WITHOUT, 0.5), (WITHOUT, 1.0)],
+    "fashion_mnist": [(WITHOUT, 0.25), (WITHOUT, 0.5), (WITHOUT, 1.0)],
+    "cifar10": [(WITHOUT, 0.12), (WITHOUT, 0.25), (ON_LEVELS, 0.25)],
+}
 ON_PATCHES = {
     "module": PatchResNet, "module__width": 64, "module__depth": 2, "module__patch_size": 4,
     "max_epochs": 5, "batch_size": 500,

@@ -38,7 +38,7 @@ import numpy as np
 import torch
 from common import RESULTS, environment, save, share, stages
 from prototypes import lower_bounds, prototypes
-from smoothed import LABELS, LEVELS, ON_TOKENS, SIGMAS, WITHOUT, noisy_network, smoothed
+from smoothed import LABELS, LEVELS, ON_TOKENS, ROWS, noisy_network, smoothed
 
 from sklearn_patchcert import (
     CertifiedPatchClassifier,
@@ -281,10 +281,10 @@ def main():
             if name in ("prototypes", LIPSCHITZ):
                 work.append((data, name, "all images"))
         if not options.models:
-            work.append((data, "16 tokens, residual network", str(SIGMAS[data][0])))
-        for name in options.models or [WITHOUT]:
-            sigmas = (options.sigmas or SIGMAS[data]) if name in LEVELS else ()
-            work += [(data, name, str(sigma)) for sigma in sigmas]
+            work.append((data, "16 tokens, residual network", str(ROWS[data][0][1])))
+        for name, sigma in ROWS[data]:
+            if name in (options.models or LEVELS) and sigma in (options.sigmas or [sigma]):
+                work.append((data, name, str(sigma)))
     apart = ("data", "models", "sigmas")
     settings = {key: value for key, value in vars(options).items() if key not in apart}
     start = {"images": options.images, "rows": {}}
