@@ -171,14 +171,14 @@ def network(data, epochs):
     return PatchNetClassifier(
         LipschitzNet, criterion=MarginLoss, criterion__margin=0.75, criterion__temperature=0.25,
         optimizer=torch.optim.Adam, lr=0.002, lr_schedule="triangle", max_epochs=epochs,
-        batch_size=250, augment=MOVES[data], autocast="auto", random_state=0,
+        batch_size=250, augment=MOVES[data], autocast="auto", random_state=0, device="cpu",
     )  # fmt: skip
 
 
 @torch.no_grad()
 def embedded(net, X, batch_size=250):
     """Embeddings of images (n, H, W, C) in float64, as images (n, 1, channels, 1)."""
-    module = copy.deepcopy(net.module_).eval().double()  # in float32, matrices would be rounded
+    module = copy.deepcopy(net.module_).double().train().eval()  # matrices anew, in float64
     parts = torch.as_tensor(X).movedim(3, 1).double().split(batch_size)
     return torch.cat([module.embed(part) for part in parts])[:, None, :, None].numpy()
 

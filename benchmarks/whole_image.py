@@ -19,8 +19,8 @@ correctly with a certified radius of at least eps, for
 Upper bounds: of networks what the attacks leave, of prototypes only the
 adversarial images of the certificate.  Successes of attacks below a certified radius are counted.
 `--data` and `--models` measure some rows only and leave the others as they are.
-Everything was chosen on the last 10,000 training images of MNIST, none of which is trained on; one
-seed.
+Everything was chosen on the last 10,000 training images of MNIST, the 1-Lipschitz network on the
+last 5,000 of CIFAR-10, none of which is trained on; one seed.
 
 Result: benchmarks/results/whole_image.json, which benchmarks/pictures.py draws.
 """
@@ -31,10 +31,13 @@ import os
 import time
 from copy import deepcopy
 from functools import lru_cache, partial
+from pathlib import Path
 
 import joblib
 import lipschitz
 import numpy as np
+import prototypes as the_prototypes
+import smoothed as the_smoothing
 import torch
 from common import RESULTS, environment, save, share, stages
 from prototypes import lower_bounds, prototypes
@@ -75,6 +78,8 @@ PUBLISHED = {
         "deterministic: LiResNet": (87.0, 78.1, 66.6, 53.5, None, None),
     },
 }
+CODE = [Path(part.__file__).read_text() for part in (lipschitz, the_prototypes, the_smoothing)]
+ON_PATCHES = "16 tokens, residual network"
 LIPSCHITZ = "1-Lipschitz network"
 AMONG_EMBEDDINGS = "prototypes behind a 1-Lipschitz network"
 ATTACKS = {
@@ -118,7 +123,7 @@ def models(data, quick):
     bound = 0.25 if data == "cifar10" else 0.7
     more = {LIPSCHITZ: None, AMONG_EMBEDDINGS: None} if data == "cifar10" else {}
     return {
-        "16 tokens, residual network": (tokens(data, epochs), {"max_configurations": 8000}),
+        ON_PATCHES: (tokens(data, epochs), {"max_configurations": 8000}),
         "additive network": (additive(data, 1 if quick else 5, 0.0), {"method": "additive"}),
         "additive network, trained on the bound": (
             additive(data, 1 if quick else 4, bound),
@@ -129,13 +134,16 @@ def models(data, quick):
     }
 
 
-def fitted(data, name, model, X, y, quick):
-    """A model and the seconds of its fit, kept between runs."""
-    path = RESULTS / f"whole_image.{data}.{name.replace(' ', '_')}.{quick}.partial.joblib"
+def fitted(data, name, model, X, y):
+    """A model and the seconds of its fit, kept between runs for the same options and images."""
+    key = joblib.hash((model, X, y, CODE))[:12]
+    path = RESULTS / f"whole_image.{data}.{name.replace(' ', '_')}.{key}.partial.joblib"
     if not path.exists():
         start = time.perf_counter()
         model.fit(X, y)
-        joblib.dump((model, time.perf_counter() - start), path)
+        fresh = path.with_suffix(".new")
+        joblib.dump((model, time.perf_counter() - start), fresh)
+        fresh.replace(path)
     return joblib.load(path)
 
 
@@ -207,6 +215,22 @@ def table_row(radius, clean, radii, **extra):
     }
 
 
+def checked(parser, options, kept):
+    """Stop at names, sigmas and numbers of images that would leave a table of two kinds of rows."""
+    for data in options.data:
+        known = {*models(data, options.quick), *dict(ROWS[data])}
+        if unknown := set(options.models or ()) - known:
+            parser.error(f"{data} has no rows {sorted(unknown)}; choose from {sorted(known)}")
+        sigmas = {sigma for _, sigma in ROWS[data]}
+        if unknown := set(options.sigmas or ()) - sigmas:
+            parser.error(f"{data} has no rows of sigma {sorted(unknown)}, only {sorted(sigmas)}")
+        if kept is None or options.quick or options.validation:
+            continue
+        before = kept["data"].get(data, {}).get("images", options.images)
+        if before != options.images:
+            parser.error(f"the other rows of {data} are of {before} images, not {options.images}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", default=["mnist", "fashion_mnist"], choices=RADII)
@@ -219,6 +243,9 @@ def main():
     parser.add_argument("--sigmas", type=float, nargs="+", help="of smoothing")
     parser.add_argument("--validation", action="store_true", help="on held-out images")
     options = parser.parse_args()
+    path, part = RESULTS / "whole_image.json", options.models or options.sigmas
+    kept = json.loads(path.read_text()) if path.exists() else None
+    checked(parser, options, kept if part else None)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
 
     @lru_cache(1)
@@ -244,7 +271,7 @@ def main():
             return smoothed(net, X_test, y_test, float(what), options.copies)
         if name in (LIPSCHITZ, AMONG_EMBEDDINGS):
             net = lipschitz.network(data, 1 if options.quick else options.epochs)
-            net, fit_seconds = fitted(data, LIPSCHITZ, net, X, y, options.quick)
+            net, fit_seconds = fitted(data, LIPSCHITZ, net, X, y)
             if what == "attacks":
                 return attacked(net, X_test, y_test, RADII[data])
             if what == "all images":
@@ -256,12 +283,12 @@ def main():
             if name != LIPSCHITZ:
                 model = lipschitz.prototypes()
                 Z = lipschitz.embedded(net, X)
-                model, more = fitted(data, name, model, Z, y, options.quick)
+                model, more = fitted(data, name, model, Z, y)
                 fit_seconds += more
             found = lipschitz.certified(net, X_test, y_test, model)
             return {**found, "fit_seconds": fit_seconds}
         model, certificate = models(data, options.quick)[name]
-        model, fit_seconds = fitted(data, name, model, X, y, options.quick)
+        model, fit_seconds = fitted(data, name, model, X, y)
         if what == "certificate":
             return {**certified(model, X_test, y_test, certificate), "fit_seconds": fit_seconds}
         if what == "attacks":
@@ -280,8 +307,8 @@ def main():
                 work.append((data, name, "attacks"))
             if name in ("prototypes", LIPSCHITZ):
                 work.append((data, name, "all images"))
-        if not options.models:
-            work.append((data, "16 tokens, residual network", str(ROWS[data][0][1])))
+        if ON_PATCHES in (options.models or [ON_PATCHES]):
+            work.append((data, ON_PATCHES, str(ROWS[data][0][1])))
         for name, sigma in ROWS[data]:
             if name in (options.models or LEVELS) and sigma in (options.sigmas or [sigma]):
                 work.append((data, name, str(sigma)))
@@ -290,8 +317,9 @@ def main():
     start = {"images": options.images, "rows": {}}
     results = {data: {"radii": RADII[data], **deepcopy(start)} for data in options.data}
     curves = {data: ({}, {}) for data in options.data}
-    part = "whole_image_validation" if options.validation else f"whole_image_{options.images}"
-    for (data, name, what), found in stages(part, settings, work, run):
+    label = "whole_image_validation" if options.validation else f"whole_image_{options.images}"
+    code = joblib.hash(CODE)
+    for (data, name, what), found in stages(label, {**settings, "code": code}, work, run):
         y_test, radii = pixels(data)[1][1], RADII[data]
         rows = results[data]["rows"]
         if what == "certificate":
@@ -345,13 +373,12 @@ def main():
             print(f"{data:14} {name:48} {row['clean']:5.1f} {numbers} {row['average_radius']:.3f}")
     if options.quick or options.validation:
         return
-    made, path = {}, RESULTS / "whole_image.json"
-    if path.exists() and (options.models or set(options.data) != set(RADII)):  # the rest stays
-        kept = json.loads(path.read_text())
+    made = {}
+    if kept is not None and (part or set(options.data) != set(RADII)):  # the rest stays
         for data, found in results.items():
             for row in found["rows"].values():
                 row["environment"] = environment()
-            if options.models and data in kept["data"]:
+            if part and data in kept["data"]:
                 found["rows"] = {**kept["data"][data]["rows"], **found["rows"]}
         settings, results = kept["settings"], {**kept["data"], **results}
         made = {"environment": kept["environment"]}

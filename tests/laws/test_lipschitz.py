@@ -1,6 +1,7 @@
 """The network of benchmarks/lipschitz.py never moves two images further apart than they are."""
 
 import importlib
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -98,13 +99,75 @@ def test_no_image_within_its_radius_changes_class(script, network):
         assert (network(moved).argmax(1) == labels).all()
 
 
-def test_embeddings_are_the_same_again(script, network):
-    net = type("Net", (), {"module_": network.float()})
-    kept = [part.fixed for part in network.modules() if isinstance(part, script.Orthogonal)]
-    for matrix in kept:
-        matrix.data = matrix.double() * (1 - 1e-12)  # what float32 does not hold
-    images = np.random.default_rng(0).random((3, 8, 8, 1)).astype(np.float32)
-    once = script.embedded(net, images)
-    np.testing.assert_array_equal(script.embedded(net, images), once)
-    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
-    assert all(matrix.dtype == torch.float64 for matrix in kept)
+@pytest.fixture
+def fitted(script):
+    """As the benchmark fits it, but tiny."""
+    images = np.random.default_rng(0).random((60, 8, 8, 3)).astype(np.float32)
+    net = script.network("cifar10", 2)
+    net.set_params(module__width=16, module__depth=1, module__levels=2, batch_size=30)
+    return net.fit(images, np.arange(60) % 3), images
+
+
+def in_float64(script, net, images):
+    """Embeddings of a network that was never trained or fixed in float32."""
+    module = script.LipschitzNet((8, 8, 3), 3, np.zeros(3), width=16, depth=1, levels=2).double()
+    module.load_state_dict(net.module_.state_dict())
+    for part in module.modules():
+        if isinstance(part, script.Orthogonal):
+            part.fix()
+    return module.eval().embed(torch.as_tensor(images).movedim(3, 1).double()).detach().numpy()
+
+
+def test_embeddings_are_those_of_the_network_in_float64(script, fitted):
+    net, images = fitted
+    for _ in range(2):
+        found = script.embedded(net, images)
+        expected = in_float64(script, net, images)
+        np.testing.assert_allclose(found[:, 0, :, 0], expected, rtol=0, atol=1e-13)
+        rounded = net.module_.eval().embed(torch.as_tensor(images).movedim(3, 1))
+        assert np.abs(rounded.detach().numpy() - expected).max() > 1e-10  # which float32 is not
+        np.testing.assert_array_equal(net.predict(images), script.margins(net, found)[0])
+        np.testing.assert_array_equal(
+            script.embedded(pickle.loads(pickle.dumps(net)), images), found
+        )
+        net.module_.float()  # rounds what was fixed
+        np.testing.assert_array_equal(script.embedded(net, images), found)
+        net.partial_fit(images, np.arange(60) % 3)
+        assert not np.array_equal(script.embedded(net, images), found)
+
+
+def test_radii_are_those_of_the_nearest_wall(script, fitted):
+    net, images = fitted
+    flat = script.embedded(net, images)[:, 0, :, 0]
+    labels, radii = script.margins(net, flat)
+    head = net.module_.directions().detach().numpy()
+    for z, y, radius in zip(flat, labels, radii, strict=True):
+        outcomes = []
+        for part in (1 - 1e-6, 1 + 1e-6):  # straight to each other class
+            others = [j for j in range(3) if j != y]
+            ways = [
+                (head[:, j] - head[:, y]) / np.linalg.norm(head[:, j] - head[:, y]) for j in others
+            ]
+            moved = np.array([z + part * radius * way for way in ways])
+            outcomes.append((script.margins(net, moved)[0] == y).all())
+        assert outcomes == [True, False]
+
+
+def test_each_stage_keeps_the_norm(script):
+    torch.manual_seed(0)
+    module = script.LipschitzNet((8, 8, 1), 3, (0.0,), width=8, depth=0, levels=2).eval().double()
+    halve = module.layers[0]
+    x = torch.randn(5, 4, 4, 8, dtype=torch.float64)
+    quarter = torch.linalg.svdvals(torch.stack([halve(e[None]).flatten() for e in basis(4, 4, 8)]))
+    assert quarter.max() <= 1
+    assert quarter.max() > 1 - 1e-6
+    assert halve(x).shape == (5, 2, 2, 16)
+    images = torch.rand(5, 1, 8, 8, dtype=torch.float64)
+    module.layers = torch.nn.Identity()
+    module.bias = torch.nn.Parameter(torch.zeros(8, dtype=torch.float64))
+    norms, expected = module.embed(images).norm(dim=1), images.flatten(1).norm(dim=1)
+    torch.testing.assert_close(norms, expected, rtol=1e-6, atol=0)
+
+
+def basis(*shape):
+    return torch.eye(int(np.prod(shape)), dtype=torch.float64).reshape(-1, *shape)
