@@ -1,6 +1,7 @@
 """Accuracy against radius: which vocabularies no other vocabulary beats in both.
 
     python benchmarks/pareto.py [--dataset mnist cifar10] [--images 20000] [--epochs 5]
+                                [--groups 1x1 ...]
 
 Shows, on MNIST and CIFAR-10, the accuracy of a network and the mean and summed radii of patches, L2
 in standardised pixels, on validation images that neither saw: over the size of a patch, tokens of
@@ -14,6 +15,8 @@ Fronts are of the rows with the same network, against the mean radius and agains
 slack statistic, no radius).  Mean radii of patches of different sizes are not comparable; where
 every patch has the same radius, smaller patches promise more, since all of them may move at once.
 The network behind single pixels of MNIST looks at blocks of 4x4.
+
+`--groups` measures some rows only and leaves the others as they are.
 
 Result: benchmarks/results/pareto.json, which benchmarks/pictures.py draws.
 """
@@ -160,6 +163,12 @@ def figures(dataset, options, images, epochs):
     }
 
 
+def named(candidate):
+    """Options as JSON holds them."""
+    found = {key: getattr(value, "__name__", value) for key, value in candidate.items()}
+    return json.loads(json.dumps(found))
+
+
 def same_network(rows):
     """Rows whose accuracies differ by the vocabulary only."""
     return [row for row in rows if "module" not in row["options"]]
@@ -170,21 +179,31 @@ def main():
     parser.add_argument("--dataset", nargs="+", default=[*CANDIDATES], choices=[*CANDIDATES])
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--groups", nargs="+", metavar="NAME", help="these rows only")
     options = parser.parse_args()
     path = RESULTS / "pareto.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
-    settings = {"images": options.images, "epochs": options.epochs}
+    kept = json.loads(path.read_text()) if path.exists() else {"rows": {}}
+    rows, settings = kept["rows"], {"images": options.images, "epochs": options.epochs}
+    groups = {group for name in options.dataset for group, _ in CANDIDATES[name]}
+    if unknown := set(options.groups or ()) - groups:
+        parser.error(f"unknown groups {sorted(unknown)}; choose from {sorted(groups)}")
+    if options.groups and kept.get("settings", settings) != settings:
+        parser.error(f"the other rows have {kept['settings']}, not {settings}")
     for name in options.dataset:
-        rows[name] = []
-        work = [(index, str(candidate)) for index, candidate in enumerate(CANDIDATES[name])]
+        shown = [{"group": group, "options": named(candidate)}
+                 for group, candidate in CANDIDATES[name]]  # fmt: skip
+        before = rows.get(name, [])
+        if options.groups and [{key: row[key] for key in shown[0]} for row in before] != shown:
+            parser.error("the published rows are of other candidates; measure all groups")
+        work = [(index, str(candidate)) for index, (group, candidate) in enumerate(CANDIDATES[name])
+                if group in (options.groups or [group])]  # fmt: skip
+        rows[name] = before if options.groups else list(shown)
 
         def run(index, _, name=name):
             return figures(name, CANDIDATES[name][index][1], **settings)
 
         for (index, _), found in stages(f"pareto_{name}", settings, work, run):
-            group, candidate = CANDIDATES[name][index]
-            shown = {k: getattr(v, "__name__", v) for k, v in candidate.items()}
-            rows[name].append({"group": group, "options": shown, **found})
+            rows[name][index] = {**shown[index], **found}
         rivals = same_network(rows[name])
         accuracy = [row["accuracy"] for row in rivals]
         for key in ("mean_radius", "summed_radius"):
@@ -192,8 +211,8 @@ def main():
             for row, best in zip(rivals, front, strict=True):
                 row[f"front_{key}"] = bool(best)
         for row in rows[name]:
-            shown = f"{row['accuracy']:6.2f} % {row['mean_radius']:.3f} {row['summed_radius']:7.1f}"
-            print(f"{name:8} {shown}  {row['group']}: {row['options']}")
+            line = f"{row['accuracy']:6.2f} % {row['mean_radius']:.3f} {row['summed_radius']:7.1f}"
+            print(f"{name:8} {line}  {row['group']}: {row['options']}")
         save("pareto", {"settings": settings, "poster": POSTER, "rows": rows})
 
 
