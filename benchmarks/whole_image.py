@@ -36,8 +36,6 @@ from pathlib import Path
 import joblib
 import lipschitz
 import numpy as np
-import prototypes as the_prototypes
-import smoothed as the_smoothing
 import torch
 from common import RESULTS, environment, save, share, stages
 from prototypes import lower_bounds, prototypes
@@ -78,7 +76,8 @@ PUBLISHED = {
         "deterministic: LiResNet": (87.0, 78.1, 66.6, 53.5, None, None),
     },
 }
-CODE = [Path(part.__file__).read_text() for part in (lipschitz, the_prototypes, the_smoothing)]
+TRAINED_BY = ("configurations.py", "lipschitz.py", "prototypes.py", "smoothed.py")
+CODE = [Path(__file__).with_name(name).read_text() for name in TRAINED_BY]
 ON_PATCHES = "16 tokens, residual network"
 LIPSCHITZ = "1-Lipschitz network"
 AMONG_EMBEDDINGS = "prototypes behind a 1-Lipschitz network"
@@ -374,6 +373,8 @@ def main():
     if options.quick or options.validation:
         return
     made = {}
+    if path.exists():
+        kept = json.loads(path.read_text())  # as it is by now
     if kept is not None and (part or set(options.data) != set(RADII)):  # the rest stays
         for data, found in results.items():
             for row in found["rows"].values():
