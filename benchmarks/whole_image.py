@@ -78,7 +78,7 @@ PUBLISHED = {
 }
 TRAINED_BY = ("configurations.py", "lipschitz.py", "prototypes.py", "smoothed.py")
 CODE = [Path(__file__).with_name(name).read_text() for name in TRAINED_BY]
-ON_PATCHES = "16 tokens, residual network"
+RESIDUAL = "16 tokens, residual network"
 LIPSCHITZ = "1-Lipschitz network"
 AMONG_EMBEDDINGS = "prototypes behind a 1-Lipschitz network"
 ATTACKS = {
@@ -122,7 +122,7 @@ def models(data, quick):
     bound = 0.25 if data == "cifar10" else 0.7
     more = {LIPSCHITZ: None, AMONG_EMBEDDINGS: None} if data == "cifar10" else {}
     return {
-        ON_PATCHES: (tokens(data, epochs), {"max_configurations": 8000}),
+        RESIDUAL: (tokens(data, epochs), {"max_configurations": 8000}),
         "additive network": (additive(data, 1 if quick else 5, 0.0), {"method": "additive"}),
         "additive network, trained on the bound": (
             additive(data, 1 if quick else 4, bound),
@@ -306,8 +306,8 @@ def main():
                 work.append((data, name, "attacks"))
             if name in ("prototypes", LIPSCHITZ):
                 work.append((data, name, "all images"))
-        if ON_PATCHES in (options.models or [ON_PATCHES]):
-            work.append((data, ON_PATCHES, str(ROWS[data][0][1])))
+        if RESIDUAL in (options.models or [RESIDUAL]):
+            work.append((data, RESIDUAL, str(ROWS[data][0][1])))
         for name, sigma in ROWS[data]:
             if name in (options.models or LEVELS) and sigma in (options.sigmas or [sigma]):
                 work.append((data, name, str(sigma)))

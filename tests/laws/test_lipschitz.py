@@ -158,9 +158,9 @@ def test_each_stage_keeps_the_norm(script):
     module = script.LipschitzNet((8, 8, 1), 3, (0.0,), width=8, depth=0, levels=2).eval().double()
     halve = module.layers[0]
     x = torch.randn(5, 4, 4, 8, dtype=torch.float64)
-    quarter = torch.linalg.svdvals(torch.stack([halve(e[None]).flatten() for e in basis(4, 4, 8)]))
-    assert quarter.max() <= 1
-    assert quarter.max() > 1 - 1e-6
+    sizes = torch.linalg.svdvals(torch.stack([halve(e[None]).flatten() for e in basis(4, 4, 8)]))
+    assert sizes.max() <= 1
+    assert sizes.max() > 1 - 1e-6
     assert halve(x).shape == (5, 2, 2, 16)
     images = torch.rand(5, 1, 8, 8, dtype=torch.float64)
     module.layers = torch.nn.Identity()
