@@ -220,17 +220,51 @@ def knapsack(gain, prices, budget, halvings=25):
     >>> knapsack(gain, prices, budget=1.5)
     tensor([[0, 1]])
     """
-    prices = prices.clamp_max(1e30)
-    low = torch.zeros(len(gain), device=gain.device)
+    return knapsack_of_parts([gain], [prices], budget, halvings)[0]
+
+
+def knapsack_of_parts(gains, prices, budget, halvings=25):
+    """Choose tokens as :func:`knapsack` does, where groups of positions have tables of their own.
+
+    Parameters
+    ----------
+    gains : list of Tensor (n, positions, n_tokens)
+        Of each group, whose sizes may differ.
+    prices : list of Tensor (n, positions, n_tokens)
+        0 for the own token.
+    budget : float
+        For all groups together.
+    halvings : int
+        Of the interval of the multiplier.
+
+    Returns
+    -------
+    ids : list of Tensor of int64 (n, positions)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_patchcert.attacks.flips import knapsack_of_parts
+    >>> gains = [torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[0.0, 2.0, 1.0]]])]
+    >>> prices = [torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[0.0, 1.0, 1.0]]])]
+    >>> knapsack_of_parts(gains, prices, budget=1.5)
+    [tensor([[0]]), tensor([[1]])]
+    """
+    prices = [part.clamp_max(1e30) for part in prices]
+    low = torch.zeros(len(gains[0]), device=gains[0].device)
     high = torch.full_like(low, 1e-12)
-    ratio = (gain / prices.clamp_min(1e-20)).clamp_min(0)
-    high = torch.maximum(high, 2 * ratio.flatten(1).amax(1))
-    chosen = prices.argmin(-1)
+    chosen = [part.argmin(-1) for part in prices]
+    for gain, price in zip(gains, prices, strict=True):
+        ratio = (gain / price.clamp_min(1e-20)).clamp_min(0)
+        high = torch.maximum(high, 2 * ratio.flatten(1).amax(1))
     for _ in range(halvings):
         middle = (low + high) / 2
-        ids = (gain - middle[:, None, None] * prices).argmax(-1)
-        fits = prices.gather(-1, ids[..., None]).sum((1, 2)) <= budget
-        chosen = torch.where(fits[:, None], ids, chosen)
+        ids, spent = [], 0
+        for gain, price in zip(gains, prices, strict=True):
+            ids.append((gain - middle[:, None, None] * price).argmax(-1))
+            spent = spent + price.gather(-1, ids[-1][..., None]).sum((1, 2))
+        fits = spent <= budget
+        chosen = [torch.where(fits[:, None], *pair) for pair in zip(ids, chosen, strict=True)]
         high, low = torch.where(fits, middle, high), torch.where(fits, low, middle)
     return chosen
 

@@ -105,6 +105,20 @@ def test_what_a_budget_buys_gains_as_much_as_by_trying_all_tokens(share):
     assert (total(gain, chosen) >= total(gain, plain) * (1 - 1e-4)).all()
 
 
+@pytest.mark.parametrize("budget", [0.1, 1.0, 30.0])
+def test_a_choice_in_groups_is_that_of_one_table_filled_up(budget):
+    rng = np.random.default_rng(0)
+    gain, price = (torch.tensor(rng.random((4, 9, 7))) for _ in range(2))
+    price[..., 0] = 0
+    filled_gain, filled_price = gain.clone(), price.clone()
+    filled_gain[:, 5:, 3:], filled_price[:, 5:, 3:] = -torch.inf, torch.inf
+    whole = flips.knapsack(filled_gain, filled_price, budget)
+    groups = flips.knapsack_of_parts(
+        [gain[:, :5], gain[:, 5:, :3]], [price[:, :5], price[:, 5:, :3]], budget
+    )
+    assert torch.equal(torch.cat(groups, 1), whole)
+
+
 @pytest.mark.parametrize("share", [0.02, 0.3, 2.0])
 @pytest.mark.parametrize("dim", [1, 3])
 def test_offers_that_cannot_pay_are_passed_over_and_nothing_else_changes(share, dim):

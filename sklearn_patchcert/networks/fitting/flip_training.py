@@ -96,13 +96,9 @@ def training_images(
     grid = patches.shape[1:4]
     patches = patches.flatten(1, 3)
     table, group = _groups(tokens, patches)
-    ids = torch.stack(
-        [
-            _nearest(patches[:, group == g], part[: encoding.count_own(part)])
-            for g, part in enumerate(table)
-        ],
-        dim=2,
-    ).flatten(1)
+    parts = [part[: encoding.count_own(part)] for part in table]
+    ids = torch.stack([_nearest(patches[:, group == g], part) for g, part in enumerate(parts)], 2)
+    ids = ids.flatten(1)
 
     def made(ids):
         return surrogates.join(table[group, ids].unflatten(1, grid), patch_size, size)
@@ -111,12 +107,11 @@ def training_images(
     if not m:
         return made(ids)
     neighbours = nearest_tokens(tokens) if neighbours is None else neighbours
-    offered, own = neighbours[group, ids[:m]], table[group, ids[:m]]
-    dots = _dots(torch.stack([patches[:m], own], dim=2), table, group, offered)
-    squares = table.square().sum(-1)[group[:, None], offered]
-    ahead = (squares - squares[..., :1]) / 2 - (dots[:, :, 0] - dots[:, :, 0, :1])
-    apart = squares + squares[..., :1] - 2 * dots[:, :, 1]
-    prices = ahead.clamp_min(0).square() / apart.clamp_min(torch.finfo(apart.dtype).tiny)
+    offers = [
+        _Offers(part, patches[:m, group == g], ids[:m, group == g], near[:, : len(part)])
+        for g, (part, near) in enumerate(zip(parts, neighbours, strict=True))
+    ]
+    prices = [offer.prices for offer in offers]
     flipped, adversarial = ids[:m], flip_kind == "adversarial"
     mixture = made(flipped)
     for step in range(flip_steps if adversarial else 1):
@@ -125,32 +120,56 @@ def training_images(
         if adversarial:
             slope = _gradient(network, criterion, mixture, target[:m], autocast)
             slope = surrogates.cut(slope, patch_size, per_channel=per_channel).flatten(1, 3)
-            gain = _dots(slope[:, :, None], table, group, offered)[:, :, 0]
+            gains = [offer.dots(slope[:, group == g]) for g, offer in enumerate(offers)]
         else:
-            gain = torch.rand_like(prices)
-        gain = (gain - gain[..., :1]) * (offered != offered[..., :1])
-        chosen = flips.knapsack(gain, prices, flip_radius**2)
-        flipped = offered.gather(-1, chosen[..., None])[..., 0]
+            gains = [torch.rand_like(price) for price in prices]
+        gains = [
+            (gain - gain[..., :1]) * (offer.ids != offer.ids[..., :1])
+            for gain, offer in zip(gains, offers, strict=True)
+        ]
+        chosen = flips.knapsack_of_parts(gains, prices, flip_radius**2)
+        flipped = torch.stack(
+            [o.ids.gather(-1, c[..., None])[..., 0] for o, c in zip(offers, chosen, strict=True)], 2
+        ).flatten(1)
     return made(torch.cat([flipped, ids[m:]]))
 
 
-def _dots(vectors, table, group, offered):
-    """Products (n, positions, some, k) of vectors (n, positions, some, dim) with offered tokens."""
-    n, positions, some, _ = vectors.shape
-    k = offered.shape[-1]
-    dots = torch.empty(n, positions, some, k, dtype=vectors.dtype, device=vectors.device)
-    if table.shape[1] <= 4 * k:  # cheaper than to gather what each is offered
-        for g, part in enumerate(table):
-            at = group == g
-            every = offered[:, at, None].expand(-1, -1, some, -1)
-            dots[:, at] = (vectors[:, at] @ part.T).gather(-1, every)
+class _Offers:
+    """Tokens to which the patches of one vocabulary may flip, and their squared costs.
+
+    Parameters
+    ----------
+    tokens : Tensor (n_tokens, dim)
+    patches : Tensor (n, positions, dim)
+    own : Tensor of int64 (n, positions)
+        The nearest token of each patch.
+    neighbours : Tensor of int64 (at least n_tokens, k)
+        What each token is offered, itself first.
+    """
+
+    def __init__(self, tokens, patches, own, neighbours):
+        self.tokens, self.ids = tokens, neighbours[own]
+        squares = tokens.square().sum(-1)[self.ids]
+        ahead = self.dots(patches)
+        ahead = (squares - squares[..., :1]) / 2 - (ahead - ahead[..., :1])
+        apart = squares + squares[..., :1] - 2 * self.dots(tokens[own])
+        floor = torch.finfo(apart.dtype).tiny
+        self.prices = ahead.clamp_min(0).square() / apart.clamp_min(floor)
+
+    def dots(self, vectors):
+        """Products (n, positions, k) of vectors (n, positions, dim) with the offered tokens."""
+        dots = torch.empty(self.ids.shape, dtype=vectors.dtype, device=vectors.device)
+        n, positions, k = self.ids.shape
+        every = len(self.tokens) <= 32 * k  # cheaper than to gather what each is offered
+        width = len(self.tokens) if every else k * self.tokens.shape[1]
+        most = 2**20 if vectors.device.type == "cpu" else 2**26  # what caches hold
+        size = max(1, most // (positions * width))
+        for rows in torch.arange(n, device=vectors.device).split(size):
+            if every:
+                dots[rows] = (vectors[rows] @ self.tokens.T).gather(-1, self.ids[rows])
+            else:
+                dots[rows] = (self.tokens[self.ids[rows]] @ vectors[rows][..., None])[..., 0]
         return dots
-    for rows in torch.arange(n, device=vectors.device).split(
-        max(1, 2**26 // (positions * k * table.shape[2]))
-    ):
-        reached = table[group[:, None], offered[rows]]
-        dots[rows] = vectors[rows] @ reached.transpose(-1, -2)
-    return dots
 
 
 def nearest_tokens(tokens, most=_MOST):
