@@ -196,40 +196,13 @@ def _made(tokens, ids):
     return tokens[group, ids]
 
 
-def knapsack(gain, prices, budget, halvings=25):
+def knapsack(gains, prices, budget, halvings=25):
     """Choose tokens of large total gain whose costs sum to at most a budget.
 
     Parameters
     ----------
-    gain : Tensor (n, positions, n_tokens)
-    prices : Tensor (n, positions, n_tokens)
-        0 for the own token.
-    budget : float
-    halvings : int
-        Of the interval of the multiplier.
-
-    Returns
-    -------
-    ids : Tensor of int64 (n, positions)
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sklearn_patchcert.attacks.flips import knapsack
-    >>> gain, prices = torch.tensor([[[0.0, 1.0], [0.0, 2.0]]]), torch.tensor([[[0.0, 1.0]] * 2])
-    >>> knapsack(gain, prices, budget=1.5)
-    tensor([[0, 1]])
-    """
-    return knapsack_of_parts([gain], [prices], budget, halvings)[0]
-
-
-def knapsack_of_parts(gains, prices, budget, halvings=25):
-    """Choose tokens as :func:`knapsack` does, where groups of positions have tables of their own.
-
-    Parameters
-    ----------
     gains : list of Tensor (n, positions, n_tokens)
-        Of each group, whose sizes may differ.
+        One for each group of positions that share a table of tokens.
     prices : list of Tensor (n, positions, n_tokens)
         0 for the own token.
     budget : float
@@ -244,10 +217,10 @@ def knapsack_of_parts(gains, prices, budget, halvings=25):
     Examples
     --------
     >>> import torch
-    >>> from sklearn_patchcert.attacks.flips import knapsack_of_parts
+    >>> from sklearn_patchcert.attacks.flips import knapsack
     >>> gains = [torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[0.0, 2.0, 1.0]]])]
     >>> prices = [torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[0.0, 1.0, 1.0]]])]
-    >>> knapsack_of_parts(gains, prices, budget=1.5)
+    >>> knapsack(gains, prices, budget=1.5)
     [tensor([[0]]), tensor([[1]])]
     """
     prices = [part.clamp_max(1e30) for part in prices]

@@ -127,7 +127,7 @@ def training_images(
             (gain - gain[..., :1]) * (offer.ids != offer.ids[..., :1])
             for gain, offer in zip(gains, offers, strict=True)
         ]
-        chosen = flips.knapsack_of_parts(gains, prices, flip_radius**2)
+        chosen = flips.knapsack(gains, prices, flip_radius**2)
         flipped = torch.stack(
             [o.ids.gather(-1, c[..., None])[..., 0] for o, c in zip(offers, chosen, strict=True)], 2
         ).flatten(1)
