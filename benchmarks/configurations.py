@@ -71,9 +71,8 @@ ON_TOKENS = {
     "cifar10": {**FAST, "criterion__label_smoothing": 0.1},
 }
 FINE = {"n_tokens": (30_000, 1000, 1000), "strategy": "denoised", "max_epochs": 20}
-BLACK_WHITE = {
-    "n_tokens": 2, "patch_size": 1, "module__patch_size": 4, "vocabulary": {"margin_weight": 30.0},
-}  # fmt: skip
+ONE_WALL = {"n_tokens": 2, "patch_size": 1, "vocabulary": {"margin_weight": 30.0}}
+BLACK_WHITE = {**ONE_WALL, "module__patch_size": 4}
 EIGHT = {"n_tokens": (8, 2, 2), "patch_size": 1}  # levels of luminance, and of colours
 ROBUST = {"n_tokens": 32, "patch_size": 1, "adversarial_radius": 5.0, "module__patch_size": 4}
 CHOSEN = {
@@ -89,6 +88,10 @@ CHOSEN = {
         "pixels, flips 4, two gradients": {
             **BLACK_WHITE, "flip_radius": 4.0, "flip_share": 0.7, "flip_steps": 2,
             "max_epochs": 12, "module__width": 48,
+        },
+        "pixels, flips 6, convolutions": {
+            **ONE_WALL, "flip_radius": 6.0, "flip_share": 0.7, "flip_steps": 4, "max_epochs": 8,
+            "module": ImageResNet, "module__width": 12,
         },
         "pixels, trained on attacks": ROBUST,
     },
@@ -146,7 +149,8 @@ def discrete(
         n_tokens, patch_size, strategy=strategy, per_channel=dataset == "cifar10",
         random_state=seed, **(vocabulary or {}),
     )  # fmt: skip
-    net = network(dataset, seed, **{"module": PatchResNet, **ON_TOKENS[dataset], **options})
+    defaults = {} if "module" in options else {"module": PatchResNet, **ON_TOKENS[dataset]}
+    net = network(dataset, seed, **{**defaults, **options})
     return CertifiedPatchClassifier([("vocab", tokens), ("clf", net)])
 
 
