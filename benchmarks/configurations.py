@@ -6,6 +6,11 @@ numbers of tokens of the 2x2 patches and single pixels of CIFAR-10, which were t
 alone, and the margin loss of two levels on MNIST, which moves their one wall to larger radii.
 Those of the 3x3 patches and of the fine pixels were set after the radii and the distortion of about
 ten others on the first 1,000 validation images; no accuracy was compared.
+The flips of "pixels, flips 5, convolutions" were chosen by the search over tokens with a budget of
+4 on the first 600 validation images, of one seed: it left 66.7 % at 99.1 % accuracy.  Eight epochs
+with flips of 6 had 59.3 % at 99.1.  Networks on patches of 4x4 pixels had 58.7 % at 97.5 (48
+channels, flips of 5, five gradients, 10 epochs) and 46.8 % at 98.3 (flips of 6, two gradients, 4
+epochs), with 68 % on training images: they fit flips of those by heart.
 """
 
 from functools import lru_cache, partial
@@ -89,8 +94,8 @@ CHOSEN = {
             **BLACK_WHITE, "flip_radius": 4.0, "flip_share": 0.7, "flip_steps": 2,
             "max_epochs": 12, "module__width": 48,
         },
-        "pixels, flips 6, convolutions": {
-            **ONE_WALL, "flip_radius": 6.0, "flip_share": 0.7, "flip_steps": 4, "max_epochs": 8,
+        "pixels, flips 5, convolutions": {
+            **ONE_WALL, "flip_radius": 5.0, "flip_share": 0.7, "flip_steps": 4, "max_epochs": 6,
             "module": ImageResNet, "module__width": 12,
         },
         "pixels, trained on attacks": ROBUST,
