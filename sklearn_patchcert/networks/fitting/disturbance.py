@@ -149,7 +149,14 @@ class Disturbance:
         `part` tells of which batch they are a part, so that `flip_share` is that of the batch.
         """
         made = self._unmasked(images, target, network, criterion, training, part)
-        return self.masks(made) if training and self.masks is not None else made
+        if not training or self.masks is None:
+            return made
+        if not isinstance(self.masks, RandomMasks):
+            return self.masks(made)
+        half = self.options["autocast"]
+        return self.masks.hardest(
+            made, lambda masked: _losses(network, criterion, masked, target, half)
+        )
 
     def _unmasked(self, images, target, network, criterion, training, part):
         options = dict(self.options) if training else {}
@@ -192,6 +199,21 @@ class Disturbance:
             self.blocks.prices(squares), dtype=torch.float32, device=self.device
         )
         return -dual_leads(network.terms(self.every), prices, target.to(self.device), self.radius)
+
+
+def _losses(network, criterion, images, target, autocast):
+    """Loss of each image (n,), by the network in evaluation mode."""
+    training = network.training
+    network.eval()
+    target = target.to(images.device)
+    half = torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=autocast)
+    with torch.no_grad(), half:
+        outputs = network(images).float()
+        found = [
+            criterion(*pair) for pair in zip(outputs.split(1), target.split(1), strict=True)
+        ]  # fmt: skip
+    network.train(training)
+    return torch.stack(found)
 
 
 def mask_values(values, source, like):

@@ -7,6 +7,8 @@ import copy
 import numpy as np
 import torch
 
+from sklearn_patchcert.checks import check_count
+
 
 class RandomMasks:
     """Hide parts of training images behind masks that are drawn at random.
@@ -22,6 +24,10 @@ class RandomMasks:
         Probability that an image has a mask.
     pairs : float, default=0.75
         Probability that an image with a mask has a second one.
+    candidates : int, default=1
+        How many sets of masks are drawn for an image.  Of several, training takes the one with the
+        largest loss, as Saha et al. (TMLR 2023, arXiv:2306.12610) do by a greedy search.  Each
+        costs one more forward pass.
 
     Examples
     --------
@@ -32,7 +38,7 @@ class RandomMasks:
     tensor(100.)
     """
 
-    def __init__(self, masks, values=None, *, share=1.0, pairs=0.75):
+    def __init__(self, masks, values=None, *, share=1.0, pairs=0.75, candidates=1):
         self.masks = np.asarray(masks, dtype=bool)
         if self.masks.ndim != 3 or not len(self.masks):
             raise ValueError(f"masks must be (n_masks, H, W), got shape {self.masks.shape}.")
@@ -40,6 +46,7 @@ class RandomMasks:
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be a number in [0, 1], got {value!r}.")
         self.values, self.share, self.pairs = values, share, pairs
+        self.candidates = check_count("candidates", candidates)
 
     def _with_values(self, values):
         """The same masks with other values in hidden places."""
@@ -61,3 +68,27 @@ class RandomMasks:
         hidden = (first | (second & (chance[0] < self.pairs))) & (chance[1] < self.share)
         values = torch.as_tensor(np.array(self.values), dtype=images.dtype, device=device)
         return torch.where(hidden[:, None], values, images)
+
+    def hardest(self, images, losses):
+        """Mask images (n, C, H, W), each by the candidate whose loss is the largest.
+
+        Parameters
+        ----------
+        images : Tensor (n, C, H, W)
+        losses : callable, images (n, C, H, W) -> Tensor (n,)
+
+        Returns
+        -------
+        masked : Tensor (n, C, H, W)
+        """
+        best = self(images)
+        if self.candidates == 1:
+            return best
+        worst = losses(best)
+        for _ in range(self.candidates - 1):
+            masked = self(images)
+            loss = losses(masked)
+            worse = loss > worst
+            best = torch.where(worse[:, None, None, None], masked, best)
+            worst = torch.where(worse, loss, worst)
+        return best

@@ -79,6 +79,40 @@ def test_training_draws_the_masks_of_the_certificate(data, monkeypatch):
     assert model.estimator_.named_steps["clf"].mask_training is not None
 
 
+def test_of_several_masks_training_takes_the_hardest():
+    torch = pytest.importorskip("torch")
+    few = RandomMasks(np.eye(4, dtype=bool).reshape(4, 2, 2), 0.0, pairs=0.0, candidates=40)
+    images = torch.rand(50, 1, 2, 2)
+    masked = few.hardest(images, lambda found: -found.sum((1, 2, 3)))  # hides the largest value
+    wanted = images.clone().flatten(1)
+    wanted[torch.arange(50), wanted.argmax(1)] = 0.0
+    torch.testing.assert_close(masked.flatten(1), wanted)
+
+
+def test_the_hardest_masks_of_training_are_those_of_the_loss(data, monkeypatch):
+    """By image, without an effect on the network's mode."""
+    X, y = data
+    seen = []
+    hardest = RandomMasks.hardest
+
+    def watched(self, images, losses):
+        found = losses(images)
+        seen.append((len(images), found, hardest(self, images, losses)))
+        return seen[-1][2]
+
+    monkeypatch.setattr(RandomMasks, "hardest", watched)
+    masks = RandomMasks(np.eye(64, dtype=bool).reshape(64, 8, 8), 0.0, candidates=3)
+    net = small_net(mask_training=masks).fit(X, y)
+    n, losses, masked = seen[-1]
+    assert losses.shape == (n,)
+    assert masked.shape[0] == n
+    assert len(losses.unique()) > n // 2
+    assert not losses.requires_grad
+    assert np.isfinite(losses.numpy()).all()
+    plain = small_net(mask_training=RandomMasks(masks.masks, 0.0)).fit(X, y)
+    assert (net.predict_proba(X) != plain.predict_proba(X)).any()
+
+
 def test_the_token_of_a_mask_is_known_to_training_and_inference_alike(data, monkeypatch):
     X, y = data
     seen = []
@@ -106,7 +140,7 @@ def test_random_masks_hide_what_they_say():
     hidden = (masks(images) == -1).all(1).sum((1, 2)).numpy()
     assert np.bincount(hidden).tolist()[0] == pytest.approx(2000, abs=200)
     assert (hidden == 2).sum() == pytest.approx(4000 * 0.5 * 0.5 * 0.75, abs=200)
-    for wrong in ({"share": 2}, {"pairs": -1}, {"masks": np.zeros((2, 2))}):
+    for wrong in ({"share": 2}, {"pairs": -1}, {"masks": np.zeros((2, 2))}, {"candidates": 0}):
         with pytest.raises(ValueError, match="must be"):
             RandomMasks(**{"masks": np.zeros((1, 2, 2)), **wrong})
     with pytest.raises(ValueError, match="masks are for images"):
