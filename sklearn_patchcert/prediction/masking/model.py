@@ -43,7 +43,7 @@ class MaskedModel(MaskedFit, VersionedState, MetaEstimatorMixin, BaseEstimator):
         "mask": [str, Real, "array-like"],
         "n_masks": [None, Interval(Integral, 1, None, closed="left"), tuple],
         "n_stickers": [Interval(Integral, 1, 2, closed="both")],
-        "mask_training": ["boolean"],
+        "mask_training": ["boolean", Interval(Integral, 1, None, closed="left")],
         "image_shape": [None, tuple, list],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_jobs": [None, Integral],

@@ -41,9 +41,10 @@ class StickerCertifiedRegressor(RegressorMixin, MaskedModel):
     n_stickers : {1, 2}, default=1
         How many stickers there may be.  For two, the masks are the unions of two masks, so that
         the number of predictions grows with the fourth power of the number of masks.
-    mask_training : bool, default=True
+    mask_training : bool or int, default=True
         Whether fit trains with masks if the regressor or the last step of the pipeline is a
-        :class:`PatchNetRegressor`.  A `mask_training` of its own comes first.
+        :class:`PatchNetRegressor`.  A number draws so many sets of masks for each image and trains
+        on the one with the largest loss.  A `mask_training` of its own comes first.
     image_shape : tuple (H, W) or (H, W, C), default=None
         Shape of images that come as rows.  None takes it from the estimator, or reads rows as
         :class:`PatchVocabulary` does.

@@ -25,7 +25,8 @@ def with_masks(estimator, plan, options):
         Changed in place if it, or its last step, is a PatchNetClassifier or a PatchNetRegressor.
     plan : callable, (grid, cell, space) -> arguments of mask_plan
     options : StickerCertifiedClassifier or StickerCertifiedRegressor
-        Has the shape of the images, and what replaces hidden parts.
+        Has the shape of the images, what replaces hidden parts, and how many sets of masks are
+        drawn for an image.
 
     Returns
     -------
@@ -51,4 +52,5 @@ def with_masks(estimator, plan, options):
         made = np.asarray(mask, dtype=np.float32)
         made = made[..., None] if made.ndim == 2 else made
         values = np.moveaxis(np.broadcast_to(made, image_shape), 2, 0)
-    return net.set_params(mask_training=RandomMasks(pixels, values))
+    masks = RandomMasks(pixels, values, candidates=int(options.mask_training))
+    return net.set_params(mask_training=masks)

@@ -71,6 +71,9 @@ def test_training_draws_the_masks_of_the_certificate(data, monkeypatch):
     )
     assert model.estimator_.named_steps["clf"].mask_training is None
     seen.clear()
+    StickerCertifiedClassifier(tokens(small_net()), 2, mask_training=3).fit(X, y)
+    assert [masks.candidates for masks in seen[:3]] == [3, 3, 3]
+    seen.clear()
     StickerCertifiedClassifier(tokens(small_net()), 2, mask_training=False).fit(X, y)
     assert not seen
     own = RandomMasks(np.eye(64, dtype=bool).reshape(64, 8, 8), 0.0)
