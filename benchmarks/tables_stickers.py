@@ -22,10 +22,11 @@ def stickers(result, data):
         for name, row in found["published"].items()
     ]
     settings, machine = found["settings"], found["environment"]
-    passes = sorted(set(settings["epochs"].values()))
+    passes = [*map(str, sorted({settings["epochs"][name] for name in found["rows"]}))]
+    passes = " or ".join([", ".join(passes[:-1]), passes[-1]] if passes[1:] else passes)
     note = (
         f"{DATA[data]}, the first {settings['images']:,} test images, one seed, "
-        f"{' or '.join(map(str, passes))} epochs, 95 % intervals. Radii are L2 in [0, 1] pixels. "
+        f"{passes} epochs, 95 % intervals. Radii are L2 in [0, 1] pixels. "
         f"`python benchmarks/stickers.py --data {data}`, {machine['gpu'] or machine['processor']}, "
         f"{_threads(machine)} beside other work, torch {machine['torch']}."
     )
