@@ -290,7 +290,7 @@ def stickers(data):
                 checks.append(equal(figure, row["mask_pixels"], hidden, "geometry"))
         if "n_tokens" not in options:  # masks over pixels have no radii
             continue
-        tokens = discrete(data, 0, **options)["vocab"].fit(parts["train"][0])
+        tokens = script.made(data, options)["vocab"].fit(parts["train"][0])
         radii = tokens.certify(parts["test"][0][:n])
         radii = radii.min(3) if radii.ndim == 4 else radii
         old = next(iter(result["rows"][name].values()))["radius"]

@@ -139,20 +139,25 @@ def masks_in_training(data, options):
     return np.unique(np.concatenate(found), axis=0)
 
 
+def made(data, options, **more):
+    """An unfitted model."""
+    options = {key: value for key, value in options.items() if key not in HARDEST}
+    build = discrete if "n_tokens" in options else network
+    return build(data, 0, **options, **more)
+
+
 def fitted(data, name, quick):
     """A model trained with masks, kept in a file, and the seconds of its fit."""
-    options = dict(MODELS[data][name])
-    made = ["stickers", data, *name.split(), str(options["module__width"]), *["quick"] * quick]
-    path = RESULTS / f"{'_'.join(made)}.partial.joblib"
+    options = MODELS[data][name]
+    path = ["stickers", data, *name.split(), str(options["module__width"]), *["quick"] * quick]
+    path = RESULTS / f"{'_'.join(path)}.partial.joblib"
     if not path.exists():
         X, y = images(data)[0]["train"]
         if quick:
             X, y, options = X[:5000], y[:5000], {**options, "max_epochs": 1}
         masks = masks_in_training(data, options)
-        masks = RandomMasks(masks, candidates=options.pop("candidates", 1))
-        options.pop("counts", None)
-        build = discrete if "n_tokens" in options else network
-        model = build(data, 0, **options, mask_training=masks)
+        masks = RandomMasks(masks, candidates=options.get("candidates", 1))
+        model = made(data, options, mask_training=masks)
         start = time.perf_counter()
         model.fit(X, y)
         seconds = time.perf_counter() - start
