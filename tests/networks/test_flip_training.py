@@ -17,6 +17,7 @@ from sklearn_patchcert import (
     PatchVocabulary,
 )
 from sklearn_patchcert.networks.fast_modules import WhiteningConvNet
+from sklearn_patchcert.networks.fitting import flip_training
 from sklearn_patchcert.networks.fitting.flip_training import (
     nearest_tokens,
     random_affine,
@@ -102,6 +103,18 @@ def test_flips_stay_within_their_budget(per_channel, kind, steps, size, most):
     assert (spent <= radius**2 * (1 + 1e-3)).all()
     assert (ids != own).reshape(len(COLOUR), -1).any(1)[:30].mean() > 0.5
     np.testing.assert_array_equal(ids[30:], own[30:])  # the rest of the batch is as it was
+
+
+@pytest.mark.parametrize("size", [20, 200])  # all products, or those with what is offered
+def test_products_in_parts_are_those_at_once(size, monkeypatch):
+    torch.manual_seed(0)
+    tokens, vectors = torch.rand(size, 3), torch.rand(7, 5, 3)
+    own = torch.randint(size, (7, 5))
+    offers = flip_training._Offers(tokens, vectors, own, nearest_tokens(tokens, 4)[0])
+    whole = torch.einsum("npd,npkd->npk", vectors, tokens[offers.ids])
+    for most in (1, 2**20):
+        monkeypatch.setattr(flip_training, "_CACHED", most)
+        torch.testing.assert_close(offers.dots(vectors), whole)
 
 
 def test_adversarial_flips_are_worse_than_random_ones():

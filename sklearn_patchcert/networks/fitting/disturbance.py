@@ -21,7 +21,7 @@ from sklearn_patchcert.networks.fitting.flip_training import (
     squared_costs,
     training_images,
 )
-from sklearn_patchcert.networks.fitting.mask_training import RandomMasks
+from sklearn_patchcert.networks.fitting.mask_training import RandomMasks, losses_behind
 from sklearn_patchcert.patches import grid_shape
 from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.voronoi import surrogates
@@ -155,7 +155,7 @@ class Disturbance:
             return self.masks(made)
         half = self.options["autocast"]
         return self.masks.hardest(
-            made, lambda masked: _losses(network, criterion, masked, target, half)
+            made, lambda masked: losses_behind(network, criterion, masked, target, half)
         )
 
     def _unmasked(self, images, target, network, criterion, training, part):
@@ -199,21 +199,6 @@ class Disturbance:
             self.blocks.prices(squares), dtype=torch.float32, device=self.device
         )
         return -dual_leads(network.terms(self.every), prices, target.to(self.device), self.radius)
-
-
-def _losses(network, criterion, images, target, autocast):
-    """Loss of each image (n,), by the network in evaluation mode."""
-    training = network.training
-    network.eval()
-    target = target.to(images.device)
-    half = torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=autocast)
-    with torch.no_grad(), half:
-        outputs = network(images).float()
-        found = [
-            criterion(*pair) for pair in zip(outputs.split(1), target.split(1), strict=True)
-        ]  # fmt: skip
-    network.train(training)
-    return torch.stack(found)
 
 
 def mask_values(values, source, like):

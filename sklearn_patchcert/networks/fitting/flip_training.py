@@ -21,6 +21,7 @@ from sklearn_patchcert.voronoi import certificate, surrogates
 
 FLIPS = ("adversarial", "random")
 _MOST = 256  # neighbors of a token that patches may flip to
+_CACHED = 2**20  # products at once on a CPU
 
 
 def training_images(
@@ -123,10 +124,7 @@ def training_images(
             gains = [offer.dots(slope[:, group == g]) for g, offer in enumerate(offers)]
         else:
             gains = [torch.rand_like(price) for price in prices]
-        gains = [
-            (gain - gain[..., :1]) * (offer.ids != offer.ids[..., :1])
-            for gain, offer in zip(gains, offers, strict=True)
-        ]
+        gains = [gain - gain[..., :1] for gain in gains]
         chosen = flips.knapsack(gains, prices, flip_radius**2)
         flipped = torch.stack(
             [o.ids.gather(-1, c[..., None])[..., 0] for o, c in zip(offers, chosen, strict=True)], 2
@@ -162,7 +160,7 @@ class _Offers:
         n, positions, k = self.ids.shape
         every = len(self.tokens) <= 32 * k  # cheaper than to gather what each is offered
         width = len(self.tokens) if every else k * self.tokens.shape[1]
-        most = 2**20 if vectors.device.type == "cpu" else 2**26  # what caches hold
+        most = _CACHED if vectors.device.type == "cpu" else 2**26
         size = max(1, most // (positions * width))
         for rows in torch.arange(n, device=vectors.device).split(size):
             if every:

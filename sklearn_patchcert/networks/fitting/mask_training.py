@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from sklearn_patchcert.checks import check_count
+from sklearn_patchcert.networks.fitting.weights import losses_by_image
 
 
 class RandomMasks:
@@ -27,7 +28,8 @@ class RandomMasks:
     candidates : int, default=1
         How many sets of masks are drawn for an image.  Of several, training takes the one with the
         largest loss, as Saha et al. (TMLR 2023, arXiv:2306.12610) do by a greedy search.  Each
-        costs one more forward pass.
+        costs one more forward pass, and the criterion needs a `reduction`, as those of torch have.
+        A call by yourself draws one.
 
     Examples
     --------
@@ -37,6 +39,8 @@ class RandomMasks:
     >>> masks(torch.ones(100, 1, 1, 2)).sum()
     tensor(100.)
     """
+
+    candidates = 1  # of those pickled before
 
     def __init__(self, masks, values=None, *, share=1.0, pairs=0.75, candidates=1):
         self.masks = np.asarray(masks, dtype=bool)
@@ -88,7 +92,43 @@ class RandomMasks:
         for _ in range(self.candidates - 1):
             masked = self(images)
             loss = losses(masked)
-            worse = loss > worst
+            worse = (loss > worst) | worst.isnan()
             best = torch.where(worse[:, None, None, None], masked, best)
             worst = torch.where(worse, loss, worst)
         return best
+
+
+def losses_behind(network, criterion, images, target, autocast=False):
+    """Loss of each image, by the network in evaluation mode.
+
+    Parameters
+    ----------
+    network : nn.Module, images (n, C, H, W) -> outputs
+        Its mode is left as it was.
+    criterion : nn.Module, (outputs, target) -> loss
+    images : Tensor (n, C, H, W)
+    target : Tensor (n, ...)
+    autocast : bool
+        Whether to compute in bfloat16.
+
+    Returns
+    -------
+    losses : Tensor (n,)
+
+    Raises
+    ------
+    ValueError
+        If the criterion has not one loss or more for each image.
+    """
+    training, target = network.training, target.to(images.device)
+    half = torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=autocast)
+    network.eval()
+    try:
+        with torch.no_grad(), half:
+            outputs = network(images)
+            found = losses_by_image(
+                criterion, lambda: criterion(outputs, target), len(images), "candidates of masks"
+            )
+    finally:
+        network.train(training)
+    return found.float().mean(1)

@@ -132,26 +132,56 @@ def weighted_loss(criterion, compute, target, weight):
     ValueError
         If the criterion has not one loss or more for each image.
     """
-    loss, own = None, _own(criterion)
-    reduction = own.reduction
-    own.reduction = "none"
-    try:
-        loss = compute()
-    finally:
-        own.reduction = reduction
-    if loss.ndim == 0 or len(loss) != len(weight):
-        raise ValueError(
-            f"{type(own).__name__} has losses of the shape {tuple(loss.shape)} for "
-            f'{len(weight)} images where reduction="none": sample_weight and class_weight need '
-            "one for each image."
-        )
-    weight = weight.to(loss.device, loss.dtype)
-    by_image = loss.reshape(len(loss), -1)
+    own = _own(criterion)
+    by_image = losses_by_image(criterion, compute, len(weight), "sample_weight and class_weight")
+    reduction, weight = own.reduction, weight.to(by_image.device, by_image.dtype)
     if reduction == "sum":
         return (by_image.sum(1) * weight).sum()
     if isinstance(own, _BY_CLASS) and own.weight is not None and target.ndim == 1:
         return (by_image[:, 0] * weight).sum() / own.weight[target.to(own.weight.device)].sum()
     return (by_image.mean(1) * weight).mean()
+
+
+def losses_by_image(criterion, compute, n, why):
+    """Losses of each image, whose mean the criterion would return.
+
+    Parameters
+    ----------
+    criterion : nn.Module
+    compute : callable
+        Asks the criterion for the losses.
+    n : int
+        Images.
+    why : str
+        What needs them, for the message.
+
+    Returns
+    -------
+    losses : Tensor (n, losses of an image)
+
+    Raises
+    ------
+    ValueError
+        If the criterion has not one loss or more for each image.
+    """
+    own = _own(criterion)
+    if not hasattr(own, "reduction"):
+        raise ValueError(
+            f"{why} need a criterion with an attribute reduction, as the losses of torch have, "
+            f"which {type(own).__name__} is not."
+        )
+    loss, reduction = None, own.reduction
+    own.reduction = "none"
+    try:
+        loss = compute()
+    finally:
+        own.reduction = reduction
+    if loss.ndim == 0 or len(loss) != n:
+        raise ValueError(
+            f"{type(own).__name__} has losses of the shape {tuple(loss.shape)} for {n} images "
+            f'where reduction="none": {why} need one for each image.'
+        )
+    return loss.reshape(n, -1)
 
 
 def shares_of(criterion, targets, weighted):

@@ -52,5 +52,5 @@ def with_masks(estimator, plan, options):
         made = np.asarray(mask, dtype=np.float32)
         made = made[..., None] if made.ndim == 2 else made
         values = np.moveaxis(np.broadcast_to(made, image_shape), 2, 0)
-    masks = RandomMasks(pixels, values, candidates=int(options.mask_training))
-    return net.set_params(mask_training=masks)
+    drawn = RandomMasks(pixels, values, candidates=int(options.mask_training))
+    return net.set_params(mask_training=drawn)

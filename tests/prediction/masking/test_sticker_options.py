@@ -13,6 +13,7 @@ from sklearn.naive_bayes import CategoricalNB
 
 from sklearn_patchcert import CertifiedPatchClassifier, StickerCertifiedClassifier
 from sklearn_patchcert.networks import RandomMasks
+from sklearn_patchcert.networks.fitting.mask_training import losses_behind
 from sklearn_patchcert.scorers import sticker_accuracy
 
 
@@ -92,28 +93,81 @@ def test_of_several_masks_training_takes_the_hardest():
     torch.testing.assert_close(masked.flatten(1), wanted)
 
 
-def test_the_hardest_masks_of_training_are_those_of_the_loss(data, monkeypatch):
-    """By image, without an effect on the network's mode."""
+@pytest.mark.parametrize("kind", ["classes", "values", "labels", "pair"])
+def test_losses_behind_masks_are_those_of_each_image(kind):
+    """By a network that stays in training, and whose statistics stay as they are."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3), torch.nn.Dropout(0.5)
+    )
+    images, target = torch.rand(9, 1, 2, 2), torch.arange(9) % 3
+    criterion = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
+    if kind != "classes":
+        target = torch.rand(9, 3).round() if kind == "labels" else torch.rand(9, 3)
+        criterion = torch.nn.BCEWithLogitsLoss() if kind == "labels" else torch.nn.MSELoss()
+    if kind == "pair":
+        inner = net
+
+        class Pair(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.inner = inner
+
+            def forward(self, images):
+                return self.inner(images), 0
+
+        class First(torch.nn.MSELoss):
+            def forward(self, outputs, target):
+                return super().forward(outputs[0], target)
+
+        net, criterion = Pair(), First()
+    before = {name: part.clone() for name, part in net.state_dict().items()}
+    found = losses_behind(net, criterion, images, target)
+    assert net.training
+    assert not found.requires_grad
+    for name, part in net.state_dict().items():
+        assert torch.equal(part, before[name])
+    net.eval()
+    wanted = [criterion(net(images[i : i + 1]), target[i : i + 1]) for i in range(9)]
+    torch.testing.assert_close(found, torch.stack(wanted))
+    assert criterion.reduction == "mean"
+
+
+def test_a_loss_of_the_whole_batch_cannot_choose_masks():
+    torch = pytest.importorskip("torch")
+    net, images, target = torch.nn.Flatten(), torch.rand(5, 1, 2, 2), torch.rand(5, 4)
+    net.train()
+
+    class Whole(torch.nn.MSELoss):
+        def forward(self, outputs, target):
+            return (outputs.std(0) - target.std(0)).abs().sum()
+
+    with pytest.raises(ValueError, match="candidates of masks need one for each image"):
+        losses_behind(net, Whole(), images, target)
+    with pytest.raises(ValueError, match="criterion with an attribute reduction"):
+        losses_behind(net, lambda outputs, target: outputs.sum(), images, target)
+    assert net.training
+
+
+def test_training_is_on_the_hardest_masks(data, monkeypatch):
     X, y = data
-    seen = []
+    losses = []
     hardest = RandomMasks.hardest
 
-    def watched(self, images, losses):
-        found = losses(images)
-        seen.append((len(images), found, hardest(self, images, losses)))
-        return seen[-1][2]
+    def watched(self, images, judge):
+        draws = []
+        found = hardest(self, images, lambda masked: draws.append(judge(masked)) or draws[-1])
+        losses.append((draws, judge(found)))
+        return found
 
     monkeypatch.setattr(RandomMasks, "hardest", watched)
     masks = RandomMasks(np.eye(64, dtype=bool).reshape(64, 8, 8), 0.0, candidates=3)
-    net = small_net(mask_training=masks).fit(X, y)
-    n, losses, masked = seen[-1]
-    assert losses.shape == (n,)
-    assert masked.shape[0] == n
-    assert len(losses.unique()) > n // 2
-    assert not losses.requires_grad
-    assert np.isfinite(losses.numpy()).all()
-    plain = small_net(mask_training=RandomMasks(masks.masks, 0.0)).fit(X, y)
-    assert (net.predict_proba(X) != plain.predict_proba(X)).any()
+    small_net(mask_training=masks).fit(X, y)
+    for draws, kept in losses:
+        assert len(draws) == 3
+        np.testing.assert_allclose(np.max(draws, axis=0), kept, rtol=1e-4)
+    assert (np.ptp(losses[0][0], axis=0) > 0).mean() > 0.5
 
 
 def test_the_token_of_a_mask_is_known_to_training_and_inference_alike(data, monkeypatch):
