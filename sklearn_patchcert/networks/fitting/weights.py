@@ -93,8 +93,8 @@ def with_classes(weight, class_weight, classes, target):
     return found[target] * (1.0 if weight is None else weight)
 
 
-def check_criterion(criterion):
-    """Refuse a loss that cannot tell its value for each image.
+def check_criterion(criterion, why="sample_weight and class_weight"):
+    """Refuse a loss that cannot tell its value for each image, and say what needs it.
 
     Raises
     ------
@@ -102,11 +102,11 @@ def check_criterion(criterion):
         If it has no `reduction`.
     """
     if not hasattr(_own(criterion), "reduction"):
+        name = type(_own(criterion)).__name__
         raise ValueError(
-            "sample_weight and class_weight need the loss of each image, so the criterion must "
-            f'have a `reduction` that can be "none", as the losses of torch.nn have. '
-            f"{type(_own(criterion)).__name__} has none: leave the weights out, or take another "
-            "criterion."
+            f"{why} need the loss of each image, so the criterion must have a `reduction` that can "
+            f'be "none", as the losses of torch.nn have. {name} has none: leave out {why}, or take '
+            "another criterion."
         )
 
 
@@ -165,11 +165,7 @@ def losses_by_image(criterion, compute, n, why):
         If the criterion has not one loss or more for each image.
     """
     own = _own(criterion)
-    if not hasattr(own, "reduction"):
-        raise ValueError(
-            f"{why} need a criterion with an attribute reduction, as the losses of torch have, "
-            f"which {type(own).__name__} is not."
-        )
+    check_criterion(criterion, why)
     loss, reduction = None, own.reduction
     own.reduction = "none"
     try:

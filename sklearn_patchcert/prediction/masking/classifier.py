@@ -63,8 +63,8 @@ class StickerCertifiedClassifier(ClassifierMixin, MaskedModel):
         Whether fit trains with masks, drawn as they are in the certificate, if the classifier or
         the last step of the pipeline is a :class:`PatchNetClassifier`.  A number draws so many sets
         of masks for each image and trains on the one with the largest loss, which takes longer and
-        certifies more.  A `mask_training` of its own comes first.  All other classifiers are fitted
-        to the images as they are.
+        usually certifies more.  A `mask_training` of its own comes first.  All other classifiers
+        are fitted to the images as they are.
     image_shape : tuple (H, W) or (H, W, C), default=None
         Shape of images that come as rows.  None takes it from the estimator, or reads rows as
         :class:`PatchVocabulary` does.
