@@ -83,6 +83,13 @@ MODELS = {
         "(24, 2, 2) tokens of 2x2 pixels": {**OF_COLORS, "n_tokens": (24, 2, 2), "patch_size": 2},
         "(32, 5, 3) tokens, 64 channels": {**WIDE, "n_tokens": (32, 5, 3), "patch_size": 1},
         "no tokens, 64 channels": WIDE,
+        "(32, 5, 3) tokens, 64 channels, hardest masks": {
+            **WIDE,
+            **HARDEST,
+            "n_tokens": (32, 5, 3),
+            "patch_size": 1,
+            "max_epochs": 16,
+        },
     },
 }
 OF_GRAY = {1: (8, 6, 4), 4: (None, 3)}
