@@ -99,7 +99,7 @@ class PatchNetClassifier(ClassTargets, PatchNet, NeuralNetClassifier):
         Of projected gradient descent, straight through the tokens.
     certified_radius : float, default=0.0
         Train on the certified leads at this L2 radius, in the same units, instead of the logits;
-        for additive networks, :class:`networks.AdditivePatchNet`.
+        for additive networks, :class:`networks.AdditivePatchNet`.  Not with flips or masks.
     mask_training : callable or None, default=None
         Images (n, C, H, W) made of tokens to images of the same shape with hidden parts, such as
         :class:`networks.RandomMasks`; in training only, and after all other disturbances.

@@ -160,6 +160,8 @@ def test_errors_say_what_to_do():
         ({"adversarial_radius": 1.0, "adversarial_steps": True}, "adversarial_steps"),
         ({"adversarial_radius": 1.0, "flip_radius": 1.0}, "one of them"),
         ({"adversarial_radius": 1.0, "certified_radius": 1.0}, "one of them"),
+        ({"certified_radius": 1.0, "flip_radius": 1.0}, "never trains on flip_radius"),
+        ({"certified_radius": 1.0, "mask_training": abs}, "never trains on mask_training"),
     ):
         net = PatchNetClassifier(max_epochs=1, **options)
         with pytest.raises(ValueError, match=words):

@@ -58,6 +58,13 @@ def check_options(net):
             "adversarial_radius spends the budget of an attacker, as flip_radius and "
             "certified_radius do: set one of them."
         )
+    others = {"flip_radius": flips, "mask_training": net.mask_training is not None}
+    unseen = [name for name, given in others.items() if given]
+    if net.certified_radius and unseen:
+        raise ValueError(
+            "certified_radius trains on bounds for images before they become tokens, so the "
+            f"network never trains on {' and '.join(unseen)}: leave one of them out."
+        )
     if net.flip_kind not in FLIPS:
         raise ValueError(f"flip_kind must be one of {FLIPS}, got {net.flip_kind!r}.")
     for name in ("augment", "mask_training"):
