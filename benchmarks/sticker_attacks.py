@@ -73,14 +73,14 @@ def attacked(data, name, size, count, start, stop):
     }
 
 
-def run(data, n_images, kept, models=None):
-    """Yield the rows of a data set, whenever there is a new one."""
+def run(data, n_images, certificates, models=None, kept=None):
+    """Yield the rows of a data set, whenever there is a new one; what is `kept` of others stays."""
     settings = {"images": n_images, **ATTACK}
-    result = {"settings": settings, "rows": {}}
-    for name, sizes in kept["rows"].items():
+    rows = dict(kept["rows"]) if kept and kept["settings"] == settings else {}
+    for name, sizes in certificates["rows"].items():
         if models and name not in models:
             continue
-        result["rows"][name] = {}
+        new = {}
         for size, row in sizes.items():
             work = [
                 (name, int(size), row["count"], at, min(at + AT_ONCE, n_images))
@@ -97,28 +97,31 @@ def run(data, n_images, kept, models=None):
                 for part in ("clean", "certified", "attacked", "without_masks")
             }
             assert shares["certified"]["share"] <= shares["attacked"]["share"]
-            result["rows"][name][size] = {
+            new[size] = {
                 **shares,
                 "queries": float(np.mean(np.concatenate([one["queries"] for one in parts]))),
                 "seconds": sum(one["seconds"] for one in parts) / n_images,
+                "environment": environment(),
             }
             print(f"{data:14}{name:34}{size}", {k: v["share"] for k, v in shares.items()})
-        yield {**result, "environment": environment()}
+        rows[name] = new
+        ordered = {key: rows[key] for key in MODELS[data] if key in rows}
+        yield {"settings": settings, "rows": ordered, "environment": environment()}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", default=["mnist", "fashion_mnist"], choices=[*MODELS])
     parser.add_argument("--images", type=int, default=50)
-    parser.add_argument("--models", nargs="+", help="some of the rows alone")
+    parser.add_argument("--models", nargs="+", help="some of the rows; the others are kept")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     known = json.loads((RESULTS / "stickers.json").read_text())["data"]
     path = RESULTS / "sticker_attacks.json"
     for data in options.data:
-        for found in run(data, options.images, known[data], options.models):
-            kept = json.loads(path.read_text())["data"] if path.exists() else {}
+        kept = json.loads(path.read_text())["data"] if path.exists() else {}
+        for found in run(data, options.images, known[data], options.models, kept.get(data)):
             kept[data] = found
             order = {name: kept[name] for name in MODELS if name in kept}
             save("sticker_attacks", {"seed": 0, "data": order})

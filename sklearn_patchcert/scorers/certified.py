@@ -157,8 +157,8 @@ def sticker_accuracy(
             f"{type(model).__name__} has no certificate against stickers for classes: score a "
             "StickerCertifiedClassifier."
         )
-    found = model.certify(X)
-    return float((found.certified & agreed(found.prediction, y)).mean())
+    prediction, certified = model._certified_everywhere(X)
+    return float((certified & agreed(prediction, y)).mean())
 
 
 def sticker_attack_accuracy(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ class MaskedModel(MaskedFit, VersionedState, MetaEstimatorMixin, BaseEstimator):
         """Of all that a decision depends on."""
         return fingerprint((self.estimator_, self.mask_values_, self.masks_))
 
-    def _ask(self, X, images, work, *, width=None, certify=False):
+    def _ask(self, X, images, work, *, width=None, certify=False, complete=None):
         """Columns of what some work of :mod:`deciding` finds, also of what is remembered.
 
         Parameters
@@ -123,6 +124,8 @@ class MaskedModel(MaskedFit, VersionedState, MetaEstimatorMixin, BaseEstimator):
         certify : bool
             Whether to remember the decisions, and to refuse an estimator whose answers depend on
             chance or on other images.
+        complete : callable, columns -> ndarray of bool (m,), or None
+            Which decisions are worth remembering.  None: all.
 
         Returns
         -------
@@ -138,12 +141,16 @@ class MaskedModel(MaskedFit, VersionedState, MetaEstimatorMixin, BaseEstimator):
             setting, keep = self._setting(), None
             if certify:
                 check_one_at_a_time(setting, given)
-                keep = partial(self._keep, [keys[at] for at in left])
+                keep = partial(self._keep, [keys[at] for at in left], complete)
             label = ("certifying" if certify else "predicting") if self.verbose else None
             columns = in_parts(work, setting, given, self.n_jobs, label, keep)
             for at, *found in zip(left, *columns, strict=True):
                 kept[at] = tuple(found)
         return [np.array(column) for column in zip(*(one[:width] for one in kept), strict=True)]
 
-    def _keep(self, keys, part, columns):
-        self._decisions.put(keys[part], list(zip(*columns, strict=True)))
+    def _keep(self, keys, complete, part, columns):
+        found = list(zip(keys[part], zip(*columns, strict=True), strict=True))
+        if complete is not None:
+            found = list(compress(found, complete(columns)))
+        if found:
+            self._decisions.put(*zip(*found, strict=True))

@@ -122,6 +122,7 @@ def certified_masks(
     pairs: NDArray[np.int64],
     holds: NDArray[np.bool_],
     labels: NDArray[np.int64],
+    whole: Callable[[NDArray[np.bool_]], NDArray[np.bool_]] | None = None,
 ) -> NDArray[np.bool_]:
     """Which masks are certified at the answers of double masking.
 
@@ -137,6 +138,9 @@ def certified_masks(
         Whether a mask is in a pair with this union.
     labels : ndarray of int (n_images,)
         What :func:`decide` returned.
+    whole : callable, certified (n_images, n_masks) -> ndarray of bool (n_images,), or None
+        Whether these masks are all that an image needs.  An image for which they are too few gets
+        no further answers, and none of its masks counts as certified.
 
     Returns
     -------
@@ -150,6 +154,8 @@ def certified_masks(
         known = answers.labels >= 0
         failed = known & ~((answers.labels == own) & answers.sure)
         alive &= ~(failed.astype(np.float32) @ weights > 0)
+        if whole is not None:
+            alive &= whole(alive)[:, None]
         wanted = ~known & (alive.astype(np.float32) @ weights.T > 0)
         rows = np.flatnonzero(wanted.any(1))
         if not len(rows):

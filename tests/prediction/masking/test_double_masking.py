@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_patchcert.prediction.masking.masks import mask_plan
+from sklearn_patchcert.prediction.masking.masks import mask_plan, places_of
 from sklearn_patchcert.prediction.masking.rounds import (
     Answers,
     certified_masks,
@@ -84,6 +84,26 @@ def test_a_mask_is_certified_if_all_its_pairs_have_the_answer_beyond_doubt(plan,
     found = certified_masks(answers, plan.pairs, plan.holds, labels)
     full = (table == labels[:, None]) & sure
     np.testing.assert_array_equal(found, full[:, plan.pairs].all(2))
+
+
+@given(st.sampled_from(PLANS), st.integers(0, 2**32 - 1), st.sampled_from([1, 3, 1000]))
+@settings(max_examples=60, deadline=None)
+def test_whether_all_places_are_certified_needs_no_more_answers(plan, seed, batch_size):
+    table, found = tables(plan, seed), []
+
+    def whole(masks):
+        return places_of(plan, masks).all((1, 2))
+
+    for condition in (None, whole):
+        answers = asked(table, batch_size=batch_size)
+        labels = decide(answers, plan.pairs)
+        masks = certified_masks(answers, plan.pairs, plan.holds, labels, condition)
+        found.append((whole(masks), answers.asked, masks))
+    (every, full, masks), (same, fewer, kept) = found
+    np.testing.assert_array_equal(every, same)
+    np.testing.assert_array_equal(kept, masks & every[:, None])
+    assert (fewer == full)[every].all()
+    assert batch_size > 1 or (fewer <= full).all()  # a larger batch may ask beyond the last one
 
 
 @given(st.sampled_from(PLANS), st.integers(0, 2**32 - 1))
