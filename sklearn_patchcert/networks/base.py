@@ -206,7 +206,8 @@ class PatchNet(MicroBatches, TrainingLoop, GivenModule, GivenParameters, Version
             plain images, which `augment`, `noise_std` and `adversarial_radius` disturb as they
             are.
         **fit_params
-            Go to the module's forward.
+            Go to the module's forward; not with options that ask it for gradients or losses
+            before.
 
         Returns
         -------
@@ -244,7 +245,8 @@ class PatchNet(MicroBatches, TrainingLoop, GivenModule, GivenParameters, Version
         source : pair of a fitted PatchVocabulary and images, or None
             As in :meth:`fit`.
         **fit_params
-            Go to the module's forward.
+            Go to the module's forward; not with options that ask it for gradients or losses
+            before.
 
         Returns
         -------
@@ -290,7 +292,7 @@ class PatchNet(MicroBatches, TrainingLoop, GivenModule, GivenParameters, Version
         if source is not None:
             self.patch_size_ = next(iter(source)).patch_size_
         some = channels_first(images[:32])
-        options = check_options(self)
+        options = check_options(self, fit_params)
         if options is not None:
             self._disturbance = Disturbance(options, source, like, device, kept)
             images = self._disturbance.images

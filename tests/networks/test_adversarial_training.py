@@ -18,6 +18,7 @@ from sklearn_patchcert.attacks.robustness import run_attack
 from sklearn_patchcert.attacks.views.tokenized_network import TokenizedNetwork
 from sklearn_patchcert.networks.fitting import adversarial_training
 from sklearn_patchcert.networks.fitting.adversarial_training import _OnDevice, attacked_images
+from sklearn_patchcert.networks.fitting.mask_training import RandomMasks
 
 X, y = load_digits(return_X_y=True)
 X = (X.reshape(-1, 8, 8) / 16).astype(np.float32)
@@ -166,6 +167,13 @@ def test_errors_say_what_to_do():
         net = PatchNetClassifier(max_epochs=1, **options)
         with pytest.raises(ValueError, match=words):
             net.fit(X[:50], y[:50])
+        assert not net.initialized_
+    masks = RandomMasks(np.ones((1, *X.shape[1:3])), candidates=2)
+    asking = dict.fromkeys(("adversarial_radius", "flip_radius", "certified_radius"), 1.0)
+    for name, value in {**asking, "mask_training": masks}.items():
+        net = PatchNetClassifier(max_epochs=1, **{name: value})
+        with pytest.raises(ValueError, match=f"{name} would ask the module without 'hint'"):
+            net.fit(X[:50], y[:50], hint=1)
         assert not net.initialized_
     with pytest.raises(ValueError, match="for classifiers"):
         PatchNetRegressor(max_epochs=1, adversarial_radius=1.0).fit(X[:50], y[:50])

@@ -33,13 +33,13 @@ _LIMITS = dict.fromkeys(
 _PART = 1024  # images that are compared at once
 
 
-def check_options(net):
+def check_options(net, forwarded=()):
     """Options of a network, by name; None where none is set.
 
     Raises
     ------
     ValueError
-        If one of them is out of range.
+        If one of them is out of range, or asks the network without what is `forwarded` to it.
     """
     for name, most in {**_LIMITS, "flip_share": 1}.items():
         value = getattr(net, name)
@@ -64,6 +64,17 @@ def check_options(net):
         raise ValueError(
             "certified_radius trains on bounds for images before they become tokens, so the "
             f"network never trains on {' and '.join(unseen)}: leave one of them out."
+        )
+    drawn = isinstance(net.mask_training, RandomMasks) and net.mask_training.candidates > 1
+    asking = {
+        "flip_radius": flips, "adversarial_radius": net.adversarial_radius,
+        "certified_radius": net.certified_radius, "mask_training": drawn,
+    }  # fmt: skip
+    if forwarded and any(asking.values()):
+        names = ", ".join(name for name, given in asking.items() if given)
+        raise ValueError(
+            f"{names} would ask the module without {', '.join(map(repr, forwarded))}, which fit "
+            "passes to its forward: leave one of them out."
         )
     if net.flip_kind not in FLIPS:
         raise ValueError(f"flip_kind must be one of {FLIPS}, got {net.flip_kind!r}.")
