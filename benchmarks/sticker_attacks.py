@@ -73,11 +73,19 @@ def attacked(data, name, size, count, start, stop):
     }
 
 
+def as_certified(row, certificate):
+    """Whether the attack was against the masks that the certificate has."""
+    counts = {size: one["count"] for size, one in certificate.items()}
+    return all(one.get("count", counts[size]) == counts[size] for size, one in row.items())
+
+
 def run(data, n_images, certificates, models=None, kept=None):
     """Yield the rows of a data set, whenever there is a new one; what is `kept` of others stays."""
     settings = {"images": n_images, **ATTACK}
-    rows = dict(kept["rows"]) if kept and kept["settings"] == settings else {}
-    for name, sizes in certificates["rows"].items():
+    known, rows = certificates["rows"], {}
+    if kept and kept["settings"] == settings:
+        rows = {name: row for name, row in kept["rows"].items() if as_certified(row, known[name])}
+    for name, sizes in known.items():
         if models and name not in models:
             continue
         new = {}
@@ -98,6 +106,7 @@ def run(data, n_images, certificates, models=None, kept=None):
             }
             assert shares["certified"]["share"] <= shares["attacked"]["share"]
             new[size] = {
+                "count": row["count"],
                 **shares,
                 "queries": float(np.mean(np.concatenate([one["queries"] for one in parts]))),
                 "seconds": sum(one["seconds"] for one in parts) / n_images,
@@ -122,6 +131,7 @@ def main():
     for data in options.data:
         kept = json.loads(path.read_text())["data"] if path.exists() else {}
         for found in run(data, options.images, known[data], options.models, kept.get(data)):
+            kept = json.loads(path.read_text())["data"] if path.exists() else {}
             kept[data] = found
             order = {name: kept[name] for name in MODELS if name in kept}
             save("sticker_attacks", {"seed": 0, "data": order})

@@ -14,7 +14,8 @@ Every model is trained once.  Images and vocabularies are those of configuration
 are smaller, which makes a pass cheap, but for the rows of 64 channels, which have the network of
 the other tables.  Masks in training are drawn from all sets of masks in the table that models of
 the same width and with as many masks have.  Rows of the hardest masks draw four for each image, and
-training takes the one with the largest loss.
+training takes the one with the largest loss.  The wide one of them also tries fewer, larger masks
+than it was trained with.
 
 How many masks an inference uses is chosen on validation images, per model and size of the sticker:
 the most certified images, and of equals the fewest passes.  Rows that the table of masks lacks were

@@ -67,8 +67,9 @@ def check_options(net, forwarded=()):
         )
     drawn = isinstance(net.mask_training, RandomMasks) and net.mask_training.candidates > 1
     asking = {
-        "flip_radius": flips, "adversarial_radius": net.adversarial_radius,
-        "certified_radius": net.certified_radius, "mask_training": drawn,
+        "flip_radius": flips * (net.flip_kind == "adversarial"),
+        "adversarial_radius": net.adversarial_radius, "certified_radius": net.certified_radius,
+        "mask_training": drawn,
     }  # fmt: skip
     if forwarded and any(asking.values()):
         names = ", ".join(name for name, given in asking.items() if given)

@@ -275,7 +275,7 @@ class StickerCertifiedClassifier(ClassifierMixin, MaskedModel):
         """
         X, images = self._checked(X)
         self._sticker_sizes()
-        work = partial(certified, everywhere=True)
+        work = partial(certified, whole=True)
         labels, _, masks, _ = self._ask(
             X, images, work, certify=True, complete=lambda columns: columns[2].any(1)
         )

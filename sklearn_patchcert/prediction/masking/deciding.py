@@ -14,7 +14,7 @@ from sklearn_patchcert._ranges import quiet
 from sklearn_patchcert.parallel import over_parts, stop_if_told
 from sklearn_patchcert.prediction.consistency import check_one_image_at_a_time
 from sklearn_patchcert.prediction.masking.intervals import middle, spans
-from sklearn_patchcert.prediction.masking.masks import MaskPlan, places_of
+from sklearn_patchcert.prediction.masking.masks import MaskPlan, everywhere
 from sklearn_patchcert.prediction.masking.rounds import Answers, certified_masks, decide
 from sklearn_patchcert.prediction.masking.views import MaskedView
 from sklearn_patchcert.prediction.score_errors import few_rows
@@ -70,18 +70,15 @@ def decided(setting, given):
 
 
 @quiet()
-def certified(setting, given, everywhere=False):
+def certified(setting, given, whole=False):
     """As :func:`decided`, with the certified masks (n, n_masks) and the numbers of answers (n,).
 
-    If only images that are certified `everywhere` count, the others have no certified masks.
+    If only images that are certified as a `whole` count, the others have no certified masks.
     """
     plan, answers = setting.plan, setting.answers(setting.view.read(), given)
     labels = decide(answers, plan.pairs)
-
-    def whole(masks):
-        return places_of(plan, masks).all((1, 2))
-
-    masks = certified_masks(answers, plan.pairs, plan.holds, labels, whole if everywhere else None)
+    needed = everywhere(plan) if whole else None
+    masks = certified_masks(answers, plan.pairs, plan.holds, labels, needed)
     return labels, answers.labels[:, np.diagonal(plan.pairs)], masks, answers.asked
 
 

@@ -71,7 +71,8 @@ class MaskedFit(_Base):
             If a classifier is given where a regressor is wanted, or the other way round, or a step
             before the vocabulary does not treat every pixel by itself.
         ValueError
-            If there are several outputs, or an option is out of range.
+            If there are several outputs, an option is out of range, or the estimator takes images
+            in another shape than `image_shape`.
         """
         y = self._check_task(y)
         sizes = sticker_sizes(self.sticker_size)
@@ -87,9 +88,14 @@ class MaskedFit(_Base):
             estimator.fit(X, y, **params)
             if net is not None:
                 net.set_params(mask_training=None)  # only training has them
+        shape = self._shape(estimator)
+        if self.image_shape is not None and shape != check_image_shape(self.image_shape):
+            raise ValueError(
+                f"image_shape is {tuple(self.image_shape)}, but the estimator took the images as "
+                f"{shape}: set image_shape of its step that reads rows, too."
+            )
         self.estimator_ = estimator
         self._take_outputs()
-        shape = self._shape(estimator)
         if shape is not None and shape != self.image_shape_:
             images = check_images(self, batch, reset=True, image_shape=shape)
         view = self._view()

@@ -10,8 +10,8 @@ and a mask has k + t - 1 cells.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -261,18 +261,24 @@ def places_of(plan: MaskPlan, certified: NDArray[np.bool_]) -> NDArray[np.bool_]
            [False, False, False]])
     """
     kinds, where = kinds_of_places(plan)
+    return _covered(plan, kinds, certified)[:, where].all(1)
+
+
+def everywhere(plan: MaskPlan) -> Callable[[NDArray[np.bool_]], NDArray[np.bool_]]:
+    """A function of the certified masks (n, n_masks): whether all places are certified, (n,)."""
+    kinds, _ = kinds_of_places(plan)
+    return lambda certified: _covered(plan, kinds, certified).all(1)
+
+
+def _covered(plan, kinds, certified):
+    """Which kinds of places (n, n_kinds) lie inside certified masks."""
     covers = kinds.astype(np.float32)
-    found: Any
     if plan.joined is None:
-        found = certified.astype(np.float32) @ covers.T > 0
-    else:
-        found = np.stack(
-            [
-                (covers @ some[plan.joined].astype(np.float32) @ covers.T > 0).all(1)
-                for some in certified
-            ]
-        )
-    return found[:, where].all(1)
+        return certified.astype(np.float32) @ covers.T > 0
+    found = [
+        (covers @ some[plan.joined].astype(np.float32) @ covers.T > 0).all(1) for some in certified
+    ]
+    return np.stack(found) if found else np.ones((0, len(kinds)), dtype=bool)
 
 
 def kinds_of_places(plan: MaskPlan) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

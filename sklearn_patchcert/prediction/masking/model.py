@@ -80,8 +80,18 @@ class MaskedModel(MaskedFit, VersionedState, MetaEstimatorMixin, BaseEstimator):
         """X as something that has a shape, and as images (n, H, W, C)."""
         check_is_fitted(self)
         self._validate_params()  # what was set since the fit
+        self._check_cells(self._view())
         X = as_batch(images_of(self.estimator_, X))
         return X, check_images(self, X, reset=False, image_shape=self.image_shape_)
+
+    def _check_cells(self, view):
+        """Refuse an estimator that was fitted again and has other patches than the masks."""
+        own = self.mask_space_, self.grid_, self.cell_size_
+        if (view.space, view.grid, view.patch_size) != own:
+            raise ValueError(
+                f"The masks are for a grid of {self.grid_} patches, but the estimator, which was "
+                f"fitted again, has one of {view.grid}: fit {type(self).__name__} again."
+            )
 
     def _view(self):
         return MaskedView(self.estimator_, self.image_shape_, getattr(self, "classes_", None))
@@ -97,6 +107,7 @@ class MaskedModel(MaskedFit, VersionedState, MetaEstimatorMixin, BaseEstimator):
         """The same of token ids."""
         check_is_fitted(self)
         view = self._view()
+        self._check_cells(view)
         if view.vocabulary is None:
             raise TypeError("predict_tokens is for a pipeline with a vocabulary.")
         return view.of_tokens(ids, self.given_shape_)
@@ -133,7 +144,7 @@ class MaskedModel(MaskedFit, VersionedState, MetaEstimatorMixin, BaseEstimator):
         """
         kept: list[Any] = [None] * len(images)
         if certify or len(self._decisions):
-            keys = keys_of(self._key(), np.asarray(X))
+            keys = keys_of(self._key(), X)
             kept = self._decisions.get(keys)
         left = [at for at, one in enumerate(kept) if one is None]
         if left:

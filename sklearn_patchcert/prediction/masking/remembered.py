@@ -45,7 +45,11 @@ class Decisions:
 
 
 def keys_of(model_key, X):
-    """One key for each image of an array (n, ...), of its content and of the model's."""
-    X = np.ascontiguousarray(X)
-    start = f"{model_key} {X.dtype} {X.shape[1:]}".encode()
+    """One key for each image of an array or a frame (n, ...), of its content and of the model's."""
+    kinds, X = getattr(X, "dtypes", ""), np.asarray(X)
+    start = f"{model_key} {X.dtype} {X.shape[1:]}"
+    if X.dtype.hasobject:  # whose bytes are addresses
+        start += " ".join(map(str, kinds))
+        X = X.astype(np.float64)
+    X, start = np.ascontiguousarray(X), start.encode()
     return [hashlib.blake2b(start + image.tobytes(), digest_size=16).digest() for image in X]

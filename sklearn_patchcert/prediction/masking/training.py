@@ -37,6 +37,11 @@ def with_masks(estimator, plan, options):
     nets = PatchNetClassifier, PatchNetRegressor
     if not isinstance(net, nets) or net.mask_training is not None:
         return None
+    if net.certified_radius:
+        raise ValueError(
+            "certified_radius of the network never trains on masks: set mask_training=False of the "
+            f"{type(options).__name__}, or certified_radius=0."
+        )
     image_shape, mask = options.image_shape_, options.mask
     parts, cell, space = tokens_of(estimator), (1, 1), "pixels"
     if parts is not None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_patchcert.prediction.masking.masks import mask_plan, places_of
+from sklearn_patchcert.prediction.masking.masks import everywhere, mask_plan, places_of
 from sklearn_patchcert.prediction.masking.rounds import (
     Answers,
     certified_masks,
@@ -91,9 +91,7 @@ def test_a_mask_is_certified_if_all_its_pairs_have_the_answer_beyond_doubt(plan,
 def test_whether_all_places_are_certified_needs_no_more_answers(plan, seed, batch_size):
     table, found = tables(plan, seed), []
 
-    def whole(masks):
-        return places_of(plan, masks).all((1, 2))
-
+    whole = everywhere(plan)
     for condition in (None, whole):
         answers = asked(table, batch_size=batch_size)
         labels = decide(answers, plan.pairs)
@@ -101,6 +99,7 @@ def test_whether_all_places_are_certified_needs_no_more_answers(plan, seed, batc
         found.append((whole(masks), answers.asked, masks))
     (every, full, masks), (same, fewer, kept) = found
     np.testing.assert_array_equal(every, same)
+    np.testing.assert_array_equal(every, places_of(plan, masks).all((1, 2)))
     np.testing.assert_array_equal(kept, masks & every[:, None])
     assert (fewer == full)[every].all()
     assert batch_size > 1 or (fewer <= full).all()  # a larger batch may ask beyond the last one

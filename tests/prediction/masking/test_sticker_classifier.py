@@ -192,21 +192,6 @@ def test_labels_may_be_texts_and_a_fitted_classifier_is_taken_as_it_is(data):
     assert 0 < sticker_accuracy(model, X[:50], names[:50]) <= model.score(X[:50], names[:50])
 
 
-def test_a_score_is_that_of_the_certificates_and_leaves_them_complete(data):
-    X, y = data[0][:60], data[1][:60]
-    model = StickerCertifiedClassifier(tokens(), 2).fit(*data)
-    fresh = pickle.loads(pickle.dumps(model))
-    found = model.certify(X)
-    for first in (model, fresh):  # one that remembers, and one that knows nothing
-        score = sticker_accuracy(first, X, y)
-        assert score == (found.certified & (found.prediction == y)).mean()
-    again = fresh.certify(X)
-    for name in ("prediction", "places", "masks", "n_predictions"):
-        np.testing.assert_array_equal(again[name], found[name])
-    assert found.certified.any()
-    assert (found.places.any((1, 2)) & ~found.certified).any()
-
-
 def test_color_images_without_whole_patches(colour):
     X, y = colour
     for per_channel in (False, True, "shared"):
