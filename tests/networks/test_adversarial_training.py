@@ -16,6 +16,7 @@ from sklearn_patchcert import (
 )
 from sklearn_patchcert.attacks.robustness import run_attack
 from sklearn_patchcert.attacks.views.tokenized_network import TokenizedNetwork
+from sklearn_patchcert.networks import PatchConvNet
 from sklearn_patchcert.networks.fitting import adversarial_training
 from sklearn_patchcert.networks.fitting.adversarial_training import _OnDevice, attacked_images
 from sklearn_patchcert.networks.fitting.mask_training import RandomMasks
@@ -177,3 +178,24 @@ def test_errors_say_what_to_do():
         assert not net.initialized_
     with pytest.raises(ValueError, match="for classifiers"):
         PatchNetRegressor(max_epochs=1, adversarial_radius=1.0).fit(X[:50], y[:50])
+
+
+class Hinted(PatchConvNet):
+    """Has one more argument."""
+
+    def forward(self, images, hint=0):
+        assert hint in (0, 1)
+        return super().forward(images)
+
+
+def test_what_is_forwarded_goes_with_options_that_do_not_ask_the_module():
+    one = RandomMasks(np.ones((1, *X.shape[1:3])), candidates=1)
+    for options in ({"mask_training": one}, {"flip_radius": 1.0, "flip_share": 0.0},
+                    {"noise_std": 0.1}):  # fmt: skip
+        PatchNetClassifier(Hinted, max_epochs=1, **SMALL, **options).fit(X[:50], y[:50], hint=1)
+    net = PatchNetClassifier(Hinted, flip_radius=1.0, flip_kind="random", max_epochs=1, **SMALL)
+    vocabulary = PatchVocabulary(8, 2, strategy="kmeans", random_state=0)
+    pipeline = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", net)])
+    pipeline.fit(X[:50], y[:50], clf__hint=1)
+    with pytest.raises(ValueError, match="flip_radius would ask the module without 'hint'"):
+        pipeline.set_params(clf__flip_kind="adversarial").fit(X[:50], y[:50], clf__hint=1)
