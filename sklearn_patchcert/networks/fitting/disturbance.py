@@ -72,9 +72,9 @@ def check_options(net, forwarded=()):
         "mask_training": drawn,
     }  # fmt: skip
     if forwarded and any(asking.values()):
-        names = ", ".join(name for name, given in asking.items() if given)
+        asks = ", ".join(name for name, given in asking.items() if given)
         raise ValueError(
-            f"{names} would ask the module without {', '.join(map(repr, forwarded))}, which fit "
+            f"{asks} would ask the module without {', '.join(map(repr, forwarded))}, which fit "
             "passes to its forward: leave one of them out."
         )
     if net.flip_kind not in FLIPS:

@@ -51,5 +51,5 @@ def keys_of(model_key, X):
     if X.dtype.hasobject:  # whose bytes are addresses
         start += " ".join(map(str, kinds))
         X = X.astype(np.float64)
-    X, start = np.ascontiguousarray(X), start.encode()
-    return [hashlib.blake2b(start + image.tobytes(), digest_size=16).digest() for image in X]
+    X, told = np.ascontiguousarray(X), start.encode()
+    return [hashlib.blake2b(told + image.tobytes(), digest_size=16).digest() for image in X]
