@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import zipfile
+from functools import partial
 
 import joblib
 import numpy as np
@@ -28,6 +29,7 @@ from sklearn_patchcert import (
     ChannelStandardizer,
     ImageReader,
     StickerCertifiedClassifier,
+    StickerDisplay,
     load,
     save,
     write_report,
@@ -40,6 +42,8 @@ from sklearn_patchcert.scorers import (
     certified_accuracy,
     patch_certificate,
     robustness_report,
+    sticker_accuracy,
+    sticker_attack_accuracy,
 )
 
 SIZE = 12
@@ -92,6 +96,11 @@ def test_stickers_are_on_the_images_that_the_reader_makes(photos):
     for name in ("prediction", "places", "radii"):
         np.testing.assert_array_equal(found[name], same[name])
     np.testing.assert_array_equal(model.predict(paths[:4]), found.prediction)
+    for tool in (sticker_accuracy, partial(sticker_attack_accuracy, steps=1, n_places=1)):
+        assert tool(model, paths[:4], labels[:4]) == tool(model, images[:4], labels[:4])
+    shown = [StickerDisplay.from_estimator(model, some[:4]) for some in (paths, images)]
+    np.testing.assert_array_equal(shown[0].images, shown[1].images)
+    np.testing.assert_array_equal(shown[0].places, shown[1].places)
 
 
 @pytest.fixture(scope="module")

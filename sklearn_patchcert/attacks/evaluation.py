@@ -53,6 +53,8 @@ def image_shape_of(estimator):
 def images_of(estimator, X, y=None):
     """X, or what a reader of files at the beginning of an estimator makes of paths."""
     reader = reader_of(steps_of(estimator))
+    if reader is None and hasattr(inside := unwrapped(estimator), "estimator_"):  # behind masks
+        reader = reader_of(steps_of(inside.estimator_))
     return reader.fit_transform(X, y) if reader and holds_paths(X) else as_batch(X)
 
 

@@ -81,8 +81,13 @@ class MaskedModel(MaskedFit, VersionedState, MetaEstimatorMixin, BaseEstimator):
         check_is_fitted(self)
         self._validate_params()  # what was set since the fit
         self._check_cells(self._view())
-        X = as_batch(images_of(self.estimator_, X))
+        X = self._batch(X)
         return X, check_images(self, X, reset=False, image_shape=self.image_shape_)
+
+    def _batch(self, X):
+        """X as something that has a shape; the estimator may read files."""
+        check_is_fitted(self)
+        return as_batch(images_of(self.estimator_, X))
 
     def _check_cells(self, view):
         """Refuse an estimator that was fitted again and has other patches than the masks."""
