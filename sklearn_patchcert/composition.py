@@ -192,7 +192,7 @@ def _check_together(routes):
 
 def _grid(route):
     vocabulary = route.vocabulary
-    shape = getattr(vocabulary, "image_shape_", None)
+    shape = vocabulary._shape_of_rows()
     return vocabulary.patch_size_, shape, bool(vocabulary.per_channel_)
 
 

@@ -280,7 +280,7 @@ def known_classes():
                 "classes_": are_classes,
                 "seed_": is_count,
             },
-            {**_FEATURES, **_RANGE},
+            {**_FEATURES, **_RANGE, **_NAMES},
             checks.check_smoothed,
             parts=("estimator", "estimator_"),
         ),

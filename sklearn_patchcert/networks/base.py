@@ -33,7 +33,7 @@ from sklearn_patchcert.networks.fitting.micro_batches import MicroBatches
 from sklearn_patchcert.networks.fitting.training_loop import TrainingLoop
 from sklearn_patchcert.networks.fitting.weights import check_criterion, check_sample_weight
 from sklearn_patchcert.networks.modules import PatchConvNet
-from sklearn_patchcert.networks.options import check_network, check_sizes
+from sklearn_patchcert.networks.options import check_network, check_sizes, shape_of_rows
 from sklearn_patchcert.networks.parameters import GivenParameters
 from sklearn_patchcert.networks.transfer.pretrained import GivenModule
 from sklearn_patchcert.torch_globals import plain_torch
@@ -273,8 +273,8 @@ class PatchNet(MicroBatches, TrainingLoop, GivenModule, GivenParameters, Version
         if start:
             self.__dict__.pop("patch_size_", None)
         images = check_images(
-            self, X, reset=start, image_shape=self.image_shape, outright=source is not None,
-            learning=not start,
+            self, X, reset=start, image_shape=shape_of_rows(self, X, source),
+            outright=source is not None, learning=not start,
         )  # fmt: skip
         check_consistent_length(images, y)
         weight, kept = check_sample_weight(sample_weight, images)

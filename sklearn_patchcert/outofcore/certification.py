@@ -242,4 +242,4 @@ def _fingerprint(model):
             "certified in memory, by sklearn_patchcert.certify(model, X)."
         )
     check_is_fitted(vocabulary, "vocabulary_")
-    return joblib.hash([before, vocabulary._code(), getattr(vocabulary, "image_shape_", None)])
+    return joblib.hash([before, vocabulary._code(), vocabulary._shape_of_rows()])

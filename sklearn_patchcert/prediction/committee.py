@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._ranges import judged
-from sklearn_patchcert._state import VersionedState
+from sklearn_patchcert._state import VersionedState, all_or_nothing
 from sklearn_patchcert.prediction.search import budgets
 from sklearn_patchcert.prediction.voting import committee_radius, plurality
 
@@ -71,6 +71,40 @@ class CertifiedCommittee(VersionedState, VotingClassifier):
         self.estimators = estimators
         self.n_jobs = n_jobs
         self.verbose = verbose
+
+    @all_or_nothing
+    def fit(self, X, y, **fit_params) -> CertifiedCommittee:
+        """Fit the members, on the numbers of the classes.
+
+        Parameters
+        ----------
+        X : array-like (n, n_features), (n, H, W) or (n, H, W, C)
+        y : array-like (n,)
+        **fit_params
+            Go to the members' fit.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a frozen member was fitted on other labels than the numbers 0, 1, ... of the classes,
+            in the order of `classes_`: its votes would count for other classes.
+        """
+        super().fit(X, y, **fit_params)
+        names = [name for name, member in self.estimators if member != "drop"]
+        numbers = np.arange(len(self.classes_))
+        for name, member in zip(names, self.estimators_, strict=True):
+            classes = np.asarray(getattr(member, "classes_", numbers))
+            if not np.array_equal(classes, numbers):
+                raise ValueError(
+                    f"The member {name!r} answers {classes.tolist()!r:.60}, but members vote by "
+                    f"the numbers 0 to {numbers[-1]} of the classes {self.classes_!r:.60}: fit a "
+                    "frozen member on these numbers, or pass it without FrozenEstimator."
+                )
+        return self
 
     def transform(self, X) -> NDArray[Any]:
         """Votes of the members.

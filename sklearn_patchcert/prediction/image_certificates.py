@@ -190,7 +190,7 @@ def _after(pipeline, vocabulary):
 def _key(pipeline, X, norm, cells):
     """Fingerprint of all that a certificate depends on."""
     _, vocabulary = pipeline._split()
-    code = [vocabulary._code(), vocabulary.output, getattr(vocabulary, "image_shape_", None)]
+    code = [vocabulary._code(), vocabulary.output, vocabulary._shape_of_rows()]
     rest = {name: value for name, value in vars(pipeline).items() if name not in _NO_MATTER}
     steps = [type(vocabulary) if _holds(step, vocabulary) else step for _, step in pipeline.steps]
     told = fingerprint((type(pipeline), rest, steps))

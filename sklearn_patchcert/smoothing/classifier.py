@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_consistent_length, column_or_1d, gen_batches
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import _check_feature_names, check_array, check_is_fitted
 from tqdm.auto import tqdm
 
 from sklearn_patchcert._layouts import as_batch, check_layout
 from sklearn_patchcert._ranges import judge, quiet, range_of, remember
-from sklearn_patchcert._state import VersionedState
+from sklearn_patchcert._state import VersionedState, all_or_nothing
 from sklearn_patchcert._validation import (
     HasMethods,
     Integral,
@@ -145,6 +145,7 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @all_or_nothing
     def fit(self, X, y, **fit_params) -> SmoothedClassifier:
         """Fit the classifier, on noisy images where `augment` says so.
 
@@ -162,9 +163,12 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
         Raises
         ------
         ValueError
-            If -1, the answer that abstains, is one of the classes, or there are several outputs.
+            If -1, the answer that abstains, is one of the classes, or there are several outputs, or
+            a frozen classifier was fitted on other columns.
         """
-        seed, X = random_seed(self.random_state), _checked(X)
+        seed = random_seed(self.random_state)
+        _check_feature_names(self, X, reset=True)
+        X = _checked(X)
         limits, dtype = range_of(X), X.dtype
         if self.augment:
             rng = np.random.default_rng(np.random.SeedSequence((seed, 2)))
@@ -176,6 +180,15 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
         classes = np.asarray(estimator.classes_)
         if label_indices(classes, [ABSTAIN])[0] >= 0:
             raise ValueError("The class -1 is what a smoothed classifier answers when it abstains.")
+        inner = getattr(estimator, "feature_names_in_", None)
+        if inner is not None:  # of one that is frozen: the noisy copies have no names
+            named = getattr(self, "feature_names_in_", inner)
+            if not np.array_equal(named, inner):
+                raise ValueError(
+                    "X has columns of other names, or in another order, than the estimator was "
+                    "fitted on."
+                )
+            self.feature_names_in_ = inner
         self.estimator_, self.classes_, self.seed_ = estimator, classes, seed
         if hasattr(estimator, "n_features_in_"):
             self.n_features_in_ = estimator.n_features_in_
@@ -279,6 +292,8 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
     def _counts(self, X, n, stage):
         check_is_fitted(self)
         self._validate_params()  # what was set since the fit
+        if hasattr(X, "columns"):
+            _check_feature_names(self, X, reset=False)
         X = _checked(X)
         inside = self.estimator_, *(step for _, step in getattr(self.estimator_, "steps", ()))
         fitted = next((s.image_shape_ for s in inside if hasattr(s, "image_shape_")), None)
