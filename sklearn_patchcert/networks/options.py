@@ -308,7 +308,7 @@ def shape_of_rows(net, X, source):
         If the network has another `image_shape` than the vocabulary right before it.
     """
     own = net.image_shape
-    if source is None or len(np.shape(X)) != 2 or getattr(source, "between", ()):
+    if source is None or len(np.shape(X)) != 2 or getattr(source, "between", None):
         return own
     vocabulary = next(iter(source))
     vocabulary = getattr(vocabulary, "estimator", vocabulary)  # of one that is frozen

@@ -337,6 +337,11 @@ def _counted(estimator, labels, n, sigma, seed, stage, batch_size, images, start
 def _indices(estimator, labels, copies):
     """Which of the labels an estimator predicts for each of some images."""
     stop_if_told()
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is not None:  # of a frozen one that was fitted on a frame
+        import pandas as pd
+
+        copies = pd.DataFrame(copies.reshape(len(copies), -1), columns=names)
     with quiet():  # noise has another range than the images
         answers, name = np.asarray(estimator.predict(copies)), type(estimator).__name__
     if answers.shape == (len(copies), 1):
