@@ -118,7 +118,7 @@ class CertifiedPatchClassifier(CertifiedPipeline):
         max_total_seconds : float or None, default=None
             Time limit for the whole call.  The images that are left share the time that is left,
             so what one of them does not need belongs to those after it.  An image whose turn comes
-            after the end has radius 0.  Not for `method="additive"`.
+            after the end has radius 0.
         cells : bool, default=False
             Whether to compute the distance to the whole cells for assignments that change the
             class.  By default, costs are lower bounds from single cell boundaries.  Slower, larger
@@ -130,7 +130,8 @@ class CertifiedPatchClassifier(CertifiedPipeline):
             is; their code counts by its name.  Stickers start again.
         method : {"enumeration", "additive"}, default="enumeration"
             "additive", for L2 and additive networks, bounds all configurations at once, in
-            milliseconds and without a limit; what it finds is never exact.
+            milliseconds and without a limit; what it finds is never exact.  Without `max_seconds`,
+            `max_total_seconds` and `cells`.
 
         Returns
         -------

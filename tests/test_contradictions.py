@@ -107,6 +107,18 @@ def test_smoothing_refuses_columns_in_another_order(data, frozen, tmp_path):
     assert not hasattr(smoothed.fit(data[0], y), "feature_names_in_")
 
 
+def test_a_frozen_classifier_is_not_trained_on_noise(data):
+    tree = DecisionTreeClassifier(random_state=0).fit(*data)
+    for augment in (False, True):
+        model = SmoothedClassifier(FrozenEstimator(tree), sigma=0.1, augment=augment)
+        if not augment:
+            assert model.fit(*data).estimator_.estimator is tree
+            continue
+        with pytest.raises(ValueError, match="a FrozenEstimator is not trained"):
+            model.fit(*data)
+        assert not hasattr(model, "estimator_")
+
+
 def test_smoothing_of_a_fitted_model_refuses_columns_in_another_order(data):
     frame, y = pd.DataFrame(data[0]).rename(columns="p{}".format), data[1]
     vocabulary = PatchVocabulary(8, 2, strategy="kmeans", output="ids", random_state=0)

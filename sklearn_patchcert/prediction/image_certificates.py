@@ -78,7 +78,8 @@ def certify_prediction(
     before, vocabulary = pipeline._split()
     max_seconds = budgets.seconds_of("max_seconds", max_seconds)
     max_total_seconds = budgets.seconds_of("max_total_seconds", max_total_seconds)
-    _check_options(norm, max_configurations, max_total_seconds, cells, method, before)
+    limits = {"max_seconds": max_seconds, "max_total_seconds": max_total_seconds}
+    _check_options(norm, max_configurations, limits, cells, method, before)
     vocabulary._check_own_tokens()
     if not is_pipeline(pipeline):
         raise TypeError(
@@ -144,7 +145,7 @@ def certify_prediction(
     return result
 
 
-def _check_options(norm, max_configurations, max_total_seconds, cells, method, before):
+def _check_options(norm, max_configurations, limits, cells, method, before):
     """Refuse options that are out of range or do not go together."""
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {NORMS} for a whole image, got {norm!r}.")
@@ -159,9 +160,11 @@ def _check_options(norm, max_configurations, max_total_seconds, cells, method, b
         raise ValueError(f'method must be "enumeration" or "additive", got {method!r}.')
     if method == "additive" and norm != "l2":
         raise ValueError(f'method="additive" is for norm="l2", got {norm!r}.')
-    if method == "additive" and max_total_seconds is not None:
+    given = {**limits, "cells": cells or None}
+    useless = [name for name, value in given.items() if value is not None]
+    if method == "additive" and useless:
         raise ValueError(
-            'method="additive" has no search to stop: leave max_total_seconds out, or use '
+            f'method="additive" has no search: leave {" and ".join(useless)} out, or use '
             'method="enumeration".'
         )
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_consistent_length, column_or_1d, gen_batches
 from sklearn.utils.validation import _check_feature_names, check_array, check_is_fitted
 from tqdm.auto import tqdm
 
 from sklearn_patchcert._layouts import as_batch, check_layout
-from sklearn_patchcert._ranges import judge, quiet, range_of, remember
+from sklearn_patchcert._ranges import judge, range_of, remember
 from sklearn_patchcert._state import VersionedState, all_or_nothing
 from sklearn_patchcert._validation import (
     HasMethods,
@@ -25,14 +26,14 @@ from sklearn_patchcert._validation import (
     _fit_context,
     random_seed,
 )
-from sklearn_patchcert.parallel import over_parts, stop_if_told
+from sklearn_patchcert.parallel import over_parts
 from sklearn_patchcert.smoothing.bounds import (
     ABSTAIN,
     certified_radius,
-    class_counts,
     is_decided,
     lower_bound,
 )
+from sklearn_patchcert.smoothing.counting import counted, label_indices
 
 _COPIES_AT_ONCE = 16_000
 _ROUNDED = 0.01  # of sigma, that rounding a noisy copy may change at most
@@ -164,12 +165,17 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
         ------
         ValueError
             If -1, the answer that abstains, is one of the classes, or there are several outputs, or
-            a frozen classifier was fitted on other columns.
+            a frozen classifier was fitted on other columns or should be trained on noise.
         """
         seed = random_seed(self.random_state)
         _check_feature_names(self, X, reset=True)
         X = _checked(X)
         limits, dtype = range_of(X), X.dtype
+        if self.augment and isinstance(self.estimator, FrozenEstimator):
+            raise ValueError(
+                "augment=True trains on noisy images, but a FrozenEstimator is not trained: set "
+                "augment=False, or pass the estimator itself."
+            )
         if self.augment:
             rng = np.random.default_rng(np.random.SeedSequence((seed, 2)))
             X = X + (self.sigma * rng.standard_normal(X.shape)).astype(_float_of(X))
@@ -311,77 +317,12 @@ class SmoothedClassifier(VersionedState, MetaEstimatorMixin, ClassifierMixin, Ba
 
         parts = list(gen_batches(total, max(1, max(_COPIES_AT_ONCE, self.batch_size) // n)))
         settings = (labels, n, self.sigma, self.seed_, stage, self.batch_size)
-        count = partial(_counted, self.estimator_, *settings)
+        count = partial(counted, self.estimator_, *settings)
         label = ("choosing a class", "counting")[stage]
         found = over_parts(count, [(images[part], part.start) for part in parts], self.n_jobs)
         bar = tqdm(total=total * n, unit="copy", desc=label, disable=not self.verbose)
         with bar, closing(found):
             return np.concatenate([_ticked(counts, bar) for counts in found])
-
-
-def _counted(estimator, labels, n, sigma, seed, stage, batch_size, images, start):
-    """Counts of the classes for the copies of some images, `start` the index of the first."""
-    return class_counts(
-        partial(_indices, estimator, labels),
-        images,
-        n,
-        sigma,
-        n_classes=len(labels),
-        seed=seed,
-        stage=stage,
-        indices=range(start, start + len(images)),
-        batch_size=batch_size,
-    )
-
-
-def _indices(estimator, labels, copies):
-    """Which of the labels an estimator predicts for each of some images."""
-    stop_if_told()
-    names = getattr(estimator, "feature_names_in_", None)
-    if names is not None:  # of a frozen one that was fitted on a frame
-        import pandas as pd
-
-        copies = pd.DataFrame(copies.reshape(len(copies), -1), columns=names)
-    with quiet():  # noise has another range than the images
-        answers, name = np.asarray(estimator.predict(copies)), type(estimator).__name__
-    if answers.shape == (len(copies), 1):
-        answers = answers[:, 0]
-    if answers.shape != (len(copies),):
-        raise ValueError(
-            f"{name} should predict one answer for each of {len(copies)} images, but its answers "
-            f"have the shape {answers.shape}: only one output can be smoothed."
-        )
-    found = label_indices(labels, answers)
-    if (found < 0).any():
-        strange = list(dict.fromkeys(answers[found < 0].tolist()))
-        raise ValueError(
-            f"{name} predicts {strange!r:.80}, not among its classes_ {labels.tolist()}."
-        )
-    return found
-
-
-def label_indices(classes, labels):
-    """Place of each label among the classes, in whatever order these are.
-
-    Parameters
-    ----------
-    classes : array-like (n_classes,)
-    labels : array-like (n,)
-
-    Returns
-    -------
-    indices : ndarray of int64 (n,)
-        -1 for a label that is not a class.
-
-    Examples
-    --------
-    >>> from sklearn_patchcert.smoothing.classifier import label_indices
-    >>> label_indices(["b", "a"], ["a", "b", "c"])
-    array([ 1,  0, -1])
-    """
-    places = {label: place for place, label in enumerate(np.asarray(classes).tolist())}
-    labels = np.asarray(labels).tolist()
-    return np.array([places.get(label, -1) for label in labels], dtype=np.int64)
 
 
 def _kind(labels):

@@ -207,9 +207,12 @@ def test_members_of_a_committee_share_the_time(model, digits, clock):
             committee.certify_prediction(X, **{name: True})
 
 
-def test_a_bound_without_a_search_has_no_time_limit(model, digits):
-    with pytest.raises(ValueError, match="max_total_seconds"):
-        model.certify_prediction(digits[0][:1], method="additive", max_total_seconds=9.0)
+@pytest.mark.parametrize(
+    "option", [{"max_total_seconds": 9.0}, {"max_seconds": 9.0}, {"cells": True}]
+)
+def test_a_bound_without_a_search_has_no_option_of_one(model, digits, option):
+    with pytest.raises(ValueError, match=f"no search: leave {next(iter(option))} out"):
+        model.certify_prediction(digits[0][:1], method="additive", **option)
 
 
 def test_a_command_shares_the_time_among_its_images(monkeypatch):
