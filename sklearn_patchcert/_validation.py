@@ -48,6 +48,7 @@ __all__ = [
     "random_seed",
     "search_device",
     "shape_of",
+    "told_shape",
 ]
 
 LARGEST = 1e150
@@ -216,6 +217,12 @@ def check_image_shape(image_shape):
     ):
         raise ValueError(f"image_shape must be (H, W) or (H, W, C), got {image_shape!r}.")
     return tuple(int(size) for size in shape) + (1,) * (3 - len(shape))
+
+
+def told_shape(estimator):
+    """(H, W, C) in which an estimator reads rows, or None where their length decides."""
+    told = getattr(estimator, "image_shape_", None) or getattr(estimator, "image_shape", None)
+    return None if told is None else check_image_shape(told)
 
 
 def _shape_of_rows(n_features, image_shape, warn):

@@ -17,7 +17,8 @@ from sklearn_patchcert._ranges import judged, range_of, remember
 from sklearn_patchcert._state import VersionedState, as_before
 from sklearn_patchcert.datasets.readers import ImageReader, holds_paths, in_batches, reader_of
 from sklearn_patchcert.networks.estimators import PatchNetClassifier, PatchNetRegressor
-from sklearn_patchcert.networks.fitting.disturbance import Source, check_options
+from sklearn_patchcert.networks.fitting.disturbance import check_options
+from sklearn_patchcert.networks.fitting.source import Source
 from sklearn_patchcert.networks.options import check_networks
 from sklearn_patchcert.prediction.arrangement import (
     check_all_tokens,

@@ -25,7 +25,7 @@ from sklearn.pipeline import FeatureUnion
 from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_patchcert._validation import BaseSearchCV, _ConstantPredictor
+from sklearn_patchcert._validation import BaseSearchCV, _ConstantPredictor, told_shape
 from sklearn_patchcert.datasets.readers import holds_paths, in_batches, reader_of
 from sklearn_patchcert.prediction.arrangement import holds_vocabulary
 from sklearn_patchcert.prediction.committee import CertifiedCommittee
@@ -192,7 +192,7 @@ def _check_together(routes):
 
 def _grid(route):
     vocabulary = route.vocabulary
-    shape = vocabulary._shape_of_rows()
+    shape = told_shape(vocabulary)
     return vocabulary.patch_size_, shape, bool(vocabulary.per_channel_)
 
 

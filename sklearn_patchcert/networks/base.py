@@ -30,10 +30,11 @@ from sklearn_patchcert.networks.fitting.loops import (
     refuse_streams,
 )
 from sklearn_patchcert.networks.fitting.micro_batches import MicroBatches
+from sklearn_patchcert.networks.fitting.source import shape_of_rows
 from sklearn_patchcert.networks.fitting.training_loop import TrainingLoop
 from sklearn_patchcert.networks.fitting.weights import check_criterion, check_sample_weight
 from sklearn_patchcert.networks.modules import PatchConvNet
-from sklearn_patchcert.networks.options import check_network, check_sizes, shape_of_rows
+from sklearn_patchcert.networks.options import check_network, check_sizes
 from sklearn_patchcert.networks.parameters import GivenParameters
 from sklearn_patchcert.networks.transfer.pretrained import GivenModule
 from sklearn_patchcert.torch_globals import plain_torch

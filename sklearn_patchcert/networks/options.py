@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
@@ -287,37 +286,3 @@ def _number(value):
 
 def _integer(value):
     return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def shape_of_rows(net, X, source):
-    """`image_shape` for the rows X, which the vocabulary of a source has where nothing is between.
-
-    Parameters
-    ----------
-    net : PatchNetClassifier or PatchNetRegressor
-    X : array-like (n, ...)
-    source : pair of a fitted PatchVocabulary and images, or None
-
-    Returns
-    -------
-    image_shape : tuple or None
-
-    Raises
-    ------
-    ValueError
-        If the network has another `image_shape` than the vocabulary right before it.
-    """
-    own = net.image_shape
-    if source is None or len(np.shape(X)) != 2 or getattr(source, "between", None):
-        return own
-    vocabulary = next(iter(source))
-    vocabulary = getattr(vocabulary, "estimator", vocabulary)  # of one that is frozen
-    if vocabulary.output != "images" or vocabulary._shape_of_rows() is None:
-        return own
-    shape = vocabulary._shape_of_rows()
-    if own is not None and check_image_shape(own) != shape:
-        raise ValueError(
-            f"image_shape of the network is {tuple(own)}, but the vocabulary before it makes "
-            f"images of {shape}: leave one of them out."
-        )
-    return shape

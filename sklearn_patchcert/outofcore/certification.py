@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from sklearn_patchcert._layouts import check_layout
+from sklearn_patchcert._validation import told_shape
 from sklearn_patchcert._version import __version__
 from sklearn_patchcert.outofcore.stores import (
     Record,
@@ -242,4 +243,4 @@ def _fingerprint(model):
             "certified in memory, by sklearn_patchcert.certify(model, X)."
         )
     check_is_fitted(vocabulary, "vocabulary_")
-    return joblib.hash([before, vocabulary._code(), vocabulary._shape_of_rows()])
+    return joblib.hash([before, vocabulary._code(), told_shape(vocabulary)])

@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch, _safe_indexing
 
 from sklearn_patchcert._ranges import quiet
+from sklearn_patchcert._validation import told_shape
 from sklearn_patchcert.networks import outputs
 from sklearn_patchcert.networks.additive import additive_radius
 from sklearn_patchcert.networks.fitting.disturbance import blocks_of
@@ -193,7 +194,7 @@ def _after(pipeline, vocabulary):
 def _key(pipeline, X, norm, cells):
     """Fingerprint of all that a certificate depends on."""
     _, vocabulary = pipeline._split()
-    code = [vocabulary._code(), vocabulary.output, vocabulary._shape_of_rows()]
+    code = [vocabulary._code(), vocabulary.output, told_shape(vocabulary)]
     rest = {name: value for name, value in vars(pipeline).items() if name not in _NO_MATTER}
     steps = [type(vocabulary) if _holds(step, vocabulary) else step for _, step in pipeline.steps]
     told = fingerprint((type(pipeline), rest, steps))

@@ -363,11 +363,6 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             raise
         return limits, (found,)
 
-    def _shape_of_rows(self):
-        """(H, W, C) in which rows are read, or None where their length decides."""
-        told = getattr(self, "image_shape_", None) or getattr(self, "image_shape", None)
-        return None if told is None else check_image_shape(told)
-
     def _joined(self, pieces, X, bar):
         """Images made of all ids of X, each written once, into its place."""
         images, start = np.empty(0), 0

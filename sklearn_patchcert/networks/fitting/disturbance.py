@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import numbers
 from typing import Any
 
@@ -282,34 +281,3 @@ def blocks_of(network, vocabulary):
     grid = grid_shape(vocabulary.image_shape_, vocabulary.patch_size_)
     groups = vocabulary.image_shape_[2] if vocabulary.per_channel_ else 1
     return Blocks((*grid, groups), network.block, vocabulary.vocabulary_.shape[-2])
-
-
-class Source:
-    """The vocabulary of a pipeline and the images that reach it, once it is fitted.
-
-    Parameters
-    ----------
-    pipeline : CertifiedPatchClassifier
-    X : array-like
-        What the pipeline is fitted on.
-    """
-
-    def __init__(self, pipeline, X):
-        self.pipeline, self.X = pipeline, X
-
-    @property
-    def between(self):
-        """Names of the steps between the vocabulary and the last step."""
-        vocabulary = self.pipeline._split()[1]
-        steps = [getattr(step, "estimator", step) for _, step in self.pipeline.steps[:-1]]
-        at = next(i for i, step in enumerate(steps) if step is vocabulary)
-        names = [name for name, _ in self.pipeline.steps[at + 1 : -1]]
-        return [name for name in names if self.pipeline[name] not in (None, "passthrough")]
-
-    def __iter__(self):
-        before, vocabulary = self.pipeline._split()
-        yield vocabulary
-        Z = copy.deepcopy(self.X) if before else self.X  # a step may work in place
-        for step in before:
-            Z = step.transform(Z)
-        yield Z
