@@ -113,7 +113,7 @@ class PatchVocabulary(PatchTokenizer):
         Number of patches to fit on, in windows of up to 8 x 8 patches that are drawn from as many
         of the images as possible.  None: all patches of all images.
     max_iter : int, default=10
-        Passes over the images of the gradient descent of "learned".
+        Passes over the images of the gradient descent of "learned" and "supervised".
     batch_size : int, default=256
         Images, or windows of them, in one step of the gradient descent.
     learning_rate : float, default=0.01
