@@ -56,7 +56,6 @@ TIMED = 50  # images for the time of a prediction
 NO_TOKENS = "no tokens"
 SMALL = {"module": PatchResNet, "module__width": 48, "module__depth": 2, "max_epochs": 16}
 SMALL |= {"module__patch_size": 4}
-LEVELS = {"n_tokens": 8, "patch_size": 1}
 OF_COLORS = {**FAST, "module__mirror": False, "module__width": 32, "autocast": True}
 OF_COLORS["max_epochs"] = 10
 WIDE = {**OF_COLORS, "module__width": 64, "max_epochs": 22, "counts": (6,)}
@@ -71,8 +70,7 @@ MODELS = {
     },
     "fashion_mnist": {
         "64 tokens of 4x4 pixels": {**SMALL, "n_tokens": 64},
-        "8 tokens of single pixels": {**SMALL, **LEVELS},
-        "8 tokens of single pixels, hardest masks": {**OF_PIXELS, **HARDEST, **LEVELS},
+        "8 tokens of single pixels": {**SMALL, "n_tokens": 8, "patch_size": 1},
         NO_TOKENS: SMALL,
     },
     "cifar10": {

@@ -186,8 +186,7 @@ def whole_image(result, data):
     eps = order[0] if data == "cifar10" else order[-1]
     whole = [f" Of all {more['images']:,} test images, “{name}” certifies "
              f"{number(more['certified'][eps])} % at {found['radii'][eps]:.2f}"
-             f"{', by a lower bound of the same certificate' * (name == 'prototypes')}"
-             f"{_within_bounds(more, eps)}."
+             f"{', by a lower bound of the same certificate' * (name == 'prototypes')}."
              for name, row in found["rows"].items() if (more := row.get("all_images"))]  # fmt: skip
     note = (
         f"{DATA[data]}, the first {images:,} test images, one seed.{''.join(whole)} "
@@ -196,14 +195,6 @@ def whole_image(result, data):
         f"`python benchmarks/whole_image.py`, {machine['processor']}, torch {machine['torch']}."
     )
     return header, rows, note
-
-
-def _within_bounds(row, eps):
-    """What is certified if attackers can only make images."""
-    shares = row.get("certified_within_bounds")
-    return (
-        f", and {number(shares[eps])} % if the attacker's pixels stay in [0, 1]" if shares else ""
-    )
 
 
 def attacks(result):

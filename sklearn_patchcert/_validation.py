@@ -22,7 +22,7 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
 )
 from sklearn.utils._set_output import _get_output_config
-from sklearn.utils.validation import _check_feature_names_in, validate_data
+from sklearn.utils.validation import _check_feature_names, _check_feature_names_in, validate_data
 
 from sklearn_patchcert._layouts import as_batch, channels_hint, check_layout
 from sklearn_patchcert._ranges import extend, judge, remember
@@ -36,6 +36,7 @@ __all__ = [
     "Real",
     "StrOptions",
     "_ConstantPredictor",
+    "_check_feature_names",
     "_check_feature_names_in",
     "_fit_context",
     "check_device",

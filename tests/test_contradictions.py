@@ -18,6 +18,7 @@ from sklearn_patchcert import (
     load,
     save,
 )
+from sklearn_patchcert.outofcore.certification import _fingerprint
 from sklearn_patchcert.scorers import smoothing_accuracy, smoothing_radius
 
 
@@ -42,10 +43,11 @@ def test_results_of_rows_that_were_cut_otherwise_are_refused(data):
     tokens = PatchVocabulary(6, 2, strategy="kmeans", random_state=0).fit(X).vocabulary_
     vocabulary, pipeline = own_tokens(tokens, (8, 8), patch_size=2)
     pipeline.fit(X, y)
-    before = pipeline.predict(X)
+    before, told = pipeline.predict(X), _fingerprint(vocabulary)
     vocabulary.set_params(image_shape=(2, 32))
     alike = X[pipeline.predict(X) == before][:5]  # other predictions are refused by themselves
     assert len(alike) == 5
+    assert _fingerprint(vocabulary) != told  # so that a file of radii is begun anew
     vocabulary.set_params(image_shape=(8, 8))
     found = pipeline.certify_prediction(alike, max_configurations=50)
     same = pipeline.certify_prediction(alike, max_configurations=50, previous=found)
@@ -71,9 +73,8 @@ def test_maps_of_rows_that_are_cut_otherwise_have_no_minimum():
 @pytest.mark.parametrize("labels", ["numbers from 1", "texts", "numbers"])
 def test_a_frozen_member_votes_by_number_or_is_refused(data, labels):
     X, y = data
-    named = {"numbers from 1": y + 1, "texts": np.array(list("abcdefghij"))[y], "numbers": y}[
-        labels
-    ]
+    letters = np.array(list("abcdefghij"))
+    named = {"numbers from 1": y + 1, "texts": letters[y], "numbers": y}[labels]
     vocabulary = PatchVocabulary(8, 4, strategy="kmeans", random_state=0)
     steps = [("vocab", vocabulary), ("clf", DecisionTreeClassifier(random_state=0))]
     member = CertifiedPatchClassifier(steps).fit(X, named)

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_consistent_length, column_or_1d, gen_batches
-from sklearn.utils.validation import _check_feature_names, check_array, check_is_fitted
+from sklearn.utils.validation import check_array, check_is_fitted
 from tqdm.auto import tqdm
 
 from sklearn_patchcert._layouts import as_batch, check_layout
@@ -23,6 +23,7 @@ from sklearn_patchcert._validation import (
     Integral,
     Interval,
     Real,
+    _check_feature_names,
     _fit_context,
     random_seed,
 )
