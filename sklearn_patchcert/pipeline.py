@@ -93,6 +93,7 @@ class CertifiedPatchClassifier(CertifiedPipeline):
         max_seconds=None,
         max_total_seconds=None,
         cells=False,
+        bounds=None,
         previous=None,
         method="enumeration",
     ) -> Bunch:
@@ -123,8 +124,12 @@ class CertifiedPatchClassifier(CertifiedPipeline):
             Whether to compute the distance to the whole cells for assignments that change the
             class.  By default, costs are lower bounds from single cell boundaries.  Slower, larger
             radii.  L2 only, and without scaling steps.
+        bounds : tuple (low, high) or None, default=None
+            Smallest and largest value of a pixel, in units of X, if the attacker is known to keep
+            to them.  The radius then counts only images with all values between them, so it is
+            larger.  Only with `cells`.
         previous : Bunch or None, default=None
-            What this method returned for the same X, norm and cells and the same fitted pipeline,
+            What this method returned for the same X, norm, cells and bounds and the same pipeline,
             or one that joblib or pickle made of it: its work is not done again.  Every step must
             be one that can be pickled, with the same parameters, and that predictions leave as it
             is; their code counts by its name.  Stickers start again.
@@ -137,13 +142,14 @@ class CertifiedPatchClassifier(CertifiedPipeline):
         -------
         result : Bunch
             ``prediction`` (n,); ``radius`` (n,), in units of X: no perturbation of a smaller norm
-            changes it; ``exact`` (n,): whether the search found a class change at exactly this
-            cost, so that more search cannot enlarge the radius; ``n_configurations`` (n,) that were
-            classified; ``adversarial``, of the shape of X: for L2 an image with another class, as
-            near as the cells of that configuration let it be, NaN where none was found;
-            ``limited`` (n,): whether the search was stopped by its budget; ``upper`` (n,):
-            the cost of the cheapest configuration found that has another class or is too near to
-            a tie to tell, inf where none was; ``key``: of X, norm, cells and all steps.
+            changes it, or none between the bounds; ``exact`` (n,): whether the search found a
+            class change at exactly this cost, so that more search cannot enlarge the radius;
+            ``n_configurations`` (n,) that were classified; ``adversarial``, of the shape of X: for
+            L2 an image with another class, as near as the cells of that configuration and the
+            bounds let it be, NaN where none was found; ``limited`` (n,): whether the search was
+            stopped by its budget; ``upper`` (n,): the cost of the cheapest configuration found
+            that has another class or is too near to a tie to tell, inf where none was; ``key``: of
+            X, norm, cells, bounds and all steps.
 
         Raises
         ------
@@ -197,6 +203,7 @@ class CertifiedPatchClassifier(CertifiedPipeline):
                 max_seconds=max_seconds,
                 max_total_seconds=max_total_seconds,
                 cells=cells,
+                bounds=bounds,
                 previous=previous,
                 method=method,
                 verbose=bool(vocabulary.verbose),

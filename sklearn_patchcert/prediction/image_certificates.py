@@ -16,6 +16,7 @@ from sklearn.utils import Bunch, _safe_indexing
 
 from sklearn_patchcert._ranges import quiet
 from sklearn_patchcert._validation import told_shape
+from sklearn_patchcert.checks import check_bounds, check_inside
 from sklearn_patchcert.networks import outputs
 from sklearn_patchcert.networks.additive import additive_radius
 from sklearn_patchcert.networks.fitting.disturbance import blocks_of
@@ -54,6 +55,7 @@ def certify_prediction(
     max_seconds=None,
     max_total_seconds=None,
     cells=False,
+    bounds=None,
     previous=None,
     method="enumeration",
     verbose=False,
@@ -67,7 +69,7 @@ def certify_prediction(
     scaled : callable, X -> (Z, dict)
         The images as the vocabulary sees them, and scale, error and error_growth as
         :func:`vocabulary.encoding.certify` takes them.
-    norm, max_configurations, max_seconds, max_total_seconds, cells, previous, method
+    norm, max_configurations, max_seconds, max_total_seconds, cells, bounds, previous, method
         As there.
     verbose : bool
 
@@ -89,6 +91,7 @@ def certify_prediction(
         )
     frame = X if hasattr(X, "columns") else np.asarray(X)
     X = np.asarray(frame)
+    bounds = _checked_bounds(bounds, X, cells)
     predicted, n = np.asarray(pipeline.predict(frame.copy())), len(X)  # a step may work in place
     if predicted.ndim != 1:
         raise ValueError(
@@ -96,7 +99,7 @@ def certify_prediction(
             "image: certificates are for one output. Fit a pipeline for each output."
         )
     _check_steps(pipeline, vocabulary, scaled, frame)
-    key = _key(pipeline, X, norm, cells)
+    key = _key(pipeline, X, norm, cells, bounds)
     result = Bunch(
         prediction=predicted,
         radius=np.zeros(n),
@@ -113,7 +116,9 @@ def certify_prediction(
             or previous.get("key") != key
             or (previous.prediction != predicted).any()
         ):
-            raise ValueError("previous is not of these X, norm and cells, and this pipeline.")
+            raise ValueError(
+                "previous is not of these X, norm, cells and bounds, and this pipeline."
+            )
         result = copy.deepcopy(previous)
     table = _Table(pipeline, vocabulary) if method == "additive" else None
     left = np.flatnonzero(result.limited)
@@ -135,7 +140,7 @@ def certify_prediction(
         for number, part in enumerate(parts)
     )
     certify = partial(
-        _certified, pipeline, scaled, table, norm, (max_configurations, cells), progress
+        _certified, pipeline, scaled, table, norm, (max_configurations, cells, bounds), progress
     )
     pieces = over_parts(certify, work if len(parts) > 1 else list(work), vocabulary.n_jobs)
     with progress, closing(pieces):
@@ -170,6 +175,20 @@ def _check_options(norm, max_configurations, limits, cells, method, before):
         )
 
 
+def _checked_bounds(bounds, X, cells):
+    """Bounds (low, high) as far apart as they may be rounded in the dtype of X, or None."""
+    bounds = check_bounds(bounds)
+    if bounds is None:
+        return None
+    if not cells:
+        raise ValueError("bounds are for cells=True: other costs do not know of them.")
+    if X.size:
+        check_inside(bounds, X.min(), X.max())
+    dtype = X.dtype if np.issubdtype(X.dtype, np.floating) else np.dtype(float)
+    low, high = (float(dtype.type(bound)) for bound in bounds)
+    return min(low, bounds[0]), max(high, bounds[1])
+
+
 def _check_steps(pipeline, vocabulary, scaled, frame):
     """Refuse steps that do not look at one image at a time, found out on a few images."""
     size = np.prod(np.shape(frame)[1:], dtype=np.int64)
@@ -191,14 +210,14 @@ def _after(pipeline, vocabulary):
     return Pipeline(pipeline.steps[own.index(True) + 1 :])
 
 
-def _key(pipeline, X, norm, cells):
+def _key(pipeline, X, norm, cells, bounds):
     """Fingerprint of all that a certificate depends on."""
     _, vocabulary = pipeline._split()
     code = [vocabulary._code(), vocabulary.output, told_shape(vocabulary)]
     rest = {name: value for name, value in vars(pipeline).items() if name not in _NO_MATTER}
     steps = [type(vocabulary) if _holds(step, vocabulary) else step for _, step in pipeline.steps]
     told = fingerprint((type(pipeline), rest, steps))
-    return joblib.hash((_CLAIM, X, norm, bool(cells), code, told))
+    return joblib.hash((_CLAIM, X, norm, bool(cells), bounds, code, told))
 
 
 def _holds(step, vocabulary):
@@ -218,11 +237,11 @@ def _certified(pipeline, scaled, table, norm, limits, progress, frame, before, s
     pace_of = share.paces(len(before["prediction"]))
     _, vocabulary = pipeline._split()
     Z, options = scaled(frame)
-    costs = TokenCosts(vocabulary._check(Z), vocabulary, options, norm)
+    most, cells, bounds = limits
+    costs = TokenCosts(vocabulary._check(Z), vocabulary, options, norm, bounds)
     predicted = before["prediction"]
     if table is not None:
         return {"radius": np.maximum(before["radius"], table.radii(costs, predicted))}
-    most, cells = limits
     answers, in_parts = _answers(pipeline, vocabulary, costs, Z)
 
     def changes(rows, ids):

@@ -11,6 +11,7 @@ from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.voronoi import certificate, projections
 
 _WALLS = 8  # to how many tokens walls are measured: more help little
+_UP = 1 + 2.0**-51  # for the rounding of a difference
 
 
 class TokenCosts:
@@ -25,10 +26,13 @@ class TokenCosts:
         scale, error and error_growth as :func:`vocabulary.encoding.certify` takes them.
     norm : {"l2", "linf", "l0"}
         Over the whole image; "l0" counts values, each of which reaches one patch.
+    bounds : tuple (low, high) or None
+        Smallest and largest value that an image may have, for the costs of whole cells.
     """
 
-    def __init__(self, images, vocabulary, options, norm):
-        self.norm, self.vocabulary, self.shape = norm, vocabulary, images.shape[1:]
+    def __init__(self, images, vocabulary, options, norm, bounds=None):
+        self.norm, self.bounds, self.vocabulary = norm, bounds, vocabulary
+        self.shape = images.shape[1:]
         self.cut = {
             "patch_size": vocabulary.patch_size_,
             "per_channel": bool(vocabulary.per_channel_),
@@ -112,22 +116,33 @@ class TokenCosts:
                 if key not in self._cells:
                     patch, weights = self.patches[row, key[1]][None], self.weights[key[1]][None]
                     _, lower = projections.steps_into_cells(
-                        patch, tokens, ids[at[p]][None], weights=weights, sweeps=60, sound=True
+                        patch, tokens, ids[at[p]][None], weights=weights,
+                        limits=self._limits(patch), sweeps=60, sound=True,
                     )  # fmt: skip
                     self._cells[key] = float(lower[0])
                 total += self._cells[key] ** 2
         return float(np.sqrt(total))
 
+    def _limits(self, patches):
+        """Smallest and largest steps between the bounds, or farther by what rounding takes."""
+        if self.bounds is None:
+            return None
+        low, high = (bound - patches for bound in self.bounds)
+        return low.clip(max=0) * _UP, high.clip(min=0) * _UP
+
     def moved(self, X, row, ids):
         """X, one image, with the patches moved into the cells of the ids (positions,)."""
         steps = np.zeros((1, *self.patches.shape[1:]))
         for at, tokens in self.parts:
+            patches = self.patches[row, at][None]
             steps[:, at] = projections.realised(
-                self.patches[row, at][None], tokens, ids[at][None], weights=self.weights[at]
-            )
+                patches, tokens, ids[at][None], weights=self.weights[at],
+                limits=self._limits(patches),
+            )  # fmt: skip
         steps = steps.reshape(1, *self.grid[1:])
         moves = patches_to_images(steps, self.shape, **self.cut) * self.sign
-        return X + moves.reshape(X.shape)
+        moved = X + moves.reshape(X.shape)
+        return moved if self.bounds is None else moved.clip(*self.bounds)
 
 
 def _flat(patches):

@@ -27,6 +27,7 @@ def steps_into_cells(
     targets: ArrayLike,
     *,
     weights: ArrayLike | None = None,
+    limits: tuple[ArrayLike, ArrayLike] | None = None,
     sweeps: int = 3000,
     sound: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -39,6 +40,9 @@ def steps_into_cells(
     targets : ndarray of int (m,)
     weights : ndarray (m, dim) or None
         How far a patch moves where the user's input moves by one.
+    limits : pair of arrays that broadcast to (m, dim), or None
+        Smallest steps, at most 0, and largest ones, at least 0.  Of shorter steps only those
+        between them count.
     sweeps : int
         Of the solver; more bring it nearer to the shortest step.
     sound : bool
@@ -48,7 +52,8 @@ def steps_into_cells(
     Returns
     -------
     steps : ndarray (m, dim)
-        In the user's units, as far as the wall.
+        In the user's units, as far as the wall; not so far where the limits keep the cell out of
+        reach.
     lower : ndarray (m,)
         Lower bounds of the norms of all steps that lead there; but for rounding, unless `sound`.
 
@@ -67,8 +72,12 @@ def steps_into_cells(
     steps, lower = np.empty_like(patches), np.empty(len(patches))
     targets = np.ascontiguousarray(targets, dtype=np.int64)
     reach = float(np.abs(tokens).max()) or 1.0
+    between = np.empty((0, 2, patches.shape[1]))
+    if limits is not None:
+        between = np.stack([np.broadcast_to(limit, patches.shape) for limit in limits], axis=1)
+        between = between.astype(np.float64)
     solver = engines.projection.project
-    solver(patches, tokens, weights, targets, sweeps, 1e-9 * reach, sound, steps, lower)
+    solver(patches, tokens, weights, targets, between, sweeps, 1e-9 * reach, sound, steps, lower)
     return steps, lower
 
 
@@ -178,6 +187,7 @@ def realised(
     ids: NDArray[np.integer[Any]],
     *,
     weights: NDArray[Any] | None = None,
+    limits: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> NDArray[np.float64]:
     """Steps that move patches into the cells of their new tokens, zero for their own tokens.
 
@@ -187,11 +197,14 @@ def realised(
     tokens : ndarray (n_tokens, dim)
     ids : ndarray of int (n, positions)
     weights : ndarray (positions, dim) or None
+    limits : pair of arrays that broadcast to (n, positions, dim), or None
+        Smallest and largest steps, as of :func:`steps_into_cells`.
 
     Returns
     -------
     steps : ndarray (n, positions, dim), float64
-        In the user's units; just beyond the wall, towards the new token.
+        In the user's units; just beyond the wall, towards the new token.  Zero where no step that
+        was tried arrives.
 
     Examples
     --------
@@ -208,13 +221,17 @@ def realised(
     if not len(at):
         return steps
     x, w, b = patches[tuple(at.T)].astype(np.float64), weights[at[:, 1]], ids[tuple(at.T)]
-    step, _ = steps_into_cells(x, tokens, b, weights=w)
+    if limits is not None:
+        limits = tuple(np.broadcast_to(limit, patches.shape)[tuple(at.T)] for limit in limits)
+    step, _ = steps_into_cells(x, tokens, b, weights=w, limits=limits)
     tokens = np.asarray(tokens, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         inward = np.nan_to_num((tokens[b] - x) / w - step, posinf=0.0, neginf=0.0)
     part, left = _INSIDE, np.arange(len(at))
     while len(left) and part < 0.5:  # a step that the solver or rounding leaves short goes on
         trial = step[left] + part * inward[left]
+        if limits is not None:
+            trial = trial.clip(*(limit[left] for limit in limits))
         reached = (x[left] + w[left] * trial).astype(patches.dtype)
         good = certificate.tokenize(reached[:, None], tokens)[:, 0] == b[left]
         steps[tuple(at[left[good]].T)] = trial[good]

@@ -8,7 +8,10 @@ optimal in turn, those that are not 0 more often.  The step is
 
 .. math:: \sum_c \lambda_c v_c - \tfrac12 |\delta|^2, \quad v_c = (c - b) x - (|c|^2 - |b|^2) / 2,
 
-is at most half the squared distance to the cell, which is what makes it a sound cost.
+is at most half the squared distance to the cell, which is what makes it a sound cost.  Where steps
+must stay between limits, because pixels must stay pixels, the step is :math:`\delta`, clipped to
+:math:`\delta'`, and :math:`|\delta|^2` in the value becomes
+:math:`\sum_j \delta'_j (2 \delta_j - \delta'_j)`, the least that is left over steps between them.
 
 In floating point the tokenizer may answer b a little beyond the wall of c, which for tokens that
 nearly coincide is far beyond.  By the bound of :mod:`sklearn_patchcert.voronoi`, after a step of at
@@ -29,6 +32,8 @@ from numba import njit
 from sklearn_patchcert.voronoi.engines.measure import TINY, squared_distance
 
 _INNER = 50  # rounds over the walls that matter, between rounds over all
+_REACH = 1e4  # times the distance of the token
+_ROOTS = 8  # slopes of the dual that are looked at to make one multiplier optimal within limits
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -47,7 +52,49 @@ def _improve(c, b, tokens, weights, violation, squares, multipliers, step):
 
 
 @njit(cache=True, nogil=True)
-def project(X, tokens, weights, targets, sweeps, tolerance, sound, steps, lower):
+def _improve_within(c, b, tokens, weights, limits, reach, violation, squares, multipliers, step):
+    """As _improve for a step that is clipped to the limits (2, dim) wherever it counts.
+
+    The slope of the dual falls as the multiplier grows, in straight pieces; its root is found by
+    regula falsi (Illinois).  No wall alone moves the step by more than `reach`, or those of a cell
+    that is out of it would grow until nothing but rounding is left.
+    """
+    least, most = -multipliers[c], reach / np.sqrt(squares[c]) - multipliers[c]
+    left, right, change, rises = np.nan, np.nan, 0.0, 0.0
+    for number in range(_ROOTS):
+        slope, free = violation[c], 0.0
+        for j in range(len(step)):
+            normal = weights[j] * (tokens[c, j] - tokens[b, j])
+            moved = step[j] - change * normal
+            if limits[0, j] < moved < limits[1, j]:
+                free += normal * normal
+            slope += normal * min(max(moved, limits[0, j]), limits[1, j])
+        if slope > 0.0:
+            least, left, right = change, slope, right if number < 2 else 0.5 * right
+        else:
+            most, right, left = change, slope, left if number < 2 else 0.5 * left
+        if np.isnan(left) or np.isnan(right):
+            new = change + slope / (free if number > 0 and free > 0.0 else squares[c])
+            new = min(max(new, least), most)
+        else:
+            new = (least * right - most * left) / (right - left)
+        found = abs(new - change) <= 1e-9 * abs(new)
+        if found or change * slope > 0.0:  # the dual rises all the way to there
+            rises = change
+        if found:
+            break
+        change = new
+    change = rises
+    if change == 0.0:
+        return 0.0
+    multipliers[c] += change
+    for j in range(len(step)):
+        step[j] -= change * weights[j] * (tokens[c, j] - tokens[b, j])
+    return abs(change) * np.sqrt(squares[c])
+
+
+@njit(cache=True, nogil=True)
+def project(X, tokens, weights, targets, limits, sweeps, tolerance, sound, steps, lower):
     """Fill the steps (m, dim) onto the cells of `targets` (m,), and lower bounds of their norms.
 
     Parameters
@@ -57,6 +104,8 @@ def project(X, tokens, weights, targets, sweeps, tolerance, sound, steps, lower)
     weights : ndarray (m, dim)
         How far a patch moves where its user moves by one.
     targets : ndarray of int64 (m,)
+    limits : ndarray (m, 2, dim), or (0, 2, dim) for none
+        Smallest and largest steps of each coordinate, which hold 0.
     sweeps : int
         Rounds over all walls, at most.
     tolerance : float
@@ -68,10 +117,11 @@ def project(X, tokens, weights, targets, sweeps, tolerance, sound, steps, lower)
     n, dim = tokens.shape
     multipliers, violation = np.zeros(n), np.zeros(n)
     squares, step, walls = np.zeros(n), np.zeros(dim), np.empty(n, np.int64)
-    gamma = (dim + 8) * 2.0**-52
+    gamma, within_limits = (dim + 8) * 2.0**-52, len(limits) > 0
     for i in range(X.shape[0]):
         b = targets[i]
         near = squared_distance(X[i], tokens, b)
+        reach = _REACH * np.sqrt(near)
         for c in range(n):
             multipliers[c], squares[c] = 0.0, 0.0
             total = 0.0
@@ -91,8 +141,13 @@ def project(X, tokens, weights, targets, sweeps, tolerance, sound, steps, lower)
             for c in range(n):
                 if c == b or squares[c] == 0.0:
                     continue
-                worst = max(worst, _improve(c, b, tokens, weights[i], violation, squares,
-                                            multipliers, step))  # fmt: skip
+                if within_limits:
+                    moved = _improve_within(c, b, tokens, weights[i], limits[i], reach,
+                                            violation, squares, multipliers, step)  # fmt: skip
+                else:
+                    moved = _improve(c, b, tokens, weights[i], violation, squares, multipliers,
+                                     step)  # fmt: skip
+                worst = max(worst, moved)
                 if multipliers[c] > 0.0:
                     walls[active] = c
                     active += 1
@@ -101,8 +156,13 @@ def project(X, tokens, weights, targets, sweeps, tolerance, sound, steps, lower)
             for _ in range(_INNER):
                 within = 0.0
                 for at in range(active):
-                    within = max(within, _improve(walls[at], b, tokens, weights[i], violation,
-                                                  squares, multipliers, step))  # fmt: skip
+                    if within_limits:
+                        moved = _improve_within(walls[at], b, tokens, weights[i], limits[i],
+                                                reach, violation, squares, multipliers, step)  # fmt: skip
+                    else:
+                        moved = _improve(walls[at], b, tokens, weights[i], violation, squares,
+                                         multipliers, step)  # fmt: skip
+                    within = max(within, moved)
                 if within <= 0.1 * tolerance:
                     break
         dual, size, rounded, error = 0.0, 0.0, 0.0, 0.0
@@ -116,9 +176,14 @@ def project(X, tokens, weights, targets, sweeps, tolerance, sound, steps, lower)
                     normal = multipliers[c] * weights[i, j] * (tokens[c, j] - tokens[b, j])
                     total += normal
                     part += abs(normal)
-            size += total * total
-            error += part * (2 * abs(total) + part * (n + 4) * 2.0**-52)
             steps[i, j] = step[j]
+            if within_limits:
+                steps[i, j] = min(max(step[j], limits[i, 0, j]), limits[i, 1, j])
+                kept = min(max(-total, limits[i, 0, j]), limits[i, 1, j])
+                size += kept * (2 * -total - kept)
+            else:
+                size += total * total
+            error += part * (2 * abs(total) + part * (n + 4) * 2.0**-52)
         error = (n + 4) * 2.0**-52 * (error + 2 * rounded)
         lower[i] = np.sqrt(max(0.0, 2 * dual - size * (1 + gamma) - error)) * (1 - gamma)
         if sound and weights[i].max() > 0:
