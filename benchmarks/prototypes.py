@@ -11,12 +11,14 @@ from sklearn.naive_bayes import CategoricalNB
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary
 from sklearn_patchcert.networks import random_affine, random_crop
+from sklearn_patchcert.voronoi import steps_into_cells
 
 PROTOTYPES = {  # tokens, target of their walls, passes, images of a batch
     "mnist": (4000, 2.5, 50, 500),
     "fashion_mnist": (2000, 1.58, 20, 256),
     "cifar10": (2000, 1.0, 20, 256),
 }
+_AT_ONCE = 8  # wrong prototypes whose cells are measured together
 
 
 def some_moved(images, share, **moves):
@@ -46,12 +48,14 @@ def prototypes(data, quick):
     )
 
 
-def lower_bounds(model, X, y, nearest=16, at_once=100):
+def lower_bounds(model, X, y, nearest=16, at_once=100, bounds=None):
     """Lower bounds of the certified radii of many images, without the exact search.
 
     A wrong prototype b takes an image x from the prototypes a of its class only beyond the walls of
     all of them, so within min over b of max over a of (|x - b|^2 - |x - a|^2) / (2 |a - b|) the
     class stays.  Any few prototypes of the class give a bound; the nearest ones a good one.
+    Within bounds it is by the distance to the cell of b among b, a few others and these, where the
+    walls alone leave it open whether it is the smallest.
 
     Parameters
     ----------
@@ -62,6 +66,8 @@ def lower_bounds(model, X, y, nearest=16, at_once=100):
     nearest : int
         Prototypes of the right class.
     at_once : int
+    bounds : tuple (low, high) or None
+        Smallest and largest value of a pixel, for the attacker.
 
     Returns
     -------
@@ -78,7 +84,25 @@ def lower_bounds(model, X, y, nearest=16, at_once=100):
         wrong = torch.as_tensor(owners != labels[:, None])
         own, a = torch.where(wrong, torch.inf, squares).topk(nearest, largest=False)
         walls = (squares[:, None] - own[..., None]) / (2 * between[a])
-        walls = walls.nan_to_num(-torch.inf).amax(1)
-        found.append(torch.where(wrong, walls, torch.inf).amin(1))
+        walls = torch.where(wrong, walls.nan_to_num(-torch.inf).amax(1), torch.inf)
+        radii = walls.amin(1)
+        for row in (radii > 0).nonzero()[:, 0] if bounds is not None else ():
+            radii[row] = _within(bounds, images[row], tokens, tokens[a[row]], walls[row])
+        found.append(radii)
     radii = torch.cat(found).numpy()
     return np.where(radii > 0, radii, -1.0)
+
+
+def _within(bounds, image, tokens, own, walls):
+    """The bound of one image (dim,) for images within bounds, from its walls (n_tokens,)."""
+    low, high = ((bound - image[None]).numpy() for bound in bounds)
+    radius = np.inf
+    for others in walls.argsort().split(_AT_ONCE):
+        if walls[others[0]] >= radius:  # those of all others are farther away
+            break
+        _, lower = steps_into_cells(
+            image.expand(len(others), -1), torch.cat([tokens[others], own]),
+            np.arange(len(others)), limits=(low, high), sweeps=60, sound=True,
+        )  # fmt: skip
+        radius = min(radius, lower.min())
+    return radius

@@ -186,7 +186,7 @@ def whole_image(result, data):
     eps = order[0] if data == "cifar10" else order[-1]
     whole = [f" Of all {more['images']:,} test images, “{name}” certifies "
              f"{number(more['certified'][eps])} % at {found['radii'][eps]:.2f}"
-             f"{', by a lower bound of the same certificate' * (name == 'prototypes')}."
+             f"{', by a lower bound of the same certificate' * name.startswith('prototypes')}."
              for name, row in found["rows"].items() if (more := row.get("all_images"))]  # fmt: skip
     note = (
         f"{DATA[data]}, the first {images:,} test images, one seed.{''.join(whole)} "

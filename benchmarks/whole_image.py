@@ -7,7 +7,7 @@ Shows, on the first test images, pixels in [0, 1] and L2 over the whole image, t
 correctly with a certified radius of at least eps, for
 - prototypes: 2,000 tokens that are whole images, 4,000 for MNIST, trained for their certificates on
   images that are moved a little in every step (of MNIST, 85 % of them), and of these also a quick
-  lower bound on all test images;
+  lower bound on all test images, and the certificate against attackers whose pixels stay in [0, 1];
 - 16 tokens of a few pixels with a residual network that sees flipped tokens in training: by the
   smallest patch radius and by enumeration;
 - of CIFAR-10, a 1-Lipschitz network, by its margins, and prototypes among its embeddings, whose
@@ -30,7 +30,7 @@ import json
 import os
 import time
 from copy import deepcopy
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import joblib
@@ -38,21 +38,12 @@ import lipschitz
 import numpy as np
 import torch
 from common import RESULTS, environment, save, share, stages
-from prototypes import lower_bounds, prototypes
+from prototypes import lower_bounds
 from smoothed import LABELS, LEVELS, ON_TOKENS, ROWS, noisy_network, smoothed
+from whole_image_models import AMONG_EMBEDDINGS, LIPSCHITZ, RESIDUAL, models
 
-from sklearn_patchcert import (
-    CertifiedPatchClassifier,
-    PatchNetClassifier,
-    PatchVocabulary,
-)
 from sklearn_patchcert.attacks import run_attack
 from sklearn_patchcert.datasets import load_images
-from sklearn_patchcert.networks import (
-    AdditivePatchNet,
-    PatchResNet,
-    random_affine,
-)
 
 RADII = {
     "mnist": (0.25, 0.5, 0.75, 1.0, 1.58),
@@ -76,11 +67,10 @@ PUBLISHED = {
         "deterministic: LiResNet": (87.0, 78.1, 66.6, 53.5, None, None),
     },
 }
-TRAINED_BY = ("configurations.py", "lipschitz.py", "prototypes.py", "smoothed.py")
+TRAINED_BY = ("configurations.py", "lipschitz.py", "prototypes.py", "smoothed.py",
+              "whole_image_models.py")  # fmt: skip
 CODE = [Path(__file__).with_name(name).read_text() for name in TRAINED_BY]
-RESIDUAL = "16 tokens, residual network"
-LIPSCHITZ = "1-Lipschitz network"
-AMONG_EMBEDDINGS = "prototypes behind a 1-Lipschitz network"
+WITHIN_BOUNDS = "prototypes, pixels within [0, 1]"
 ATTACKS = {
     "search over tokens": ("flips", {}),
     "Auto-PGD, cross-entropy": ("apgd-ce", {"steps": 50}),
@@ -89,48 +79,6 @@ ATTACKS = {
     "Auto-PGD, DLR": ("apgd-dlr", {"steps": 50}),
     "Square, 300 queries": ("square", {"steps": 300}),
 }  # fmt: skip
-
-
-def network(data, module, epochs, n_tokens, patch_size, **options):
-    """A network behind k-means tokens, trained with noise and shifted images."""
-    augment = partial(random_affine, degrees=10, translate=1.5, scale=0.08, shear=0.1)
-    colour = data == "cifar10"
-    net = PatchNetClassifier(
-        module, max_epochs=epochs, batch_size=500, noise_std=0.1 if colour else 0.3,
-        augment=augment if data == "mnist" else None, random_state=0, **options,
-    )  # fmt: skip
-    vocabulary = PatchVocabulary(n_tokens, patch_size, strategy="kmeans", random_state=0)
-    return CertifiedPatchClassifier([("vocab", vocabulary), ("clf", net)])
-
-
-def tokens(data, epochs):
-    size = {"module__width": 64, "module__depth": 2, "autocast": "auto"}
-    radius = 0.2 if data == "cifar10" else 0.5
-    patch_size = 4 if data == "cifar10" else 5
-    return network(data, PatchResNet, epochs, 16, patch_size, flip_radius=radius, **size)
-
-
-def additive(data, epochs, radius):
-    return network(
-        data, AdditivePatchNet, epochs, 8, 4, module__block=2, certified_radius=radius
-    )  # fmt: skip
-
-
-def models(data, quick):
-    """Name to what is fitted, and the options of its certificate."""
-    epochs = 1 if quick else 12
-    bound = 0.25 if data == "cifar10" else 0.7
-    more = {LIPSCHITZ: None, AMONG_EMBEDDINGS: None} if data == "cifar10" else {}
-    return {
-        RESIDUAL: (tokens(data, epochs), {"max_configurations": 8000}),
-        "additive network": (additive(data, 1 if quick else 5, 0.0), {"method": "additive"}),
-        "additive network, trained on the bound": (
-            additive(data, 1 if quick else 4, bound),
-            {"method": "additive"},
-        ),
-        "prototypes": (prototypes(data, quick), {"cells": True}),
-        **more,
-    }
 
 
 def fitted(data, name, model, X, y):
@@ -214,6 +162,16 @@ def table_row(radius, clean, radii, **extra):
     }
 
 
+def of_all(radius, radii):
+    """Shares of all test images; radius -1 where the prediction is wrong."""
+    radius = np.asarray(radius)
+    return {
+        "images": len(radius),
+        "clean": 100 * float((radius >= 0).mean()),
+        "certified": [100 * float((radius >= eps).mean()) for eps in radii],
+    }
+
+
 def checked(parser, options, kept):
     """Stop at names, sigmas and numbers of images that would leave a table of two kinds of rows."""
     for data in options.data:
@@ -294,6 +252,10 @@ def main():
             return attacked(model, X_test, y_test, RADII[data])
         if what == "all images":
             return {"radius": lower_bounds(model, *every(data)[1]).tolist()}
+        if what == "within bounds":
+            found = certified(model, X_test, y_test, {**certificate, "bounds": (0, 1)})
+            bounds = lower_bounds(model, *every(data)[1], bounds=(0.0, 1.0))
+            return {**found, "of_all": bounds.tolist()}
         return smoothed(model, X_test, y_test, float(what), options.copies)
 
     work = []
@@ -306,6 +268,8 @@ def main():
                 work.append((data, name, "attacks"))
             if name in ("prototypes", LIPSCHITZ):
                 work.append((data, name, "all images"))
+            if name == "prototypes" and data == "mnist":
+                work.append((data, name, "within bounds"))
         if RESIDUAL in (options.models or [RESIDUAL]):
             work.append((data, RESIDUAL, str(ROWS[data][0][1])))
         for name, sigma in ROWS[data]:
@@ -321,7 +285,8 @@ def main():
     for (data, name, what), found in stages(label, {**settings, "code": code}, work, run):
         y_test, radii = pixels(data)[1][1], RADII[data]
         rows = results[data]["rows"]
-        if what == "certificate":
+        if what in ("certificate", "within bounds"):
+            name = WITHIN_BOUNDS if what == "within bounds" else name
             right = np.array(found["prediction"]) == y_test
             radius = np.where(right, found["radius"], -1.0)
             kept = ("exact", "limited", "configurations", "changed_just_inside", "fit_seconds",
@@ -333,15 +298,13 @@ def main():
                 curves[data][1][name] = upper
             if "additive" in name:  # its network is asked once, for a table
                 del rows[name]["seconds_besides_the_network"]
+            if "of_all" in found:
+                rows[name]["all_images"] = of_all(found["of_all"], radii)
             if name.startswith("16"):
                 patch = np.where(right, found["patch_radius"], -1.0)
                 rows["the same, smallest patch radius"] = table_row(patch, right.mean(), radii)
         elif what == "all images":
-            radius = np.array(found["radius"])
-            rows[name]["all_images"] = {
-                "images": len(radius), "clean": 100 * float((radius >= 0).mean()),
-                "certified": [100 * float((radius >= eps).mean()) for eps in radii],
-            }  # fmt: skip
+            rows[name]["all_images"] = of_all(found["radius"], radii)
         elif what == "attacks":
             norm = np.asarray(found["norm"])
             radius = curves[data][0][name]
