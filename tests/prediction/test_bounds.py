@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sklearn.naive_bayes import CategoricalNB
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary
+from sklearn_patchcert.prediction import image_certificates
 from sklearn_patchcert.voronoi import certificate, steps_into_cells
 
 
@@ -127,14 +128,15 @@ def test_every_form_of_input_has_the_same_bounds(digits, form):
     np.testing.assert_allclose(found.radius, wanted.radius, rtol=1e-5)
 
 
-def test_bounds_that_the_dtype_rounds_are_rounded_outwards():
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.uint8])
+def test_bounds_hold_what_the_dtype_rounds_them_to(dtype):
     """A pixel of 0.1 in float32 is larger than 0.1, and an attacker may have it."""
-    rng = np.random.default_rng(0)
-    X = rng.uniform(0.2, 0.7, size=(40, 2)).astype(np.float32)
-    X[0] = np.float32(0.7)
-    model = prototypes(X, rng.integers(2, size=40), shape=(1, 2))
-    found = model.certify_prediction(X, cells=True, bounds=(0.2, 0.7))
-    assert (found.radius >= 0).all()
+    X = np.ones((1, 2), dtype=dtype)
+    for low, high in np.random.default_rng(0).uniform((0, 1), (1, 2), size=(50, 2)).tolist():
+        found = image_certificates._checked_bounds((low, high), X, cells=True)
+        assert found[0] <= min(low, float(np.float64(low).astype(dtype))) or dtype == np.uint8
+        assert found[1] >= max(high, float(np.float64(high).astype(dtype)))
+        np.testing.assert_allclose(found, (low, high), rtol=1e-3, atol=1e-3)
 
 
 def test_bounds_that_cannot_be_kept_are_refused(digits):
