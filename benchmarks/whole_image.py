@@ -268,7 +268,7 @@ def main():
                 work.append((data, name, "attacks"))
             if name in ("prototypes", LIPSCHITZ):
                 work.append((data, name, "all images"))
-            if name == "prototypes" and data == "mnist":
+            if name == "prototypes":
                 work.append((data, name, "within bounds"))
         if RESIDUAL in (options.models or [RESIDUAL]):
             work.append((data, RESIDUAL, str(ROWS[data][0][1])))
