@@ -41,8 +41,8 @@ def steps_into_cells(
     weights : ndarray (m, dim) or None
         How far a patch moves where the user's input moves by one.
     limits : pair of arrays that broadcast to (m, dim), or None
-        Smallest steps, at most 0, and largest ones, at least 0.  Of shorter steps only those
-        between them count.
+        Smallest and largest step of each coordinate, in the user's units.  Only steps between
+        them count.
     sweeps : int
         Of the solver; more bring it nearer to the shortest step.
     sound : bool
@@ -56,6 +56,11 @@ def steps_into_cells(
         reach.
     lower : ndarray (m,)
         Lower bounds of the norms of all steps that lead there; but for rounding, unless `sound`.
+
+    Raises
+    ------
+    ValueError
+        If a smallest step is larger than the largest.
 
     Examples
     --------
@@ -76,6 +81,8 @@ def steps_into_cells(
     if limits is not None:
         between = np.stack([np.broadcast_to(limit, patches.shape) for limit in limits], axis=1)
         between = between.astype(np.float64)
+        if not (between[:, 0] <= between[:, 1]).all():
+            raise ValueError("limits must be the smallest steps and then the largest, without NaN.")
     solver = engines.projection.project
     solver(patches, tokens, weights, targets, between, sweeps, 1e-9 * reach, sound, steps, lower)
     return steps, lower

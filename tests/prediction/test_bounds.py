@@ -69,6 +69,12 @@ def test_limits_that_are_far_away_change_nothing():
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.parametrize("limits", [(0.5, -0.5), (np.nan, 1.0)])
+def test_limits_in_the_wrong_order_are_refused(limits):
+    with pytest.raises(ValueError, match="limits"):
+        steps_into_cells(np.zeros((1, 2)), np.eye(2), np.array([0]), limits=limits)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_radius_is_the_distance_to_the_nearest_image_of_another_class(seed):
     rng = np.random.default_rng(seed)

@@ -36,24 +36,9 @@ _REACH = 1e4  # times the distance of the token
 _ROOTS = 8  # slopes of the dual that are looked at to make one multiplier optimal within limits
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _improve(c, b, tokens, weights, violation, squares, multipliers, step):
-    """Make the multiplier of one wall optimal; by how much the step moves."""
-    value = violation[c]
-    for j in range(len(step)):
-        value += weights[j] * (tokens[c, j] - tokens[b, j]) * step[j]
-    change = max(value / squares[c], -multipliers[c])
-    if change == 0.0:
-        return 0.0
-    multipliers[c] += change
-    for j in range(len(step)):
-        step[j] -= change * weights[j] * (tokens[c, j] - tokens[b, j])
-    return abs(change) * np.sqrt(squares[c])
-
-
 @njit(cache=True, nogil=True)
-def _improve_within(c, b, tokens, weights, limits, reach, violation, squares, multipliers, step):
-    """As _improve for a step that is clipped to the limits (2, dim) wherever it counts.
+def _root(c, b, tokens, weights, limits, reach, violation, squares, multipliers, step):
+    """Change of the multiplier of one wall that makes it optimal if steps are clipped to limits.
 
     The slope of the dual falls as the multiplier grows, in straight pieces; its root is found by
     regula falsi (Illinois).  No wall alone moves the step by more than `reach`, or those of a cell
@@ -84,7 +69,20 @@ def _improve_within(c, b, tokens, weights, limits, reach, violation, squares, mu
         if found:
             break
         change = new
-    change = rises
+    return rises
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _improve(c, b, tokens, weights, limits, i, reach, violation, squares, multipliers, step):
+    """Make the multiplier of one wall optimal; by how much the step moves, before it is clipped."""
+    if len(limits):
+        change = _root(c, b, tokens, weights, limits[i], reach, violation, squares, multipliers,
+                       step)  # fmt: skip
+    else:
+        value = violation[c]
+        for j in range(len(step)):
+            value += weights[j] * (tokens[c, j] - tokens[b, j]) * step[j]
+        change = max(value / squares[c], -multipliers[c])
     if change == 0.0:
         return 0.0
     multipliers[c] += change
@@ -105,7 +103,7 @@ def project(X, tokens, weights, targets, limits, sweeps, tolerance, sound, steps
         How far a patch moves where its user moves by one.
     targets : ndarray of int64 (m,)
     limits : ndarray (m, 2, dim), or (0, 2, dim) for none
-        Smallest and largest steps of each coordinate, which hold 0.
+        Smallest and largest steps of each coordinate.
     sweeps : int
         Rounds over all walls, at most.
     tolerance : float
@@ -117,7 +115,7 @@ def project(X, tokens, weights, targets, limits, sweeps, tolerance, sound, steps
     n, dim = tokens.shape
     multipliers, violation = np.zeros(n), np.zeros(n)
     squares, step, walls = np.zeros(n), np.zeros(dim), np.empty(n, np.int64)
-    gamma, within_limits = (dim + 8) * 2.0**-52, len(limits) > 0
+    gamma = (dim + 8) * 2.0**-52
     for i in range(X.shape[0]):
         b = targets[i]
         near = squared_distance(X[i], tokens, b)
@@ -141,13 +139,8 @@ def project(X, tokens, weights, targets, limits, sweeps, tolerance, sound, steps
             for c in range(n):
                 if c == b or squares[c] == 0.0:
                     continue
-                if within_limits:
-                    moved = _improve_within(c, b, tokens, weights[i], limits[i], reach,
-                                            violation, squares, multipliers, step)  # fmt: skip
-                else:
-                    moved = _improve(c, b, tokens, weights[i], violation, squares, multipliers,
-                                     step)  # fmt: skip
-                worst = max(worst, moved)
+                worst = max(worst, _improve(c, b, tokens, weights[i], limits, i, reach, violation,
+                                            squares, multipliers, step))  # fmt: skip
                 if multipliers[c] > 0.0:
                     walls[active] = c
                     active += 1
@@ -156,13 +149,9 @@ def project(X, tokens, weights, targets, limits, sweeps, tolerance, sound, steps
             for _ in range(_INNER):
                 within = 0.0
                 for at in range(active):
-                    if within_limits:
-                        moved = _improve_within(walls[at], b, tokens, weights[i], limits[i],
-                                                reach, violation, squares, multipliers, step)  # fmt: skip
-                    else:
-                        moved = _improve(walls[at], b, tokens, weights[i], violation, squares,
-                                         multipliers, step)  # fmt: skip
-                    within = max(within, moved)
+                    within = max(within, _improve(walls[at], b, tokens, weights[i], limits, i,
+                                                  reach, violation, squares, multipliers,
+                                                  step))  # fmt: skip
                 if within <= 0.1 * tolerance:
                     break
         dual, size, rounded, error = 0.0, 0.0, 0.0, 0.0
@@ -176,13 +165,11 @@ def project(X, tokens, weights, targets, limits, sweeps, tolerance, sound, steps
                     normal = multipliers[c] * weights[i, j] * (tokens[c, j] - tokens[b, j])
                     total += normal
                     part += abs(normal)
-            steps[i, j] = step[j]
-            if within_limits:
+            steps[i, j], kept = step[j], -total
+            if len(limits):
                 steps[i, j] = min(max(step[j], limits[i, 0, j]), limits[i, 1, j])
                 kept = min(max(-total, limits[i, 0, j]), limits[i, 1, j])
-                size += kept * (2 * -total - kept)
-            else:
-                size += total * total
+            size += kept * (-2 * total - kept)
             error += part * (2 * abs(total) + part * (n + 4) * 2.0**-52)
         error = (n + 4) * 2.0**-52 * (error + 2 * rounded)
         lower[i] = np.sqrt(max(0.0, 2 * dual - size * (1 + gamma) - error)) * (1 - gamma)
