@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert.checks import check_count
 from sklearn_patchcert.datasets.readers import is_images, paths_of, reader_of
+from sklearn_patchcert.displays.inputs import check_labels
 from sklearn_patchcert.displays.report.cards import steps_card
 from sklearn_patchcert.displays.report.rendering import report_page
 from sklearn_patchcert.displays.report.reports import content_of
@@ -308,20 +309,14 @@ def _checked_rows(model, X, y, names):
     y = np.asarray(y)
     if y.shape != (n,):
         raise ValueError(f"y must have the shape ({n},), a label for each image, got {y.shape}.")
-    known = set(model.classes_.tolist())
-    if not known & set(y.tolist()):
-        raise ValueError(
-            f"No label of y is a class of the model: y has {y.tolist()[:3]}..., the classes are "
-            f"{model.classes_.tolist()[:3]}... Pass y in the words of model.classes_."
-        )
+    check_labels(y, model.classes_)
     return names, y
 
 
 def _labels(model, target_names):
     """Function that tells the name of a label."""
     classes = model.classes_.tolist()
-    if target_names is None:
-        return str
+    target_names = classes if target_names is None else target_names
     if len(target_names) != len(classes):
         raise ValueError(
             f"target_names has {len(target_names)} entries, the model has {len(classes)} classes."

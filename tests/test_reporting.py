@@ -65,6 +65,16 @@ def page(model, data, tmp_path_factory):
     return report, path.read_text(encoding="utf-8")
 
 
+def test_labels_of_another_type_are_the_same_classes(model, data, tmp_path):
+    """Numbers that a table has made floats."""
+    pages = []
+    for y in (data[3], data[3].astype(float)):
+        write_report(model, data[2], y, tmp_path / "page.html", title="t")
+        pages.append(Page((tmp_path / "page.html").read_text(encoding="utf-8")))
+    assert pages[0].rows == pages[1].rows
+    assert any("".join(row).startswith("7") for row in pages[0].rows)
+
+
 def test_it_returns_what_the_model_computes(model, data, page):
     report, (_, _, X, y) = page[0], data
     radii = model.certify(X).reshape(30, -1)

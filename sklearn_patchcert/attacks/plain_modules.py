@@ -9,7 +9,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from torch import nn
 
-from sklearn_patchcert._layouts import as_batch
+from sklearn_patchcert._layouts import as_batch, check_layout
 from sklearn_patchcert.torch_globals import plain_torch
 
 _AT_ONCE = 64
@@ -30,7 +30,8 @@ def as_classifier(estimator, X):
     Raises
     ------
     ValueError
-        If it is a module and X are rows, of which the height and width are not known.
+        If it is a module and X are rows, of which the height and width are not known, or images
+        whose channels seem to come first.
     """
     if not isinstance(estimator, nn.Module):
         return estimator
@@ -40,6 +41,7 @@ def as_classifier(estimator, X):
             f"A torch module takes images, but X has rows of {shape} values: pass images "
             "(n, H, W) or (n, H, W, C)."
         )
+    check_layout((1, *shape), owner="A torch module")
     return ModuleClassifier(estimator, (*shape, 1)[:3]).fit()
 
 

@@ -76,12 +76,13 @@ def options_of(attack):
 def check_names(attack, options, known=frozenset()):
     """Refuse options that an attack does not take."""
     taken = options_of(attack)
-    unknown = [] if taken is None else sorted(set(options) - taken - known)
+    allowed = set(options) - _GIVEN if taken is None else taken
+    unknown = sorted(set(options) - allowed - known)
     if unknown:
         name = attack if isinstance(attack, str) else getattr(attack, "__name__", repr(attack))
         raise TypeError(
             f"The attack {name!r} takes no option {', '.join(unknown)}; it takes "
-            f"{', '.join(sorted(taken | known)) or 'none'}."
+            f"{', '.join(sorted((taken or set()) | known)) or 'others'}."
         )
 
 
@@ -121,7 +122,7 @@ def attacked(
     adversarial, target = X.copy(), case.estimator if source is None else unwrapped(source)
     if not hasattr(target, "classes_"):
         raise TypeError(f"{type(target).__name__} has no classes_: it is no classifier.")
-    if len(todo) and not is_constant(target):
+    if len(todo) and (source is not None or not is_constant(target)):
         with torch.inference_mode(False):
             view = view_of(target, case, gradient, temperature, black_box=attack in BLACK_BOX)
             labels = columns_of(view.classes, case.y)
@@ -132,6 +133,8 @@ def attacked(
                 )
             name = attack if isinstance(attack, str) else "attack"
             images = view.images(X, X.dtype if attack == "flips" else np.float32)
+            if attack != "flips":
+                _check_not_lost(X, eps, norm)
             size = max(1, min(batch_size, _VALUES_AT_ONCE // X[0].size))
             with (
                 Progress(name, len(todo), verbose) as progress,
@@ -155,6 +158,18 @@ def attacked(
         norms=norms,
         correct=case.correct.copy(),
     )
+
+
+def _check_not_lost(X, eps, norm):
+    """Refuse steps that an attack in float32 would lose beside values that X has finer."""
+    step = eps / np.sqrt(X[0].size) if norm == "l2" else eps
+    coarse = float(np.spacing(np.float32(np.abs(X).max()))) if X.size else 0.0
+    if X.dtype == np.float64 and 0 < step < coarse:
+        raise ValueError(
+            f"eps={eps:g} is lost beside values of {np.abs(X).max():g}: attacks compute in "
+            'float32, but for "flips". Move X nearer to 0, for example by a scaler outside of what '
+            "is attacked."
+        )
 
 
 def _passes(attack, options):

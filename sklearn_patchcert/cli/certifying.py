@@ -120,7 +120,7 @@ def run(options):
                 rows[name] = row
                 journal.add(name, row)
             bar.update()
-    top = max((row.get("largest_radius", 0.0) for row in rows.values()), default=0.0)
+    top = max((_largest(options.out, name, row) for name, row in rows.items()), default=0.0)
     if not options.no_pictures:
         pictures = [end for end in ends if end.endswith(".png")]
         _draw(options, own, {name: files[name] for name in rows}, journal, top, left_out, pictures)
@@ -172,7 +172,7 @@ def _answer(model, X, norm, whole):
             "patches": radii.size,
             "smallest_radius": float(radii.min()),
             "mean_radius": float(radii.mean()),
-            "largest_radius": float(radii.max(initial=0.0, where=np.isfinite(radii))),
+            "largest_radius": float(radii.max()),
             "sum_slack_statistic": float(radii.sum()),
         }
     if whole is not None:
@@ -180,6 +180,17 @@ def _answer(model, X, norm, whole):
         row["prediction_radius"] = float(found.radius[0])
         row["prediction_radius_is_exact"] = bool(found.exact[0])
     return arrays, row
+
+
+def _largest(folder, name, row):
+    """The largest radius of an image that is not infinite, as all are of a single token."""
+    import numpy as np
+
+    largest = row.get("largest_radius", 0.0)
+    if np.isinf(largest):
+        radii = np.load(folder / f"{name}.radii.npy", allow_pickle=False)
+        largest = float(radii.max(initial=0.0, where=np.isfinite(radii)))
+    return largest
 
 
 def _draw(options, own, files, journal, top, left_out, ends):

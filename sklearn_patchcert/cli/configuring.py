@@ -9,7 +9,7 @@ from sklearn_patchcert.cli.options import Impossible
 from sklearn_patchcert.files.known_classes import known_classes
 
 
-def configured(model, path):
+def configured(model, path, text):
     """Set the parameters that a file names, and check all of them.
 
     Parameters
@@ -17,8 +17,10 @@ def configured(model, path):
     model : Pipeline
         Of a reader, a vocabulary and a network that is called clf.
     path : Path or None
-        A file of YAML, with a line ``name: value`` for each parameter.  Names of networks, losses
-        and optimizers become the classes.
+        For the words of errors.
+    text : str
+        What is in that file, or nothing: YAML, with a line ``name: value`` for each parameter.
+        Names of networks, losses and optimizers become the classes.
 
     Returns
     -------
@@ -29,7 +31,7 @@ def configured(model, path):
     Impossible
         If it is no such file, a parameter is unknown, or a value is out of range.
     """
-    found = {} if path is None else _read(path)
+    found = {} if path is None else _read(path, text)
     known = set(model.get_params())
     for name in found:
         if _part_of(name) not in known:
@@ -72,12 +74,20 @@ def _handed_on(model):
     return found
 
 
-def _read(path):
+def text_of(path):
+    """What is in a file of YAML; a pipe can be read only once."""
+    try:
+        return "" if path is None else path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Impossible(f"{path} is no YAML: {error}") from None
+
+
+def _read(path, text):
     import yaml
 
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
         raise Impossible(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise Impossible(f"{path} must have a line `name: value` for each parameter")

@@ -6,9 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-from sklearn_patchcert.cli.journal import JOURNAL
 from sklearn_patchcert.cli.options import Impossible, shown
-from sklearn_patchcert.datasets.folders import find_pictures
+from sklearn_patchcert.datasets.folders import OF_MAPS, find_pictures
 from sklearn_patchcert.datasets.pictures import picture_suffixes
 
 
@@ -49,10 +48,9 @@ def find_files(places, left_out, apart_from=None):
             pictures, others = find_pictures(place)
             if out is not None and Path(os.path.realpath(place)) in out.parents:
                 written.add(out)
-            maps = {parent for path in pictures for parent in Path(path).parents}
-            for folder in sorted(maps - {place, *place.parents}):
-                real = Path(os.path.realpath(folder))
-                if (folder / JOURNAL).is_file() and real not in written:
+            for folder in [path for path, why in others.items() if why == OF_MAPS]:
+                del others[folder]
+                if (real := Path(os.path.realpath(folder))) not in written:
                     left_out.note(f"passed over the maps in {shown(below(folder, root))}")
                     written.add(real)
         for path in pictures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def add_options(add):
         "--cache",
         type=Path,
         metavar="FILE",
-        help="an .npy file for images that are too many for memory",
+        help="an .npy file for the images, which the next run takes from it",
     )
     add("--seed", type=int, default=0, metavar="N", help="of all that is random (default: 0)")
     add_talk(add)
@@ -102,13 +103,14 @@ def run(options):
     import time
 
     from sklearn_patchcert.cli import maps, opened, talking
-    from sklearn_patchcert.cli.configuring import configured
+    from sklearn_patchcert.cli.configuring import configured, text_of
     from sklearn_patchcert.cli.stickers.options import against_stickers
 
     maps.check_file(options.out, ())
     if options.out.exists() and not options.overwrite:
         raise Impossible(f"{options.out} is there already: pass --overwrite, or another --out")
-    pipeline = configured(_model(options), options.config)
+    config = text_of(options.config)
+    pipeline = configured(_model(options), options.config, config)
     model = against_stickers(pipeline, options)
     left_out = talking.LeftOut(options.quiet)
     clock = [time.perf_counter()]
@@ -142,7 +144,7 @@ def run(options):
         "trained_on": len(train),
         "held_out": len(held_out),
         **found,
-        "options": _given(options),
+        "options": _given(options, config),
     }
     _save(model, options.out, card)
     result = {"out": str(options.out), **card, "seconds": seconds, "left_out": left_out.reasons}
@@ -231,6 +233,7 @@ def _split(target, options, names, left_out):
 
 def _measured(model, data, held_out):
     """Accuracy on held-out pictures, with its confidence interval, and their patch radii."""
+    import numpy as np
     from scipy.stats import binomtest
 
     from sklearn_patchcert.composition import certify
@@ -239,20 +242,20 @@ def _measured(model, data, held_out):
     right = int((model.predict(X) == y).sum())
     low, high = binomtest(right, len(y)).proportion_ci(0.95, method="exact")
     radii = certify(model, X).reshape(len(X), -1)
+    means = {"mean_radius": radii.mean(), "mean_smallest_radius": radii.min(1).mean()}
     return {
         "accuracy": right / len(y),
         "accuracy_from_to": [float(low), float(high)],
-        "mean_radius": float(radii.mean()),
-        "mean_smallest_radius": float(radii.min(1).mean()),
+        **{name: float(mean) for name, mean in means.items() if np.isfinite(mean)},  # one token
     }
 
 
-def _given(options):
+def _given(options, config):
     """The options of the command, as plain values."""
     names = ("image_size", "resize", "mode", "patch_size", "tokens", "strategy", "epochs", "seed")
     given = {name: getattr(options, name) for name in names} | sticker_options(options)
     if options.config is not None:
-        given["config"] = options.config.read_text(encoding="utf-8")
+        given["config"] = config
     return given
 
 
@@ -273,9 +276,10 @@ def _lines(card, seconds, path):
             f"accuracy on {card['held_out']} held-out pictures: {100 * card['accuracy']:.1f} % "
             f"(95 % confidence: {100 * low:.1f} to {100 * high:.1f} %)"
         )
+    if "mean_smallest_radius" in card:
         yield (
-            f"patch radius (L2, units of 0..1): mean {card['mean_radius']:.4g}, mean of the "
-            f"smallest of each image {card['mean_smallest_radius']:.4g}"
+            f"patch radius (L2, units of 0..1): mean {card.get('mean_radius', math.inf):.4g}, mean "
+            f"of the smallest of each image {card['mean_smallest_radius']:.4g}"
         )
     spent = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
     yield f"time: {spent}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 
 from sklearn_patchcert._version import __version__
-
-JOURNAL = ".patchcert.jsonl"
+from sklearn_patchcert.datasets.folders import JOURNAL
 
 
 class Journal:
@@ -116,4 +116,5 @@ def _state(path):
         found = path.stat()
     except OSError:  # gone since
         return None
-    return [found.st_size, found.st_mtime_ns]
+    # Copies may keep a time, and files of one shape a size; the time of the inode is no copy.
+    return [os.path.realpath(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns]

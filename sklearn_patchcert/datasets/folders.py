@@ -19,6 +19,8 @@ from sklearn_patchcert.datasets.pictures import picture_suffixes
 from sklearn_patchcert.datasets.readers import ImageReader
 from sklearn_patchcert.whole_files import clear_leftovers, replacing
 
+JOURNAL = ".patchcert.jsonl"  # what `patchcert certify` leaves in the folder that it writes to
+OF_MAPS = "maps that patchcert certify wrote"
 _AT_ONCE = 256  # pictures between two writes to the cache
 
 
@@ -144,7 +146,8 @@ def find_pictures(folder, above=None):
     -------
     pictures : list of str, sorted
     others : dict of str to str
-        Why a file is none.  Hidden files and folders are passed over.
+        Why a file is none, or a folder has none to look for.  Hidden files and folders are passed
+        over.
     """
     pictures, others = [], {}
     seen = set() if above is None else {os.path.realpath(above)}
@@ -154,6 +157,10 @@ def find_pictures(folder, above=None):
             folders.clear()
             continue
         seen.add(real)
+        if place != os.fspath(folder) and JOURNAL in files:
+            others[place] = OF_MAPS
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             whole, ending = os.path.join(place, name), os.path.splitext(name)[1].lower()
@@ -196,13 +203,14 @@ def find_classes(folder, categories=None):
     if not root.is_dir():
         raise NotADirectoryError(f"{root} is not a folder.")
     found = sorted(one.name for one in root.iterdir() if one.is_dir())
-    names = [name for name in found if not name.startswith(".")]
+    maps = {name for name in found if (root / name / JOURNAL).is_file()}
+    names = [name for name in found if not name.startswith(".") and name not in maps]
     if categories is not None:
         missing = sorted(set(categories) - set(found))
         if missing:
             raise ValueError(f"{root} has no folders {missing}, but {names}.")
         names = [name for name in found if name in set(categories)]
-    skipped: dict[str, str] = {}
+    skipped = {} if categories else {str(root / name): OF_MAPS for name in sorted(maps)}
     files: list[str] = []
     target: list[int] = []
     kept: list[str] = []
@@ -312,8 +320,8 @@ def _key(reader, root, files):
     """What images depend on: files, their sizes and times, options and versions."""
     import PIL
 
-    told = [os.path.relpath(file, root) for file in files]
-    stats = [(one.st_size, one.st_mtime_ns) for one in map(os.stat, files)]
+    told = [os.path.realpath(root), *(os.path.relpath(file, root) for file in files)]
+    stats = [(one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in map(os.stat, files)]
     options = [str(reader._options()), __version__, PIL.__version__]
     return hashlib.sha256(json.dumps([told, stats, options]).encode()).hexdigest()
 

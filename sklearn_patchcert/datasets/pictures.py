@@ -105,11 +105,11 @@ def _decoded(path, mode, background, size):
             file.draft(None, (2 * max(size), 2 * max(size)))
         file.load()
         form, clear = file.format, file.has_transparency_data
-        bits = _bits(file)
+        bits, negative = _bits(file), _is_negative(file)
         picture: Image.Image = file
         ImageOps.exif_transpose(picture, in_place=True)  # in place, as copies take a tenth more
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        return _of_deep(picture, form, background, 2**bits - 1)
+        return _of_deep(picture, form, background, 2**bits - 1, negative)
     if clear:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
@@ -123,7 +123,12 @@ def _bits(file):
     return 16
 
 
-def _of_deep(picture, form, background, top):
+def _is_negative(file):
+    """Whether 0 is white and Pillow leaves it so, which it does for more than 8 bits alone."""
+    return file.format == "TIFF" and file.mode.startswith("I;16") and file.tag_v2.get(262) == 0
+
+
+def _of_deep(picture, form, background, top, negative):
     """A picture of one channel with more than 8 bits, scaled by its own depth."""
     from PIL import Image
 
@@ -136,6 +141,8 @@ def _of_deep(picture, form, background, top):
         )
     clear = values == picture.info.get("transparency")
     values /= np.float32(top)
+    if negative:
+        values = 1 - values
     values[clear] = _luma(background)
     return Image.fromarray(_checked(values))
 

@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert.displays.inputs import (
     check_has_maps,
+    check_labels,
     checked_radii,
     images_of,
     named,
@@ -125,7 +126,8 @@ class CertificateDisplay:
         TypeError
             If the estimator is none of these, such as a search over a pipeline.
         ValueError
-            If y, names or display_labels have another length than expected.
+            If y, names or display_labels have another length than expected, or no label of y is a
+            class.
         """
         check_is_fitted(estimator)
         check_has_maps(estimator)
@@ -138,6 +140,8 @@ class CertificateDisplay:
         predictions = estimator.predict(X) if hasattr(estimator, "predict") else None
         if predictions is not None and predictions.ndim != 1:  # several outputs have no one name
             predictions = None
+        if predictions is not None and hasattr(estimator, "classes_"):
+            check_labels(y, estimator.classes_)
         if display_labels is not None:
             classes = estimator.classes_
             predictions = named(predictions, classes, display_labels)

@@ -297,12 +297,16 @@ class CertifiedAccuracyDisplay:
         ----------
         name : str
         radius : float or ndarray
+            Of the norms "l0" and "sticker", what an attacker may use up: certified are images with
+            a larger radius.
 
         Returns
         -------
         accuracy : float or ndarray
         """
-        return (self.radii[name][..., None] >= np.asarray(radius)).mean(0).squeeze()
+        radii, radius = self.radii[name][..., None], np.asarray(radius)
+        found = radii > radius if self.norm in ("l0", "sticker") else radii >= radius
+        return (found | np.isposinf(radii)).mean(0).squeeze()
 
     def plot(self, *, ax=None, figsize=None) -> CertifiedAccuracyDisplay:
         """Draw the curves.

@@ -7,7 +7,7 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert.displays.colors import OPEN, SAFE, how_shown, shown, span_of
-from sklearn_patchcert.displays.inputs import images_of, named, per_image
+from sklearn_patchcert.displays.inputs import check_labels, images_of, named, per_image
 from sklearn_patchcert.displays.maps import (
     aspect_of,
     axes_of_maps,
@@ -134,6 +134,7 @@ class StickerDisplay:
         if np.shape(X) in (shape, shape[:2] if shape[2] == 1 else shape):
             X = np.asarray(X)[None]
         y, names = per_image(y, len(X), "y"), per_image(names, len(X), "names")
+        check_labels(y, estimator.classes_)
         found = estimator.certify(X)
         predictions, classes = found.prediction, estimator.classes_
         return cls.from_places(

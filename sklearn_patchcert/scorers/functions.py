@@ -28,6 +28,7 @@ from sklearn_patchcert.attacks.evaluation import (
 )
 from sklearn_patchcert.attacks.robustness import worst_case
 from sklearn_patchcert.checks import check_norm
+from sklearn_patchcert.prediction.masking.classifier import StickerCertifiedClassifier
 from sklearn_patchcert.scorers.certified import average_certified_radius, certified_accuracy
 from sklearn_patchcert.smoothing.classifier import SmoothedClassifier
 
@@ -238,7 +239,7 @@ def smoothing_accuracy(
     """
     options = {"sigma": sigma, "n": n, "alpha": alpha}
     smoothed, X, y = _smoothed(estimator, X, y, n_samples, random_state, options)
-    return float(agreed(smoothed.predict(X), y).mean())
+    return float(smoothed.score(X, y))
 
 
 def smoothing_radius(
@@ -382,7 +383,8 @@ def _smoothed(estimator, X, y, n_samples, random_state, options):
 
 def _radii(estimator, X, norm, n_samples, random_state):
     norm, model = check_norm(norm, ("l2", "linf", "l1")), unwrapped(estimator)
-    if not hasattr(model, "certify") or isinstance(model, SmoothedClassifier):
+    of_others = (SmoothedClassifier, StickerCertifiedClassifier)
+    if not hasattr(model, "certify") or isinstance(model, of_others):
         raise TypeError(
             f"{type(model).__name__} has no certify of patches: score a PatchVocabulary, a "
             "CertifiedPatchClassifier or a CertifiedPatchRegressor."

@@ -9,7 +9,15 @@ from numpy.typing import ArrayLike
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch
 
-from sklearn_patchcert.attacks.evaluation import agreed, asked, evaluated, seed_of, steps_of
+from sklearn_patchcert.attacks.evaluation import (
+    agreed,
+    asked,
+    classes_of,
+    columns_of,
+    evaluated,
+    seed_of,
+    steps_of,
+)
 from sklearn_patchcert.attacks.robustness import run_attack, worst_case
 from sklearn_patchcert.checks import check_bounds, check_count, check_norm, check_number
 from sklearn_patchcert.smoothing.classifier import SmoothedClassifier
@@ -109,7 +117,8 @@ def robustness_report(
         settings = {"sigma": sigma, "n": n, "random_state": seed, "verbose": int(verbose)}
         smoothed = SmoothedClassifier(FrozenEstimator(model), **settings).fit(X, y)
         classes, radii = smoothed.certify(X)
-        right = agreed(classes, y)
+        known = columns_of(classes_of(model.classes_), y) >= 0  # abstaining may look like a label
+        right = agreed(classes, y) & known
         rows[f"smoothed, sigma {sigma:g}"] = right
         rows[f"smoothed, sigma {sigma:g}, certified"] = right & (radii >= eps)
     table = [{"name": name, "accuracy": 100 * float(np.mean(row))} for name, row in rows.items()]

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
 from torch import nn
@@ -97,6 +98,51 @@ class Softmax(Linear):
     def forward(self, images):
         logits = self.linear(images.float() if self.single else images)
         return (self.sharpness * logits).softmax(1)
+
+
+class Sigmoid(Linear):
+    """A probability for each class by itself, as many networks of several labels end."""
+
+    def __init__(self, sharpness=1.0):
+        super().__init__()
+        self.sharpness = sharpness
+
+    def forward(self, images):
+        return (self.sharpness * self.linear(images)).sigmoid()
+
+
+@pytest.mark.parametrize("attack", ["pgd", "apgd-ce", "apgd-dlr"])
+@pytest.mark.parametrize("sharpness", [1.0, 5.0])
+def test_a_sigmoid_at_the_end_hides_nothing(data, attack, sharpness):
+    X, y, T, t = data
+    net = linear_net(X, y)
+    ended = copy.deepcopy(net)
+    ended.module_ = Sigmoid(sharpness)
+    ended.module_.load_state_dict(net.module_.state_dict())
+    bare, found = (successes(one, T, t, attack, eps=0.5) for one in (net, ended))
+    assert 0.1 < bare < 1
+    assert found >= bare - 0.04
+
+
+def test_a_sigmoid_without_a_gradient_is_refused(data):
+    X, y, T, t = data
+    net = linear_net(X, y)
+    sure = copy.deepcopy(net)
+    sure.module_ = Sigmoid(1e5)
+    sure.module_.load_state_dict(net.module_.state_dict())
+    with pytest.raises(ValueError, match="ends in a sigmoid"):
+        successes(sure, T, t, "pgd")
+
+
+@pytest.mark.parametrize("attack", ["pgd", "apgd-ce", "square"])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_steps_that_float32_loses_are_refused(data, attack, norm):
+    """An attack that stands still would call any network robust."""
+    X, y, T, t = data
+    net = make_pipeline(StandardScaler(), PatchNetClassifier(max_epochs=3, random_state=0))
+    net.fit(16 * X + 1e7, y)
+    with pytest.raises(ValueError, match=r"eps=0\.4 is lost beside"):
+        run_attack(net, 16 * T + 1e7, t, attack, eps=0.4, norm=norm)
 
 
 @pytest.mark.parametrize("option", [{"sharpness": 1e5}, {"single": True}])

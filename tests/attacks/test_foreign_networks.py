@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -127,6 +128,39 @@ def test_a_softmax_at_the_end_hides_nothing(data, criterion, attack):
     )
     assert bare.success.sum() > 4
     assert found.success.sum() >= 0.9 * bare.success.sum()
+
+
+def test_a_module_is_not_given_channels_for_rows(data):
+    """(n, 1, H, W), torch's own layout, would be images of one row with H columns."""
+    X, y, weights = data
+    net = skorch_net(X[:50], y[:50], weights).module_
+    images = X[1000:1040].reshape(-1, 8, 8).astype(np.float32)
+    found = run_attack(net, images, y[1000:1040], "pgd", eps=EPS)
+    assert found.correct.mean() > 0.8
+    with pytest.raises(ValueError, match="channels seem to come first"):
+        run_attack(net, images[:, None], y[1000:1040], "pgd", eps=EPS)
+
+
+def test_a_source_of_one_class_is_refused(data):
+    X, y, weights = data
+    net = skorch_net(X[:50], y[:50], weights)
+    one = DummyClassifier().fit(X[:5], np.full(5, 3))
+    with pytest.raises(ValueError, match="does not know all classes"):
+        run_attack(net, X[1000:1040], y[1000:1040], "square", eps=EPS, source=one)
+
+
+@pytest.mark.parametrize("name", ["eps", "norm", "generator"])
+def test_an_attack_of_the_users_own_cannot_set_its_budget(data, name):
+    """It would be judged by another than the rest of the list."""
+    X, y, weights = data
+    net = skorch_net(X[:50], y[:50], weights)
+
+    def own(model, images, labels, **options):
+        return images
+
+    with pytest.raises(TypeError, match=f"no option {name}"):
+        worst_case(net, X[:40], y[:40], [(own, {name: 5.0, "mine": 1})], eps=0.5)
+    assert worst_case(net, X[:40], y[:40], [(own, {"mine": 1})], eps=0.5).robust.any()
 
 
 def test_training_mode_is_not_what_is_attacked(data):

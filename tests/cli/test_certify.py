@@ -6,11 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
-from pictures_for_cli import files_of, parsed, run, table
+from pictures_for_cli import CLASSES, files_of, noisy, parsed, run, table
 from PIL import Image
 
 from sklearn_patchcert import load
 from sklearn_patchcert.cli import certifying, maps
+from sklearn_patchcert.files import read_card
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
@@ -104,6 +105,60 @@ def test_what_is_done_is_not_done_again(photos, model_file, tmp_path, monkeypatc
     assert run("certify", folder, folder / "000.jpg", "--model", other, "--out", out) == 1
     assert "left out 000.jpg: there is no such file" in capsys.readouterr().err
     assert len(table(out / "statistics.csv")) == 7
+
+
+@pytest.mark.parametrize("how", ["another folder", "in its place"])
+def test_files_with_the_names_sizes_and_times_of_others_are_others(how, model_file, tmp_path):
+    """As an archive keeps times in whole seconds, and pictures without compression their sizes."""
+    found = []
+    for at, color in enumerate(CLASSES.values()):
+        folder = tmp_path / (f"{at}" if how == "another folder" else "photos")
+        folder.mkdir(exist_ok=True)
+        new = tmp_path / "0.bmp"
+        Image.fromarray(noisy(color, seed=at)).save(new)
+        os.utime(new, (10**9, 10**9))
+        new.replace(folder / "0.bmp")
+        for out in ("same", f"own{at}"):
+            options = ("--model", model_file, "--out", tmp_path / out, "--quiet")
+            assert run("certify", folder, *options) == 0
+        same, own = (files_of(tmp_path / out) for out in ("same", f"own{at}"))
+        assert [same[name] == own[name] for name in ("0.bmp.radii.npy", "statistics.csv")] == [1, 1]
+        found.append(own["statistics.csv"])
+    assert len(set(found)) == 3
+
+
+def test_infinite_radii_are_bright_and_written_as_infinite(photos, tmp_path):
+    """Of a single token, whose map has nothing else."""
+    model, out = tmp_path / "one.patchcert", tmp_path / "out"
+    options = ("--image-size", 12, "--tokens", 1, "--epochs", 1, "--quiet")
+    assert run("fit", photos, "--out", model, *options) == 0
+    assert run("certify", photos / "red", "--model", model, "--out", out, "--quiet") == 0
+    for row in table(out / "statistics.csv"):
+        assert {row[f"{which}_radius"] for which in ("smallest", "mean", "largest")} == {"inf"}
+    radii = np.array([[np.inf, 0.0], [1.0, np.inf]])
+    for top in (0.0, 1.0):
+        picture = maps.map_picture(radii, (1, 1), (2, 2), top).sum(-1)
+        assert picture[0, 0] == picture[1, 1] == picture.max() > picture[0, 1]
+    with Image.open(out / "000.jpg.radii.png") as written:
+        assert len(written.getcolors()) == 1
+        assert np.asarray(written)[0, 0].tolist() == maps.colors(np.ones((1, 1)))[0, 0].tolist()
+
+
+def test_no_command_takes_maps_for_pictures(photos, model_file, tmp_path, capsys):
+    """Written among the pictures of a class, or beside the classes, and left there."""
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    options = ("--model", model_file, "--quiet", "--out")
+    assert run("certify", folder / "red", *options, folder / "red" / "maps") == 0
+    assert run("certify", folder, *options, folder / "maps") == 0
+    report = ("--model", model_file, "--out", tmp_path / "report.html")
+    assert run("report", folder, *report) == 1
+    said = capsys.readouterr().err
+    assert "left out maps: maps that patchcert certify wrote" in said
+    assert "left out red/maps: maps that patchcert certify wrote" in said
+    fresh = tmp_path / "new.patchcert"
+    options = ("--image-size", 12, "--tokens", 4, "--epochs", 1, "--quiet")
+    assert run("fit", folder, "--out", fresh, *options) == 1
+    assert read_card(fresh)["images"] == dict.fromkeys(CLASSES, 8)
 
 
 def test_it_does_not_read_what_it_wrote(photos, model_file, tmp_path, capsys):

@@ -154,6 +154,22 @@ def test_a_config_decides_how_pictures_are_read(photos, tmp_path):
     assert "PatchResNet" in read_card(path)["options"]["config"]
 
 
+def test_a_config_is_read_once_and_told_as_it_was_used(photos, tmp_path, monkeypatch):
+    """A pipe ends after it was read, and a file may change or go while the model is trained."""
+    config, read = tmp_path / "c.yaml", fitting._read
+
+    def gone(*args):
+        config.unlink()
+        return read(*args)
+
+    monkeypatch.setattr(fitting, "_read", gone)
+    config.write_text("clf__lr: 0.05\n")
+    path = tmp_path / "m"
+    assert run("fit", photos, "--out", path, *QUICK, "--config", config, "--quiet") == 0
+    assert load(path)["clf"].lr == 0.05
+    assert read_card(path)["options"]["config"] == "clf__lr: 0.05\n"
+
+
 def test_twice_the_same_and_not_over_a_picture(tmp_path, capsys):
     folder = make_photos(tmp_path / "photos", 3)
     for name in ("a", "b"):

@@ -115,6 +115,19 @@ def test_a_cache_gives_the_same_images_as_long_as_nothing_changes(folder, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {"pictures", "cache.npy", "cache.json"}
 
 
+def test_a_cache_is_of_one_folder(tmp_path):
+    """Not of another with the same names, sizes and times of its files, as copies have them."""
+    found = []
+    for name, shade in (("some", 60), ("other", 200)):
+        for kind in ("cats", "dogs"):
+            (tmp_path / name / kind).mkdir(parents=True)
+            path = tmp_path / name / kind / "0.bmp"
+            Image.new("L", (8, 8), shade).save(path)
+            os.utime(path, (10**9, 10**9))
+        found.append(load_image_folder(tmp_path / name, cache=tmp_path / "cache.npy").data.max())
+    np.testing.assert_allclose(found, [60 / 255, 200 / 255], rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["mine.npy", "mine.json", "pictures/cats/picture.npy"])
 def test_a_cache_takes_no_place_of_another_file(folder, tmp_path, name):
     np.save(folder / "cats" / "picture.npy", np.zeros((20, 20), dtype=np.uint8))

@@ -293,15 +293,31 @@ def test_padding_never_makes_a_picture_vanish(tmp_path, shape, kind):
     assert image.min() == 0  # black on white
 
 
-def test_a_tiff_of_twelve_bits_is_scaled_by_its_own_depth(tmp_path):
-    packed = np.full((8, 12), 255, dtype=np.uint8)  # 8 x 8 values of 4095
-    tags = [(256, 8), (257, 8), (258, 12), (259, 1), (262, 1), (273, 134), (277, 1), (278, 8)]
-    tags.append((279, packed.size))
+def raw_tiff(path, content, bits, zero_is_black=True):
+    """A gray picture of 8 x 8 values, packed."""
+    tags = [(256, 8), (257, 8), (258, bits), (259, 1), (262, int(zero_is_black)), (273, 134)]
+    tags += [(277, 1), (278, 8), (279, len(content))]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries
-    path = tmp_path / "deep.tif"
-    path.write_bytes(head.ljust(134, b"\0") + packed.tobytes())
+    path.write_bytes(head.ljust(134, b"\0") + content)
+    return path
+
+
+def test_a_tiff_of_twelve_bits_is_scaled_by_its_own_depth(tmp_path):
+    path = raw_tiff(tmp_path / "deep.tif", b"\xff" * 96, 12)  # 8 x 8 values of 4095
     assert (read_picture(path) == 1).all()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_in_which_zero_is_white_is_no_negative(bits, tmp_path):
+    """As scanners and radiography write them: PhotometricInterpretation 0."""
+    values = np.arange(64, dtype=f"<u{bits // 8}").reshape(8, 8) * (2**bits // 64)
+    black, white = (
+        read_picture(raw_tiff(tmp_path / f"{of}.tif", values.tobytes(), bits, of), mode="L")
+        for of in (True, False)
+    )
+    np.testing.assert_allclose(black, values / (2**bits - 1), atol=1e-6)
+    np.testing.assert_allclose(white, 1 - black, atol=1e-6)
 
 
 def test_arrays_of_either_byte_order_are_the_same_picture(tmp_path):

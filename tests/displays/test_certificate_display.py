@@ -271,6 +271,9 @@ def test_refusals(gray):
     unclear = CertifiedPatchClassifier(steps).fit(X, X[:, 0])
     with pytest.raises(TypeError, match="see through Normalizer"):
         CertificateDisplay.from_estimator(unclear, X[:2])
+    known = CertifiedPatchClassifier(steps[1:]).fit(X, np.arange(len(X)) % 2)
+    with pytest.raises(ValueError, match="No label of y is a class"):
+        CertificateDisplay.from_estimator(known, X[:2], ["0", "1"])
     assert pyplot.get_fignums() == []
 
 

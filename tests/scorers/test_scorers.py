@@ -6,18 +6,29 @@ from functools import partial
 import numpy as np
 import pytest
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary, SmoothedClassifier
+from sklearn_patchcert import (
+    CertifiedPatchClassifier,
+    PatchNetClassifier,
+    PatchVocabulary,
+    SmoothedClassifier,
+    StickerCertifiedClassifier,
+)
+from sklearn_patchcert.displays import CertifiedAccuracyDisplay
 from sklearn_patchcert.model_selection import best_index, pareto_front
+from sklearn_patchcert.scorers import robustness_report
 from sklearn_patchcert.scorers.functions import (
+    certified_accuracy,
     image_certificate,
     min_patch_certificate,
     neg_reconstruction_error,
     patch_certificate,
+    smoothing_accuracy,
 )
 
 SCORERS = [patch_certificate, image_certificate, min_patch_certificate, neg_reconstruction_error]
@@ -74,11 +85,58 @@ def test_subsets_are_the_same_for_everyone(some, scorer):
         scorer(fitted, X, y, n_samples=0)
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_pixels_that_may_be_used_up_are_counted_in(digits, size):
+    """A radius of 2 pixels is certified against fewer than 2, not against 2."""
+    X, y = digits[0][:400], digits[1][:400]
+    vocabulary = PatchVocabulary(4, 2, strategy="kmeans", random_state=0)
+    steps = [("vocab", vocabulary), ("clf", RidgeClassifier())]
+    fitted = CertifiedPatchClassifier(steps).fit(X[:350], y[:350])
+    X, y = X[350:], y[350:]
+    broken = fitted.predict(X) != y
+    window = np.zeros((8, 8), dtype=bool)
+    rng = np.random.default_rng(0)
+    for row, column in np.ndindex(9 - size, 9 - size):
+        window[:] = False
+        window[row : row + size, column : column + size] = True
+        for values in (0.0, 16.0, *rng.integers(0, 17, size=(3, size * size)).astype(float)):
+            moved = X.copy()
+            moved[:, window.ravel()] = values
+            broken |= fitted.predict(moved) != y
+    assert broken.mean() > fitted.score(X, y) / 10
+    left = 1 - broken.mean()
+    options = {"norm": "sticker", "radius": size, "max_configurations": 3000}
+    assert certified_accuracy(fitted, X, y, **options) <= left
+    found = fitted.certify_prediction(X, norm="sticker", max_configurations=3000)
+    radii = np.where(found.prediction == y, found.radius, -1.0)
+    display = CertifiedAccuracyDisplay({"model": radii}, norm="sticker")
+    assert display.accuracy("model", size) == certified_accuracy(fitted, X, y, **options)
+    if size == 1:  # one value is a sticker of one pixel
+        assert certified_accuracy(fitted, X, y, **{**options, "norm": "l0"}) <= left
+    assert certified_accuracy(fitted, X, y, norm="l0", radius=np.inf) == 0
+
+
+def test_abstaining_is_wrong_whatever_the_labels(digits):
+    """Also where a label that the model has never seen is the number by which it abstains."""
+    X, y = digits[0][:400], digits[1][:400]
+    y = np.where(y == 3, -1, y)
+    small = {"module__width": 4, "module__hidden": 16}
+    fitted = PatchNetClassifier(max_epochs=1, random_state=0, **small)
+    fitted.fit(X[y != -1], y[y != -1])
+    options = {"sigma": 100.0, "n": 50, "alpha": 1e-6}
+    assert smoothing_accuracy(fitted, X[:50], y[:50], **options) == 0
+    report = robustness_report(fitted, X[:50], y[:50], eps=0.0, sigma=100.0, n=20, steps=1)
+    rows = report.table if isinstance(report.table, list) else report.table.to_dict("records")
+    told = {row["name"]: row["accuracy"] for row in rows}
+    assert told["smoothed, sigma 100, certified"] <= told["smoothed, sigma 100"] <= 10
+
+
 def test_what_has_no_certificate_is_refused(some):
     X, y = some
     plain = make_pipeline(StandardScaler(), RidgeClassifier()).fit(X, y)
     smoothed = SmoothedClassifier(plain, n=10).fit(X, y)
-    for model in (plain, smoothed):
+    masked = StickerCertifiedClassifier(FrozenEstimator(plain), 1, image_shape=(8, 8)).fit(X, y)
+    for model in (plain, smoothed, masked):
         with pytest.raises(TypeError, match="no certify of patches"):
             patch_certificate(model, X, y)
     with pytest.raises(TypeError, match="PatchVocabulary"):

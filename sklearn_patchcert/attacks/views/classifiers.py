@@ -31,6 +31,7 @@ from sklearn_patchcert.attacks.views.torch_modules import as_torch_module
 
 _AT_ONCE = 500
 _LEAST = 1e-300  # of a probability, in float64
+_SURE = 1e-15  # nearer to 0 or 1 a sigmoid has no digits left in float64
 _NEAR = 1e-2  # of the spread of an image's logits: a lead below is decided by how a sum is rounded
 _TRIALS = 8  # perturbations by a few units in the last place, which may take other tokens
 
@@ -151,7 +152,7 @@ class _Differs(ValueError):
 class _Scores(nn.Module):
     """Images (n, C, H, W) to logits, whatever the layout of X and the output of the network."""
 
-    probabilities = False  # whether that is what the network answers
+    read_as = None  # "softmax" or "sigmoid" where the network answers probabilities
 
     def __init__(self, module, layout=None):
         super().__init__()
@@ -168,7 +169,10 @@ class _Scores(nn.Module):
         found = found[0] if isinstance(found, tuple) else found
         if found.ndim != 2 or found.shape[1] < 2:
             raise TypeError("The network has no logit for each class, but a single output.")
-        return found.clamp_min(_LEAST).log() if self.probabilities else found
+        if self.read_as == "sigmoid":  # straight on beyond, should other images lead there
+            inside = found.clamp(_SURE, 1 - _SURE)
+            return inside.logit() + (found - inside) / _SURE
+        return found.clamp_min(_LEAST).log() if self.read_as == "softmax" else found
 
 
 def _of_module(estimator, case, gradient, temperature):
@@ -180,11 +184,11 @@ def _of_module(estimator, case, gradient, temperature):
     view = View(scores, np.array([]), shape, first, module, scores.read, device)
     images = view.images(case.X)
     found = _asked(view, images)
-    if (found >= 0).all() and (np.abs(found.sum(1) - 1) < 1e-3).all():
-        # A softmax, whose gradient float32 loses where the network is sure of itself.
-        scores.probabilities = True
+    if (found >= 0).all() and (found <= 1).all():
+        # Probabilities, whose gradient float32 loses where the network is sure of itself.
+        scores.read_as = "softmax" if (np.abs(found.sum(1) - 1) < 1e-3).all() else "sigmoid"
         module.network.double()
-        _check_softmax(view, images)
+        _check_probabilities(view, images, scores.read_as)
     view = view._replace(classes=_classes(estimator, found.shape[1]))
     single = case.X.astype(np.float32)
     same = estimator is case.estimator and case.X.dtype == np.float32
@@ -203,20 +207,24 @@ def _of_module(estimator, case, gradient, temperature):
     return view
 
 
-def _check_softmax(view, images):
-    """Refuse a softmax that has lost the other classes, and with them the gradient."""
+def _check_probabilities(view, images, function):
+    """Refuse probabilities that have lost the other classes, and with them the gradient."""
     remedy = 'Let the module return logits, or use the attacks "square" and "noise".'
     try:
         logs = _asked(view, images)
     except RuntimeError as error:
         raise _Differs(
-            "The network ends in a softmax, so its gradient is needed in float64, in which it does "
-            f"not compute: {error}. {remedy}"
+            f"The network ends in a {function}, so its gradient is needed in float64, in which it "
+            f"does not compute: {error}. {remedy}"
         ) from error
-    if (np.sort(logs, axis=1)[:, -2] <= math.log(_LEAST) + 1).any():
+    ranked = np.sort(logs, axis=1)
+    lost = ranked[:, -2] <= math.log(_LEAST) + 1
+    if function == "sigmoid":  # the largest one must fall, and another one rise
+        lost = ranked[:, -1] >= -math.log(_SURE) - 1
+    if lost.any():
         raise _Differs(
-            "The network ends in a softmax and is so sure of itself that all other probabilities "
-            f"are 0, also in float64, so there is no gradient. {remedy}"
+            f"The network ends in a {function} and is so sure of itself that probabilities are 0 "
+            f"or 1, also in float64, so there is no gradient. {remedy}"
         )
 
 
