@@ -62,11 +62,18 @@ def read_picture(
     try:
         if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
             raise _Refused("it is no regular file")  # reading a pipe may never end
+        shades = _shades(background, mode)
         if Path(path).suffix.lower() == ".npy":
-            planes = _from_array(path)
+            planes = _from_array(path, mode)
         else:
-            planes = [_decoded(path, mode, background, size if resize else None)]
-        planes = [_sized(plane, size, resize, interpolation, background) for plane in planes]
+            planes = _decoded(path, mode, background, shades, size if resize else None)
+        if len(planes) != len(shades) and planes[0].mode == "F":  # gray, on a color or the reverse
+            planes, shades = (part * (3 // len(part)) for part in (planes, shades))
+        colors = shades if planes[0].mode == "F" else [background]
+        planes = [
+            _sized(plane, size, resize, interpolation, color)
+            for plane, color in zip(planes, colors, strict=True)
+        ]
         values = np.stack(planes, axis=-1) if len(planes) > 1 else np.asarray(planes[0])
     except Exception as error:  # whatever a damaged file makes of its decoder
         raise ValueError(f"{os.fspath(path)}: {_reason(error, path)}") from error
@@ -96,11 +103,12 @@ class _Refused(ValueError):
     """What a file may not be, in words for its owner."""
 
 
-def _decoded(path, mode, background, size):
-    """A Pillow image, upright: "L" or "RGB" of 8 bits, or "F" in [0, 1]."""
+def _decoded(path, mode, background, shades, size):
+    """Pillow images, upright: one, "L" or "RGB" of 8 bits, or "F" in [0, 1], for each shade."""
     from PIL import Image, ImageOps
 
-    with Image.open(path, formats=_formats()) as file:
+    # By its name, Pillow maps a file into memory, where it takes lines that it turns for others.
+    with open(path, "rb") as stream, Image.open(stream, formats=_formats()) as file:
         if size is not None:  # JPEG: decoded at 1/2, 1/4 or 1/8, if twice the size is left
             file.draft(None, (2 * max(size), 2 * max(size)))
         file.load()
@@ -109,11 +117,11 @@ def _decoded(path, mode, background, size):
         picture: Image.Image = file
         ImageOps.exif_transpose(picture, in_place=True)  # in place, as copies take a tenth more
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        return _of_deep(picture, form, background, 2**bits - 1, negative)
+        return _of_deep(picture, form, shades, 2**bits - 1, negative)
     if clear:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
-    return picture if picture.mode == mode else picture.convert(mode)
+    return [picture if picture.mode == mode else picture.convert(mode)]
 
 
 def _bits(file):
@@ -128,13 +136,13 @@ def _is_negative(file):
     return file.format == "TIFF" and file.mode.startswith("I;16") and file.tag_v2.get(262) == 0
 
 
-def _of_deep(picture, form, background, top, negative):
-    """A picture of one channel with more than 8 bits, scaled by its own depth."""
+def _of_deep(picture, form, shades, top, negative):
+    """A picture of one channel with more than 8 bits, scaled by its own depth, for each shade."""
     from PIL import Image
 
     values = np.asarray(picture).astype(np.float32)
     if picture.mode == "F":
-        return Image.fromarray(_checked(values))
+        return [Image.fromarray(_checked(values))]
     if picture.mode == "I" and form not in ("PNG", "PPM"):
         raise _Refused(
             "its values are whole numbers of 32 bits, whose range is not known: save it with 16"
@@ -143,17 +151,20 @@ def _of_deep(picture, form, background, top, negative):
     values /= np.float32(top)
     if negative:
         values = 1 - values
-    values[clear] = _luma(background)
-    return Image.fromarray(_checked(values))
+    planes = [np.where(clear, np.float32(shade), values) for shade in shades]
+    return [Image.fromarray(_checked(plane)) for plane in planes]
 
 
-def _luma(color):
+def _shades(color, mode):
+    """Values in [0, 1] of a color, one of gray or three."""
     from PIL import ImageColor
 
-    return ImageColor.getcolor(color, "L") / 255  # type: ignore[operator]  # an int for "L"
+    found = ImageColor.getcolor(color, mode)
+    shades = [value / 255 for value in (found if isinstance(found, tuple) else (found,))]
+    return shades if len(set(shades)) > 1 else shades[:1]
 
 
-def _from_array(path):
+def _from_array(path, mode):
     """An array as Pillow images: one of 8 bits, or an "F" for each channel."""
     from PIL import Image
 
@@ -165,7 +176,8 @@ def _from_array(path):
     if not array.size or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)):
         raise _Refused(f"an array {array.shape} is not one picture (H, W), (H, W, 1) or (H, W, 3)")
     if array.dtype == np.uint8:
-        return [Image.fromarray(np.array(array))]
+        picture = Image.fromarray(np.array(array))
+        return [picture.convert("RGB") if mode == "RGB" else picture]
     kind = array.dtype.newbyteorder("=")
     if kind not in _TOPS and kind.kind != "f":
         raise _Refused(
@@ -185,7 +197,7 @@ def _checked(values):
 
 
 def _sized(picture, size, resize, interpolation, background):
-    """A Pillow image brought to a size (H, W)."""
+    """A Pillow image brought to a size (H, W); the background is a value of its mode, or a name."""
     from PIL import Image, ImageOps
 
     if size is None or (picture.height, picture.width) == tuple(size):
@@ -199,10 +211,9 @@ def _sized(picture, size, resize, interpolation, background):
     if resize == "crop":
         sized = ImageOps.fit(picture, shape, method)
     elif resize == "pad":
-        color = _luma(background) if picture.mode == "F" else background
         share = min(shape[0] / picture.width, shape[1] / picture.height)
         inner = [max(1, round(share * side)) for side in picture.size]  # a line stays a line
-        sized = ImageOps.pad(picture.resize(inner, method), shape, method, color)
+        sized = ImageOps.pad(picture.resize(inner, method), shape, method, background)
     else:
         sized = picture.resize(shape, method)
     if picture.mode != "F":

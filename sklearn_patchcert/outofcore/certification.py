@@ -24,6 +24,7 @@ from sklearn_patchcert._version import __version__
 from sklearn_patchcert.outofcore.stores import (
     Record,
     checksum,
+    checksum_as_given,
     files_of,
     is_within,
     open_images,
@@ -94,10 +95,10 @@ def certify_to(
 
     Notes
     -----
-    A run that goes on looks at every finished chunk's checksum, and certifies one of these chunks
-    again: if its radii differ by a single bit, the images or the machine are not the same, and
-    nothing is continued.  Until a run has ended, radii not yet computed are 0 in a .npy file and
-    NaN in a .zarr folder.
+    A run that goes on compares the checksums of every finished chunk's images and radii, and
+    certifies one of these chunks again: if its radii differ by a single bit, the machine is not the
+    same, and nothing is continued.  Until a run has ended, radii not yet computed are 0 in a .npy
+    file and NaN in a .zarr folder.
 
     Examples
     --------
@@ -140,24 +141,31 @@ def certify_to(
 
     def certified(index):
         rows = store.rows(index)
+        part = read(rows.start, rows.stop)
+        of_images = checksum_as_given(part)  # before anything can work in place
         try:
-            return model.certify(read(rows.start, rows.stop), norm)
+            return model.certify(part, norm), of_images
         except ValueError as error:
             raise ValueError(f"Images {rows.start} to {rows.stop - 1}: {error}") from error
+
+    def of_images(index):
+        rows = store.rows(index)
+        return checksum_as_given(read(rows.start, rows.stop))
 
     bar = tqdm(desc=path.name, total=shape[0], unit="image", disable=not verbose)
     try:
         with FileLock(lock, timeout=0), bar:
-            done = _continued(store, record, settings, certified, overwrite, holds_images)
+            look = certified, of_images
+            done = _continued(store, record, settings, look, overwrite, holds_images)
             bar.update(sum(rows.stop - rows.start for rows in map(store.rows, done)))
             for index in range(len(starts)):
                 if index in done:
                     continue
-                radii = certified(index)
+                radii, seen = certified(index)
                 if not done:
                     store.create(radii.shape[1:])
                 store.write(index, radii)  # first the radii, then the record
-                done[index] = checksum(radii)
+                done[index] = checksum(radii), seen
                 record.add(index, done[index])
                 bar.update(len(radii))
             return store.view()
@@ -176,10 +184,10 @@ def _check_apart(images, written):
                 )
 
 
-def _continued(store, record, settings, certified, overwrite, holds_images):
+def _continued(store, record, settings, look, overwrite, holds_images):
     """Checksums of the finished chunks of an output; a record that names these and no others."""
     try:
-        done = _finished(store, record, settings, certified)
+        done = _finished(store, record, settings, *look)
     except (FileExistsError, ValueError) as error:
         if not overwrite:
             raise type(error)(
@@ -195,7 +203,7 @@ def _continued(store, record, settings, certified, overwrite, holds_images):
     return done
 
 
-def _finished(store, record, settings, certified):
+def _finished(store, record, settings, certified, of_images):
     """Checksums, by their index, of the chunks that are there as they should be."""
     known = record.read()
     if known is None:
@@ -212,16 +220,20 @@ def _finished(store, record, settings, certified):
     if not all(0 <= index < len(store.starts) for index in sums):
         raise ValueError(f"{record.path} names chunks that the output does not have.")
     first = min(sums)
-    radii = certified(first)
-    if checksum(radii) != sums[first]:
+    radii, seen = certified(first)
+    for index in sums:
+        if (seen if index == first else of_images(index)) != sums[index][1]:
+            rows = store.rows(index)
+            raise ValueError(f"the images {rows.start} to {rows.stop - 1} are other images now.")
+    if checksum(radii) != sums[first][0]:
         rows = store.rows(first)
         raise ValueError(
-            f"the radii of the images {rows.start} to {rows.stop - 1} are others now: these "
-            "are other images, or another machine."
+            f"the radii of the images {rows.start} to {rows.stop - 1} are others now, of the same "
+            "images: this is another machine."
         )
     try:
         same = store.is_as_created(radii.shape[1:])
-        done = {i: found for i, found in sums.items() if same and checksum(store.read(i)) == found}
+        done = {i: sum_ for i, sum_ in sums.items() if same and checksum(store.read(i)) == sum_[0]}
     except PermissionError:
         raise
     except Exception as error:  # whatever a damaged file makes of its reader

@@ -298,7 +298,7 @@ class Record:
         self.fresh = path.with_name(f"{path.name}.progress.new")
 
     def read(self):
-        """Settings, and checksums by chunk; None where there is no record."""
+        """Settings, and checksums by chunk, of its radii and images; None without a record."""
         if not self.path.exists():
             return None
         lines = self.path.read_bytes().decode("utf-8", "replace").split("\n")
@@ -306,16 +306,16 @@ class Record:
         if others and others[-1] is None:
             others.pop()
         whole = [
-            isinstance(line, list) and len(line) == 2 and all(type(part) is int for part in line)
+            isinstance(line, list) and len(line) == 3 and all(type(part) is int for part in line)
             for line in others
         ]
         if not isinstance(first, dict) or not all(whole):
             raise ValueError(f"{self.path} is no record of finished chunks, or is damaged.")
-        return first, dict(others)
+        return first, {index: tuple(found) for index, *found in others}
 
     def write(self, settings, sums):
         """Begin the record anew, in one step."""
-        lines = [settings, *([index, found] for index, found in sums.items())]
+        lines = [settings, *([index, *found] for index, found in sums.items())]
         with open(self.fresh, "w", encoding="utf-8") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
             _synchronise(file)
@@ -323,15 +323,20 @@ class Record:
         _synchronise_folder(self.path.parent)
 
     def add(self, index, found):
-        """Note that a chunk is finished, with the checksum of its rows."""
+        """Note that a chunk is finished, with the checksums of its radii and its images."""
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps([index, found]) + "\n")
+            file.write(json.dumps([index, *found]) + "\n")
             _synchronise(file)
 
 
 def checksum(rows):
     """Of the bytes of rows, the same for the same values and shape."""
     return zlib.crc32(np.ascontiguousarray(rows, dtype="<f8").data, len(rows))
+
+
+def checksum_as_given(images):
+    """Of the bytes of images, in the dtype in which they are read."""
+    return zlib.crc32(np.ascontiguousarray(images).reshape(-1).view(np.uint8).data)
 
 
 def _parsed(line):

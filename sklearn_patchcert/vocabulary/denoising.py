@@ -44,7 +44,8 @@ def denoise(images: NDArray[Any], strength: float = 0.1) -> NDArray[Any]:
             'strategy="denoised" needs scikit-image: pip install "sklearn-patchcert[denoise]", or '
             "pass a denoiser of your own."
         ) from error
-    centre, spread = float(images.mean()), float(images.std())
+    wide = {"dtype": np.float64}  # in float32 squares of small or large values are lost
+    centre, spread = float(images.mean(**wide)), float(images.std(**wide))
     if not spread > 0:
         return images
     made = np.empty_like(images)

@@ -108,7 +108,9 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
                 raise ValueError(f"patch_size={patch_size!r} is larger than {image_shape=}.")
         parts = [distinct_tokens(part) for part in self._own(tokens)]
         self._set_tokens(parts, [np.zeros(len(part), dtype=np.int64) for part in parts])
-        self.n_tokens, self.history_, self.n_iter_ = self.vocabulary_.shape[-2], [], 0
+        sizes = tuple(map(len, parts))  # what partial_fit goes on with
+        self.n_tokens = sizes if len(set(sizes)) > 1 else sizes[0]
+        self.history_, self.n_iter_ = [], 0
         if image_shape is not None:
             self._check_channels(self.image_shape_[2])
         return self

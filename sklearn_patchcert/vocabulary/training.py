@@ -6,7 +6,11 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from sklearn_patchcert.vocabulary.clustering.assignment import count_and_error, nearest
+from sklearn_patchcert.vocabulary.clustering.assignment import (
+    carried_counts,
+    count_and_error,
+    nearest,
+)
 from sklearn_patchcert.vocabulary.clustering.distinct import distinct_tokens
 from sklearn_patchcert.vocabulary.exemplars import exemplar_tokens
 from sklearn_patchcert.vocabulary.kmeans import kmeans_tokens, running_means
@@ -97,20 +101,12 @@ def fit_tokens(
     flat = patches.reshape(-1, patches.shape[-1])
     tokens = None if tokens is None else tokens / unit
     short = tokens is None or len(tokens) < n_tokens
+    origin = tokens if short else None  # of the counts, where tokens start again
     where = {"device": search, "n_jobs": n_jobs}
     if strategy == "denoised":
         distance = None if min_distance is None else min_distance / float(unit)
-        known = tokens
-        tokens = exemplar_tokens(
-            flat,
-            n_tokens,
-            distance,
-            tokens=known,
-            generator=generator,
-            progress=progress,
-            **where,
-        )
-        counts = None if known is None else np.pad(counts, (0, len(tokens) - len(known)))
+        more = {"tokens": tokens, "generator": generator, "progress": progress, **where}
+        tokens = exemplar_tokens(flat, n_tokens, distance, **more)
         history = [count_and_error(flat, tokens, **where)[1]]
     elif strategy == "supervised":
         every = np.repeat(labels, patches.shape[1])
@@ -139,11 +135,10 @@ def fit_tokens(
         seen, weights = flat, None
         if tokens is not None:
             seen = np.concatenate([tokens, flat])
-            weights = np.concatenate([counts, np.ones(len(flat))])
+            weights = np.concatenate([np.maximum(counts, 1), np.ones(len(flat))])
         tokens, history = kmeans_tokens(
             seen, n_tokens, counts=weights, generator=generator, progress=progress, **where
         )
-        counts = None
     elif strategy == "kmeans":
         found = list(nearest(flat, tokens, **where))
         ids = np.concatenate([ids for _, ids, _ in found])
@@ -164,10 +159,11 @@ def fit_tokens(
             **options,
         )
         tokens, history = tokens * scale + centre, [loss * spread**2 for loss in history]
-    tokens = distinct_tokens(tokens)
-    before = 0 if counts is None else counts[: len(tokens)]
-    counts = before + count_and_error(flat, tokens, **where)[0]
-    return tokens * unit, counts, [loss * float(unit) ** 2 for loss in history]
+    made = distinct_tokens(tokens)
+    found = count_and_error(flat, made, **where)[0]
+    if counts is not None:
+        found = found + carried_counts(counts, tokens if origin is None else origin, made, **where)
+    return made * unit, found, [loss * float(unit) ** 2 for loss in history]
 
 
 def _of_patches(augment, layout, unit):

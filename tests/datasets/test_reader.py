@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageColor, ImageOps
 from sklearn.base import clone
 from sklearn.datasets import load_sample_image
 
@@ -318,6 +318,58 @@ def test_a_tiff_in_which_zero_is_white_is_no_negative(bits, tmp_path):
     )
     np.testing.assert_allclose(black, values / (2**bits - 1), atol=1e-6)
     np.testing.assert_allclose(white, 1 - black, atol=1e-6)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_gray_tiffs_are_turned_as_others_are(dtype, orientation, tmp_path):
+    """Without compression, which Pillow would map from the file with its sides exchanged."""
+    values = np.random.default_rng(0).integers(0, 2**15, size=(12, 20)).astype("u2")
+    values = values if dtype == "u2" else (values >> 8).astype("u1")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = []
+    for name, more in (("raw.tif", {}), ("packed.tif", {"compression": "tiff_lzw"})):
+        Image.fromarray(values).save(tmp_path / name, exif=exif, **more)
+        found.append(read_picture(tmp_path / name, mode="L"))
+    turned = ImageOps.exif_transpose(_with(Image.fromarray(values), exif))
+    np.testing.assert_allclose(found[0] * (2**8 - 1 if dtype == "u1" else 2**16 - 1), turned)
+    np.testing.assert_array_equal(*found)
+
+
+def _with(picture, exif):
+    """A picture that is to be turned."""
+    picture.info["exif"] = exif.tobytes()
+    return picture
+
+
+@pytest.mark.parametrize("background", ["red", "gray"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_backgrounds_are_the_same_at_any_depth(mode, background, tmp_path):
+    """Around what is padded, and behind what is transparent."""
+    gray = np.full((4, 12), 51, dtype=np.uint8)
+    color = np.full((4, 12, 3), 51, dtype=np.uint8)
+    deep = gray.astype(np.uint16) * 257
+    paths = [save(tmp_path, "8.png", gray), save(tmp_path, "16.png", deep)]
+    for name, values in {
+        "8.npy": gray, "16.npy": deep, "f.npy": gray / 255, "c8.npy": color,
+        "c16.npy": color.astype(np.uint16) * 257, "cf.npy": color / 255,
+    }.items():  # fmt: skip
+        np.save(tmp_path / name, values)
+        paths.append(tmp_path / name)
+    images = [
+        read_picture(path, (12, 12), mode=mode, resize="pad", background=background)
+        for path in paths
+    ]
+    for image in images:
+        np.testing.assert_allclose(image, images[0], atol=1e-2 / 2)
+    wanted = np.array(ImageColor.getcolor(background, mode)) / 255
+    np.testing.assert_allclose(images[0][0, 0], wanted, atol=1e-6)
+    clear = [Image.fromarray(values) for values in (gray, deep)]
+    for picture, name, value in zip(clear, ("t8.png", "t16.png"), (51, 51 * 257), strict=True):
+        picture.save(tmp_path / name, transparency=value)
+        image = read_picture(tmp_path / name, mode=mode, background=background)
+        np.testing.assert_allclose(image[0, 0], wanted, atol=1e-6)
 
 
 def test_arrays_of_either_byte_order_are_the_same_picture(tmp_path):

@@ -199,20 +199,46 @@ def test_a_line_of_the_record_that_is_cut_anywhere_counts_for_nothing(images, vo
         assert path.read_bytes() == output
 
 
-def test_what_is_finished_is_not_done_again_and_what_is_damaged_is(images, vocabulary, tmp_path):
-    path, seen = tmp_path / "radii.npy", Sliceable(images)
+@pytest.mark.parametrize("chunk", range(3))
+@pytest.mark.parametrize("finished", [True, False])
+def test_other_images_in_any_finished_chunk_are_noticed(
+    images, vocabulary, tmp_path, chunk, finished
+):
+    path, changed = tmp_path / "radii.npy", images.copy()
+    given = images.copy()
+    if not finished:
+        given[59] = np.nan
+        with pytest.raises(ValueError, match="Images 50 to 59"):
+            certify_to(vocabulary, given, path, chunk_size=10)
+    else:
+        certify_to(vocabulary, given, path, chunk_size=10)
+    changed[20 * chunk] += 1
+    with pytest.raises(ValueError, match=f"images {20 * chunk} to {20 * chunk + 9} are other"):
+        certify_to(vocabulary, changed, path, chunk_size=10)
+    radii = certify_to(vocabulary, changed, path, chunk_size=10, overwrite=True)
+    np.testing.assert_array_equal(radii, vocabulary.certify(changed))
+
+
+def test_what_is_finished_is_not_done_again_and_what_is_damaged_is(
+    images, vocabulary, tmp_path, monkeypatch
+):
+    path, seen, certified = tmp_path / "radii.npy", Sliceable(images), []
     certify_to(vocabulary, seen, path, chunk_size=20)
+    certify = type(vocabulary).certify
+    monkeypatch.setattr(type(vocabulary), "certify", lambda self, X, norm: (
+        certified.append(len(X)) or certify(self, X, norm)))  # fmt: skip
     assert seen.asked == [(0, 20), (20, 40), (40, 60)]
     whole = path.read_bytes()
     seen.asked.clear()
     certify_to(vocabulary, seen, path, chunk_size=20)
-    assert seen.asked == [(0, 20)]  # one chunk, to see whether they are the same images
+    assert seen.asked == [(0, 20), (20, 40), (40, 60)]  # whether they are the same images
+    assert certified == [20]  # one chunk, to see whether it is the same machine
     damaged = bytearray(whole)
     damaged[-1] ^= 1
     path.write_bytes(damaged)
-    seen.asked.clear()
+    certified.clear()
     certify_to(vocabulary, seen, path, chunk_size=20)
-    assert seen.asked == [(0, 20), (40, 60)]
+    assert certified == [20, 20]
     assert path.read_bytes() == whole
     path.unlink()
     certify_to(vocabulary, seen, path, chunk_size=20)
@@ -226,7 +252,7 @@ def test_bad_images_leave_what_came_before_them(images, vocabulary, tmp_path):
         certify_to(vocabulary, bad, path, chunk_size=20)
     mended = Sliceable(images)
     radii = certify_to(vocabulary, mended, path, chunk_size=20)
-    assert mended.asked == [(0, 20), (40, 60)]
+    assert mended.asked == [(0, 20), (20, 40), (40, 60)]
     np.testing.assert_array_equal(radii, vocabulary.certify(images))
 
 

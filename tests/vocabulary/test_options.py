@@ -9,7 +9,7 @@ from sklearn.datasets import load_sample_image
 
 from sklearn_patchcert import PatchVocabulary
 from sklearn_patchcert.scorers.functions import neg_reconstruction_error, patch_certificate
-from sklearn_patchcert.vocabulary import losses
+from sklearn_patchcert.vocabulary import denoise, losses
 from sklearn_patchcert.vocabulary.exemplars import exemplar_tokens
 
 
@@ -151,6 +151,16 @@ def test_partial_fit_of_a_net_adds_what_is_far_from_it(crops):
     assert len(both) > len(first)
     apart = np.sqrt(((both[:, None] - both) ** 2).sum(-1))[~np.eye(len(both), dtype=bool)]
     assert apart.min() >= 150 * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("power", [-100, -70, 0, 60, 66])
+def test_images_of_any_scale_are_denoised_alike(crops, power):
+    pytest.importorskip("skimage", reason="scikit-image is optional")
+    images = np.asarray(crops[:5], dtype=np.float32).reshape(5, *np.shape(crops)[1:3], -1)
+    scale = np.float32(2.0**power)
+    wanted = denoise(images.astype(np.float64))
+    np.testing.assert_allclose(denoise(images * scale) / scale, wanted, atol=1e-3)
+    assert not np.allclose(wanted, images, atol=1e-2)
 
 
 def test_a_denoiser_of_ones_own_and_a_bad_one(crops):

@@ -1,6 +1,7 @@
 """PatchVocabulary: layouts, options, the certificate in the user's units."""
 
 import pickle
+import warnings
 
 import joblib
 import numpy as np
@@ -153,6 +154,45 @@ def test_partial_fit_comes_close_to_fit(digits, strategy):
             parts.partial_fit(batch)
     assert error(parts) < 1.1 * error(whole)
     assert parts.token_counts_.sum() > whole.token_counts_.sum()
+
+
+@pytest.mark.parametrize("strategy", ["kmeans", "learned", "denoised"])
+def test_partial_fit_forgets_no_patch(digits, strategy):
+    """Of batches in which tokens were short, equal or merged, as of others."""
+    flat, dark = np.zeros((50, 8, 8)), np.ones((3, 8, 8))
+    X = digits[0][:60].reshape(-1, 8, 8)
+    vocabulary = PatchVocabulary(12, 4, strategy=strategy, random_state=0)
+    seen = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few patches, and another scale
+        for batch in (flat, dark, X[:20], flat, X[20:], 1e6 * X[:2]):
+            vocabulary.partial_fit(batch)
+            seen += 4 * len(batch)
+            assert vocabulary.token_counts_.sum() == seen
+
+
+def test_counts_of_batches_in_which_tokens_were_short_weigh_in_the_next():
+    vocabulary = PatchVocabulary(3, 1, strategy="kmeans", random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        vocabulary.partial_fit(np.zeros((1000, 1, 1)))
+    vocabulary.partial_fit(np.array([0.0, 9.0, 10.0]).reshape(3, 1, 1))
+    vocabulary.partial_fit(np.full((2, 1, 1), 2.0))
+    np.testing.assert_allclose(vocabulary.vocabulary_.min(), 4 / 1003)
+    assert sorted(vocabulary.token_counts_) == [1, 1, 1003]
+
+
+def test_partial_fit_goes_on_with_tokens_of_ones_own():
+    """Of channels with numbers of their own, and where more are asked for."""
+    rng = np.random.default_rng(0)
+    tokens = np.array([[[0.0], [0.3], [0.6], [1.0]], [[50.0], [100.0], [100.0], [100.0]]])
+    own = PatchVocabulary.from_tokens(tokens, patch_size=1, image_shape=(4, 4, 2), per_channel=True)
+    assert own.n_tokens == (4, 2)
+    own.set_params(strategy="kmeans").partial_fit(rng.random((5, 4, 4, 2)))
+    assert 100.0 in own.vocabulary_[1]
+    own = PatchVocabulary.from_tokens([[0.0], [100.0]], patch_size=1, image_shape=(4, 4))
+    own.set_params(strategy="kmeans", n_tokens=4).partial_fit(rng.random((5, 4, 4)))
+    assert 100.0 in own.vocabulary_.round(6)
 
 
 def test_partial_fit_fills_up_a_vocabulary_that_is_short_of_tokens(digits):

@@ -57,3 +57,12 @@ def count_and_error(patches, tokens, *, device="cpu", n_jobs=None):
         counts += np.bincount(ids, minlength=len(tokens))
         total += float(squares.sum(dtype=np.float64))
     return counts, total / max(1, len(patches))
+
+
+def carried_counts(counts, tokens, made, **where):
+    """Counts (m,) of tokens (>= m, dim), given to the nearest of those that were made of them.
+
+    The sum stays what it was.  `where` goes to :func:`nearest`.
+    """
+    ids = np.concatenate([ids for _, ids, _ in nearest(tokens[: len(counts)], made, **where)])
+    return np.bincount(ids, counts, len(made)).astype(counts.dtype)
