@@ -44,8 +44,8 @@ def denoise(images: NDArray[Any], strength: float = 0.1) -> NDArray[Any]:
             'strategy="denoised" needs scikit-image: pip install "sklearn-patchcert[denoise]", or '
             "pass a denoiser of your own."
         ) from error
-    wide = {"dtype": np.float64}  # in float32 squares of small or large values are lost
-    centre, spread = float(images.mean(**wide)), float(images.std(**wide))
+    centre = float(images.mean(dtype=np.float64))
+    spread = float(images.std(dtype=np.float64))  # float32 loses squares of small values
     if not spread > 0:
         return images
     made = np.empty_like(images)

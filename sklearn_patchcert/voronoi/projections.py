@@ -228,17 +228,17 @@ def realised(
     if not len(at):
         return steps
     x, w, b = patches[tuple(at.T)].astype(np.float64), weights[at[:, 1]], ids[tuple(at.T)]
-    if limits is not None:
-        limits = tuple(np.broadcast_to(limit, patches.shape)[tuple(at.T)] for limit in limits)
-    step, _ = steps_into_cells(x, tokens, b, weights=w, limits=limits)
+    low, high = (
+        np.broadcast_to(limit, patches.shape)[tuple(at.T)] for limit in limits or (-np.inf, np.inf)
+    )
+    between = None if limits is None else (low, high)
+    step, _ = steps_into_cells(x, tokens, b, weights=w, limits=between)
     tokens = np.asarray(tokens, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         inward = np.nan_to_num((tokens[b] - x) / w - step, posinf=0.0, neginf=0.0)
     part, left = _INSIDE, np.arange(len(at))
     while len(left) and part < 0.5:  # a step that the solver or rounding leaves short goes on
-        trial = step[left] + part * inward[left]
-        if limits is not None:
-            trial = trial.clip(*(limit[left] for limit in limits))
+        trial = (step[left] + part * inward[left]).clip(low[left], high[left])
         reached = (x[left] + w[left] * trial).astype(patches.dtype)
         good = certificate.tokenize(reached[:, None], tokens)[:, 0] == b[left]
         steps[tuple(at[left[good]].T)] = trial[good]

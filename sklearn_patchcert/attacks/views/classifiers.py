@@ -152,7 +152,7 @@ class _Differs(ValueError):
 class _Scores(nn.Module):
     """Images (n, C, H, W) to logits, whatever the layout of X and the output of the network."""
 
-    read_as = None  # "softmax" or "sigmoid" where the network answers probabilities
+    read_as: str | None = None  # "softmax" or "sigmoid" where the network answers probabilities
 
     def __init__(self, module, layout=None):
         super().__init__()
