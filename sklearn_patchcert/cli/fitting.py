@@ -46,38 +46,19 @@ def add_options(add):
     )
     add("--out", required=True, type=Path, metavar="FILE", help="the model file to write")
     add("--overwrite", action="store_true", help="replace a model file that is there")
-    add(
-        "--image-size",
-        type=positive(int),
-        default=64,
-        metavar="N",
-        help="side of the images that the model sees (default: 64)",
-    )
+    number = {"type": positive(int), "metavar": "N"}
+    add("--image-size", default=64, **number, help="side of the images, in pixels (default: 64)")
     add("--resize", choices=("crop", "pad", "stretch"), default="crop", help="how (default: crop)")
     add("--mode", choices=("RGB", "L"), default="RGB", help="color or gray (default: RGB)")
-    add(
-        "--patch-size",
-        type=positive(int),
-        default=4,
-        metavar="N",
-        help="side of a patch (default: 4)",
-    )
-    add(
-        "--tokens",
-        type=positive(int),
-        default=64,
-        metavar="N",
-        help="of the vocabulary (default: 64)",
-    )
+    add("--patch-size", default=4, **number, help="side of a patch (default: 4)")
+    add("--tokens", default=64, **number, help="of the vocabulary (default: 64)")
     add(
         "--strategy",
         choices=("kmeans", "learned", "denoised", "supervised"),
         default="kmeans",
         help="how tokens are found (default: kmeans)",
     )
-    add(
-        "--epochs", type=positive(int), default=20, metavar="N", help="of the network (default: 20)"
-    )
+    add("--epochs", default=20, **number, help="of the network (default: 20)")
     add(
         "--validation",
         type=share,
@@ -162,19 +143,13 @@ def _model(options):
 
     talks = int(not options.quiet)
     reader = ImageReader(
-        options.image_size,
-        mode=options.mode,
-        resize=options.resize,
-        n_jobs=options.jobs,
+        options.image_size, mode=options.mode, resize=options.resize, n_jobs=options.jobs,
         on_error="warn",
-    )
+    )  # fmt: skip
     vocabulary = PatchVocabulary(
-        options.tokens,
-        options.patch_size,
-        strategy=options.strategy,
-        random_state=options.seed,
+        options.tokens, options.patch_size, strategy=options.strategy, random_state=options.seed,
         verbose=talks,
-    )
+    )  # fmt: skip
     network = PatchNetClassifier(
         max_epochs=options.epochs, random_state=options.seed, verbose=talks
     )

@@ -28,7 +28,6 @@ from sklearn_patchcert.attacks.evaluation import (
 )
 from sklearn_patchcert.attacks.robustness import worst_case
 from sklearn_patchcert.checks import check_norm
-from sklearn_patchcert.prediction.masking.classifier import StickerCertifiedClassifier
 from sklearn_patchcert.scorers.certified import average_certified_radius, certified_accuracy
 from sklearn_patchcert.smoothing.classifier import SmoothedClassifier
 
@@ -383,8 +382,8 @@ def _smoothed(estimator, X, y, n_samples, random_state, options):
 
 def _radii(estimator, X, norm, n_samples, random_state):
     norm, model = check_norm(norm, ("l2", "linf", "l1")), unwrapped(estimator)
-    of_others = (SmoothedClassifier, StickerCertifiedClassifier)
-    if not hasattr(model, "certify") or isinstance(model, of_others):
+    masked = hasattr(model, "sticker_size")
+    if not hasattr(model, "certify") or isinstance(model, SmoothedClassifier) or masked:
         raise TypeError(
             f"{type(model).__name__} has no certify of patches: score a PatchVocabulary, a "
             "CertifiedPatchClassifier or a CertifiedPatchRegressor."
