@@ -72,14 +72,7 @@ MODELS = {
     "fashion_mnist": {
         "64 tokens of 4x4 pixels": {**SMALL, "n_tokens": 64},
         "8 tokens of single pixels": {**SMALL, "n_tokens": 8, "patch_size": 1},
-        "8 tokens of single pixels, hardest masks": {
-            **OF_PIXELS,
-            **HARDEST,
-            "n_tokens": 8,
-            "patch_size": 1,
-        },
         NO_TOKENS: SMALL,
-        "no tokens, hardest masks": {**OF_PIXELS, **HARDEST},
     },
     "cifar10": {
         "(8, 2, 2) tokens of single pixels": {**OF_COLORS, **EIGHT},
