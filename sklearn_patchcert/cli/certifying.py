@@ -121,6 +121,7 @@ def run(options):
                 journal.add(name, row)
             bar.update()
     top = max((_largest(options.out, name, row) for name, row in rows.items()), default=0.0)
+    top = top or max((row.get("largest_radius", 0.0) for row in rows.values()), default=0.0)
     if not options.no_pictures:
         pictures = [end for end in ends if end.endswith(".png")]
         _draw(options, own, {name: files[name] for name in rows}, journal, top, left_out, pictures)

@@ -89,7 +89,8 @@ def map_picture(radii, patch_size, size, top):
     picture : ndarray of uint8 (H, W, 3)
     """
     radii = radii.min(-1) if radii.ndim == 3 else radii
-    shares = np.clip(radii / top, 0, 1) if top > 0 else np.isinf(radii).astype(float)
+    scaled = 0 < top < np.inf
+    shares = np.clip(radii / top, 0, 1) if scaled else np.isinf(radii).astype(float)
     return colors(shares).repeat(patch_size[0], 0).repeat(patch_size[1], 1)[: size[0], : size[1]]
 
 
@@ -132,7 +133,7 @@ def overlay_picture(image, picture, top, norm, caption):
     for part in (0, 0.5, 1):
         at = y + (1 - part) * (height - 1)
         pen.line([(x + bar, at), (x + bar + 4, at)], fill="black")
-        label = f"{part * top:.3g}" if top or not part else "inf" if part == 1 else ""
+        label = f"{part * top:.3g}" if np.isfinite(top) else {0: "0", 1: "inf"}.get(part, "")
         pen.text((x + bar + 7, at), label, fill="black", font=font, anchor="lm")
     pen.text((_MARGIN, head / 2 + 4), caption, fill="black", font=font, anchor="lm")
     unit = f"{norm.capitalize()} radius of a patch, in units of the image's values"

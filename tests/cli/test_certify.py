@@ -127,16 +127,17 @@ def test_files_with_the_names_sizes_and_times_of_others_are_others(how, model_fi
     assert len(set(found)) == 3
 
 
-def test_infinite_radii_are_bright_and_written_as_infinite(photos, tmp_path):
+def test_infinite_radii_are_bright_and_written_as_infinite(photos, tmp_path, capsys):
     """Of a single token, whose map has nothing else."""
     model, out = tmp_path / "one.patchcert", tmp_path / "out"
     options = ("--image-size", 12, "--tokens", 1, "--epochs", 1, "--quiet")
     assert run("fit", photos, "--out", model, *options) == 0
-    assert run("certify", photos / "red", "--model", model, "--out", out, "--quiet") == 0
+    assert run("certify", photos / "red", "--model", model, "--out", out) == 0
+    assert "the brightest color is the l2 radius inf" in capsys.readouterr().err
     for row in table(out / "statistics.csv"):
         assert {row[f"{which}_radius"] for which in ("smallest", "mean", "largest")} == {"inf"}
     radii = np.array([[np.inf, 0.0], [1.0, np.inf]])
-    for top in (0.0, 1.0):
+    for top in (0.0, 1.0, np.inf):
         picture = maps.map_picture(radii, (1, 1), (2, 2), top).sum(-1)
         assert picture[0, 0] == picture[1, 1] == picture.max() > picture[0, 1]
     with Image.open(out / "000.jpg.radii.png") as written:
