@@ -187,11 +187,10 @@ def _largest(folder, name, row):
     """The largest radius of an image that is not infinite, as all are of a single token."""
     import numpy as np
 
-    largest = row.get("largest_radius", 0.0)
-    if np.isinf(largest):
-        radii = np.load(folder / f"{name}.radii.npy", allow_pickle=False)
-        largest = float(radii.max(initial=0.0, where=np.isfinite(radii)))
-    return largest
+    if np.isfinite(largest := row.get("largest_radius", 0.0)):
+        return largest
+    radii = np.load(folder / f"{name}.radii.npy", allow_pickle=False)
+    return float(radii.max(initial=0.0, where=np.isfinite(radii)))
 
 
 def _draw(options, own, files, journal, top, left_out, ends):
