@@ -18,6 +18,7 @@ PROTOTYPES = {  # tokens, target of their walls, passes, images of a batch
     "fashion_mnist": (2000, 1.58, 20, 256),
     "cifar10": (2000, 1.0, 20, 256),
 }
+_UP = 1 + 2.0**-51  # for the rounding of a difference
 _AT_ONCE = 8  # wrong prototypes whose cells are measured together
 
 
@@ -95,7 +96,7 @@ def lower_bounds(model, X, y, nearest=16, at_once=100, bounds=None):
 
 def _within(bounds, image, tokens, own, walls):
     """The bound of one image (dim,) for images within bounds, from its walls (n_tokens,)."""
-    low, high = ((bound - image[None]).numpy() for bound in bounds)
+    low, high = ((bound - image[None]).numpy() * _UP for bound in bounds)
     radius = np.inf
     for others in walls.argsort().split(_AT_ONCE):
         if walls[others[0]] >= radius:  # those of all others are farther away

@@ -191,8 +191,9 @@ def whole_image(result, data):
     note = (
         f"{DATA[data]}, the first {images:,} test images, one seed.{''.join(whole)} "
         f"{MARGINS} {margin(measured, images)}. Smoothing used {copies:,} copies"
-        f"{''.join(other)} and alpha 0.001. Successful attacks below a certified radius: {below}. "
-        f"`python benchmarks/whole_image.py`, {machine['processor']}, torch {machine['torch']}."
+        f"{''.join(other)} and alpha 0.001. Attacks on networks that succeed below a certified "
+        f"radius: {below}. `python benchmarks/whole_image.py`, {machine['processor']}, torch "
+        f"{machine['torch']}."
     )
     return header, rows, note
 

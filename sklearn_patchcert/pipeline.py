@@ -126,8 +126,8 @@ class CertifiedPatchClassifier(CertifiedPipeline):
             radii.  L2 only, and without scaling steps.
         bounds : tuple (low, high) or None, default=None
             Smallest and largest value of a pixel, in units of X, if the attacker is known to keep
-            to them.  The radius then counts only images with all values between them, so it is
-            larger.  Only with `cells`.
+            to them.  The radius then counts only images with all values between them, and is never
+            smaller.  Only with `cells`.  A class that no such image has may still end the search.
         previous : Bunch or None, default=None
             What this method returned for the same X, norm, cells and bounds and the same pipeline,
             or one that joblib or pickle made of it: its work is not done again.  Every step must

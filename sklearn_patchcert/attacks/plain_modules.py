@@ -41,7 +41,13 @@ def as_classifier(estimator, X):
             f"A torch module takes images, but X has rows of {shape} values: pass images "
             "(n, H, W) or (n, H, W, C)."
         )
-    check_layout((1, *shape), owner="A torch module")
+    try:
+        check_layout((1, *shape), owner="A torch module")
+    except ValueError as error:
+        raise ValueError(
+            f"{str(error).partition(' If they are')[0]} If they are meant so, wrap the module by "
+            "PatchNetClassifier.from_pretrained, which takes an image_shape."
+        ) from None
     return ModuleClassifier(estimator, (*shape, 1)[:3]).fit()
 
 

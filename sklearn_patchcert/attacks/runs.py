@@ -46,6 +46,7 @@ _VALUES_AT_ONCE = 2**22  # of images that are attacked together, whatever the si
 _OFFERS_AT_ONCE = 2**25  # tokens times patches of images that are searched together: 8 bytes each
 _PRICING = 0.2  # of the work of a search, about
 _PASSES = 256  # of a search, about, after its steps
+_OFFSET = 1e-4  # of the range of X: a grid of float32 that is coarser loses the images, too
 _GIVEN = {"eps", "norm", "generator", "bounds"}
 
 
@@ -161,12 +162,14 @@ def attacked(
 
 
 def _check_not_lost(X, eps, norm):
-    """Refuse steps that an attack in float32 would lose beside values that X has finer."""
-    step = eps / np.sqrt(X[0].size) if norm == "l2" else eps
-    coarse = float(np.spacing(np.float32(np.abs(X).max()))) if X.size else 0.0
-    if X.dtype == np.float64 and 0 < step < coarse:
+    """Refuse steps that an attack in float32 would lose beside an offset that X has finer."""
+    if X.dtype != np.float64 or not X.size or not eps:
+        return
+    largest, step = float(np.abs(X).max()), eps / np.sqrt(X[0].size) if norm == "l2" else eps
+    coarse = float(np.spacing(np.float32(largest)))
+    if step < coarse and coarse > _OFFSET * float(np.ptp(X)):
         raise ValueError(
-            f"eps={eps:g} is lost beside values of {np.abs(X).max():g}: attacks compute in "
+            f"eps={eps:g} is lost beside values of {largest:g}: attacks compute in "
             'float32, but for "flips". Move X nearer to 0, for example by a scaler outside of what '
             "is attacked."
         )

@@ -21,6 +21,7 @@ from sklearn_patchcert.whole_files import clear_leftovers, replacing
 
 JOURNAL = ".patchcert.jsonl"  # what `patchcert certify` leaves in the folder that it writes to
 OF_MAPS = "maps that patchcert certify wrote"
+_MAPS = tuple(f".{what}.{end}" for what in ("radii", "places", "overlay") for end in ("png", "npy"))
 _AT_ONCE = 256  # pictures between two writes to the cache
 
 
@@ -60,7 +61,8 @@ def load_image_folder(
     cache : path-like or None, default=None
         An ``.npy`` file for the images, for folders larger than memory: `data` is then mapped from
         it.  It is written at the first call, read at the next, and written again where pictures or
-        options have changed.  Beside it is a ``.json`` file of its name.
+        options have changed, or the folder is another or was moved.  Beside it is a ``.json`` file
+        of its name.
     on_error : {"warn", "raise"}, default="warn"
         What a file that can't be read does: "warn" leaves it out.
     verbose : bool, default=False
@@ -149,7 +151,7 @@ def find_pictures(folder, above=None):
         Why a file is none, or a folder has none to look for.  Hidden files and folders are passed
         over.
     """
-    pictures, others = [], {}
+    pictures, others, mixed = [], {}, set()
     seen = set() if above is None else {os.path.realpath(above)}
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -157,20 +159,32 @@ def find_pictures(folder, above=None):
             folders.clear()
             continue
         seen.add(real)
-        if place != os.fspath(folder) and JOURNAL in files:
-            others[place] = OF_MAPS
-            folders.clear()
-            continue
+        if JOURNAL in files:
+            if place != os.fspath(folder) and _is_of_maps(place):
+                others[place] = OF_MAPS
+                folders.clear()
+                continue
+            if not _is_of_maps(place):
+                mixed.add(Path(place))
+        with_maps = not mixed.isdisjoint([Path(place), *Path(place).parents])
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             whole, ending = os.path.join(place, name), os.path.splitext(name)[1].lower()
-            if name.startswith("."):
+            if name.startswith(".") or (with_maps and name.endswith(_MAPS)):
                 continue
             if ending in picture_suffixes():
                 pictures.append(whole)
             else:
                 others[whole] = f"not the name of a picture ({ending or 'no ending'})"
     return sorted(pictures), others
+
+
+def _is_of_maps(folder):
+    """Whether `patchcert certify` wrote to a folder in which there is no other picture."""
+    if not (Path(folder) / JOURNAL).is_file():
+        return False
+    names = (name for _, _, files in os.walk(folder) for name in files if not name.endswith(_MAPS))
+    return not any(os.path.splitext(name)[1].lower() in picture_suffixes() for name in names)
 
 
 def find_classes(folder, categories=None):
@@ -203,7 +217,7 @@ def find_classes(folder, categories=None):
     if not root.is_dir():
         raise NotADirectoryError(f"{root} is not a folder.")
     found = sorted(one.name for one in root.iterdir() if one.is_dir())
-    maps = {name for name in found if (root / name / JOURNAL).is_file()}
+    maps = {name for name in found if _is_of_maps(root / name)}
     names = [name for name in found if not name.startswith(".") and name not in maps]
     if categories is not None:
         missing = sorted(set(categories) - set(found))

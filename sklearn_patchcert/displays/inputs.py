@@ -85,7 +85,7 @@ def per_image(values, n, what):
 def check_labels(y, classes):
     """Refuse labels of which none is a class, as "1" is none where the classes are numbers."""
     known = np.asarray(classes).tolist()
-    if y is not None and set(known).isdisjoint(y.tolist()):
+    if y is not None and len(y) and set(known).isdisjoint(y.tolist()):
         raise ValueError(
             f"No label of y is a class of the model: y has {y.tolist()[:3]}..., the classes are "
             f"{known[:3]}... Pass y in the words of model.classes_."

@@ -310,7 +310,9 @@ class Record:
             for line in others
         ]
         if not isinstance(first, dict) or not all(whole):
-            raise ValueError(f"{self.path} is no record of finished chunks, or is damaged.")
+            raise ValueError(
+                f"{self.path} is no record of finished chunks of this version, or is damaged."
+            )
         return first, {index: tuple(found) for index, *found in others}
 
     def write(self, settings, sums):
@@ -336,7 +338,9 @@ def checksum(rows):
 
 def checksum_as_given(images):
     """Of the bytes of images, in the dtype in which they are read."""
-    return zlib.crc32(np.ascontiguousarray(images).reshape(-1).view(np.uint8).data)
+    values = np.asarray(images)
+    values = values.astype(float) if values.dtype.kind == "O" else np.ascontiguousarray(values)
+    return zlib.crc32(values.reshape(-1).view(np.uint8).data)
 
 
 def _parsed(line):

@@ -182,11 +182,12 @@ def _checked_bounds(bounds, X, cells):
         return None
     if not cells:
         raise ValueError("bounds are for cells=True: other costs do not know of them.")
-    if X.size:
-        check_inside(bounds, X.min(), X.max())
     dtype = X.dtype if np.issubdtype(X.dtype, np.floating) else np.dtype(float)
     low, high = (float(dtype.type(bound)) for bound in bounds)
-    return min(low, bounds[0]), max(high, bounds[1])
+    bounds = min(low, bounds[0]), max(high, bounds[1])
+    if X.size:
+        check_inside(bounds, float(X.min()), float(X.max()))
+    return bounds
 
 
 def _check_steps(pipeline, vocabulary, scaled, frame):

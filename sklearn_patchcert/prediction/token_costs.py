@@ -115,11 +115,15 @@ class TokenCosts:
                 key = row, at[p], ids[at[p]]
                 if key not in self._cells:
                     patch, weights = self.patches[row, key[1]][None], self.weights[key[1]][None]
-                    _, lower = projections.steps_into_cells(
-                        patch, tokens, ids[at[p]][None], weights=weights,
-                        limits=self._limits(patch), sweeps=60, sound=True,
-                    )  # fmt: skip
-                    self._cells[key] = float(lower[0])
+                    given = [None] if self.bounds is None else [None, self._limits(patch)]
+                    lower = [
+                        projections.steps_into_cells(
+                            patch, tokens, ids[at[p]][None], weights=weights, limits=limits,
+                            sweeps=60, sound=True,
+                        )[1][0]
+                        for limits in given
+                    ]  # fmt: skip
+                    self._cells[key] = float(max(lower))
                 total += self._cells[key] ** 2
         return float(np.sqrt(total))
 
@@ -127,6 +131,7 @@ class TokenCosts:
         """Smallest and largest steps between the bounds, or farther by what rounding takes."""
         if self.bounds is None:
             return None
+        patches = np.asarray(patches, dtype=np.float64)  # float32 would round inwards, too
         low, high = (bound - patches for bound in self.bounds)
         return low.clip(max=0) * _UP, high.clip(min=0) * _UP
 

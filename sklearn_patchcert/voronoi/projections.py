@@ -42,7 +42,7 @@ def steps_into_cells(
         How far a patch moves where the user's input moves by one.
     limits : pair of arrays that broadcast to (m, dim), or None
         Smallest and largest step of each coordinate, in the user's units.  Only steps between
-        them count.
+        them count.  Where they are `sound`, 0 must be one.
     sweeps : int
         Of the solver; more bring it nearer to the shortest step.
     sound : bool
@@ -60,7 +60,7 @@ def steps_into_cells(
     Raises
     ------
     ValueError
-        If a smallest step is larger than the largest.
+        If a smallest step is larger than the largest, or no step is none where they are `sound`.
 
     Examples
     --------
@@ -83,6 +83,8 @@ def steps_into_cells(
         between = between.astype(np.float64)
         if not (between[:, 0] <= between[:, 1]).all():
             raise ValueError("limits must be the smallest steps and then the largest, without NaN.")
+        if sound and not ((between[:, 0] <= 0).all() and (between[:, 1] >= 0).all()):
+            raise ValueError("limits must hold 0, a patch that stays, for sound bounds.")
     solver = engines.projection.project
     solver(patches, tokens, weights, targets, between, sweeps, 1e-9 * reach, sound, steps, lower)
     return steps, lower
@@ -229,7 +231,8 @@ def realised(
         return steps
     x, w, b = patches[tuple(at.T)].astype(np.float64), weights[at[:, 1]], ids[tuple(at.T)]
     low, high = (
-        np.broadcast_to(limit, patches.shape)[tuple(at.T)] for limit in limits or (-np.inf, np.inf)
+        np.broadcast_to(limit, patches.shape)[tuple(at.T)]
+        for limit in ((-np.inf, np.inf) if limits is None else limits)
     )
     between = None if limits is None else (low, high)
     step, _ = steps_into_cells(x, tokens, b, weights=w, limits=between)

@@ -124,6 +124,32 @@ def test_a_sigmoid_at_the_end_hides_nothing(data, attack, sharpness):
     assert found >= bare - 0.04
 
 
+@pytest.mark.parametrize("attack", ["pgd", "apgd-dlr"])
+@pytest.mark.parametrize("last", ["softmax mean", "clamp", "small"])
+def test_outputs_from_0_to_1_of_other_kinds_hide_nothing(data, attack, last):
+    """A mean of softmaxes whose sum rounds above 1; logits that are clamped or just small."""
+    X, y, T, t = data
+    net = linear_net(X, y)
+    ended = copy.deepcopy(net)
+    ended.module_ = Ended(last)
+    ended.module_.load_state_dict(net.module_.state_dict())
+    bare, found = (successes(one, T, t, attack, eps=0.5) for one in (net, ended))
+    assert 0.1 < bare < 1
+    assert found >= bare - (0.1 if last == "clamp" else 0.04)
+
+
+class Ended(Linear):
+    def __init__(self, last):
+        super().__init__()
+        self.last = last
+
+    def forward(self, images):
+        logits = self.linear(images)
+        if self.last == "softmax mean":
+            return sum(0.1 * (20 * logits).softmax(1) for _ in range(10))
+        return (logits / 40 + 0.5).clamp(0, 1) if self.last == "clamp" else logits / 100 + 0.5
+
+
 def test_a_sigmoid_without_a_gradient_is_refused(data):
     X, y, T, t = data
     net = linear_net(X, y)

@@ -160,6 +160,12 @@ def test_no_command_takes_maps_for_pictures(photos, model_file, tmp_path, capsys
     options = ("--image-size", 12, "--tokens", 4, "--epochs", 1, "--quiet")
     assert run("fit", folder, "--out", fresh, *options) == 1
     assert read_card(fresh)["images"] == dict.fromkeys(CLASSES, 8)
+    shutil.rmtree(folder / "maps")  # beside the photos of a class, only the maps are passed over
+    options = ("--model", model_file, "--quiet", "--out", folder / "blue")
+    assert run("certify", *sorted((folder / "blue").iterdir()), *options) == 0
+    options = ("--image-size", 12, "--tokens", 4, "--epochs", 1, "--quiet", "--overwrite")
+    assert run("fit", folder, "--out", fresh, *options) == 1
+    assert read_card(fresh)["images"] == dict.fromkeys(CLASSES, 8)
 
 
 def test_it_does_not_read_what_it_wrote(photos, model_file, tmp_path, capsys):

@@ -107,6 +107,7 @@ def test_pixels_that_may_be_used_up_are_counted_in(digits, size):
     left = 1 - broken.mean()
     options = {"norm": "sticker", "radius": size, "max_configurations": 3000}
     assert certified_accuracy(fitted, X, y, **options) <= left
+    assert certified_accuracy(fitted, X, y, **{**options, "radius": 0}) == fitted.score(X, y)
     found = fitted.certify_prediction(X, norm="sticker", max_configurations=3000)
     radii = np.where(found.prediction == y, found.radius, -1.0)
     display = CertifiedAccuracyDisplay({"model": radii}, norm="sticker")

@@ -184,11 +184,11 @@ def _of_module(estimator, case, gradient, temperature):
     view = View(scores, np.array([]), shape, first, module, scores.read, device)
     images = view.images(case.X)
     found = _asked(view, images)
-    if (found >= 0).all() and (found <= 1).all():
+    if (function := _ended_by(module.network, found)) is not None:
         # Probabilities, whose gradient float32 loses where the network is sure of itself.
-        scores.read_as = "softmax" if (np.abs(found.sum(1) - 1) < 1e-3).all() else "sigmoid"
+        scores.read_as = function
         module.network.double()
-        _check_probabilities(view, images, scores.read_as)
+        _check_probabilities(view, images, function)
     view = view._replace(classes=_classes(estimator, found.shape[1]))
     single = case.X.astype(np.float32)
     same = estimator is case.estimator and case.X.dtype == np.float32
@@ -207,6 +207,17 @@ def _of_module(estimator, case, gradient, temperature):
     return view
 
 
+def _ended_by(network, found):
+    """ "softmax" or "sigmoid" if the outputs of a network seem to be those, None for logits."""
+    if (found < 0).any():
+        return None
+    if (np.abs(found.sum(1) - 1) < 1e-3).all():
+        return "softmax"
+    named = any(isinstance(part, nn.Sigmoid) for part in network.modules())
+    near = (found > 1 - 1e-4).any() and (found < 1e-4).any()  # as plain logits hardly are
+    return "sigmoid" if (found <= 1 + 1e-6).all() and (named or near) else None
+
+
 def _check_probabilities(view, images, function):
     """Refuse probabilities that have lost the other classes, and with them the gradient."""
     remedy = 'Let the module return logits, or use the attacks "square" and "noise".'
@@ -219,8 +230,8 @@ def _check_probabilities(view, images, function):
         ) from error
     ranked = np.sort(logs, axis=1)
     lost = ranked[:, -2] <= math.log(_LEAST) + 1
-    if function == "sigmoid":  # the largest one must fall, and another one rise
-        lost = ranked[:, -1] >= -math.log(_SURE) - 1
+    if function == "sigmoid":  # the largest one must fall, or another one rise
+        lost = (np.abs(ranked[:, -2:]) >= -math.log(_SURE) - 1).all(1)
     if lost.any():
         raise _Differs(
             f"The network ends in a {function} and is so sure of itself that probabilities are 0 "
