@@ -90,6 +90,25 @@ def check_bounds(bounds):
     return low, high
 
 
+def wide_bounds(bounds, X):
+    """Bounds (low, high) as far apart as they may be rounded in the dtype of X, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no bounds, or not all of X, an array, is between them.
+    """
+    bounds = check_bounds(bounds)
+    if bounds is None:
+        return None
+    rounded = float if X.dtype.kind != "f" else X.dtype.type
+    low, high = (float(rounded(bound)) for bound in bounds)
+    bounds = min(low, bounds[0]), max(high, bounds[1])
+    if X.size:
+        check_inside(bounds, float(X.min()), float(X.max()))
+    return bounds
+
+
 def check_inside(bounds, lowest, highest, what="X"):
     """Refuse images beyond the bounds: an attack would begin by moving them out of its ball."""
     if bounds is not None and not (bounds[0] <= lowest and highest <= bounds[1]):

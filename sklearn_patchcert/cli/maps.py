@@ -133,7 +133,7 @@ def overlay_picture(image, picture, top, norm, caption):
     for part in (0, 0.5, 1):
         at = y + (1 - part) * (height - 1)
         pen.line([(x + bar, at), (x + bar + 4, at)], fill="black")
-        label = f"{part * top:.3g}" if np.isfinite(top) else {0: "0", 1: "inf"}.get(part, "")
+        label = f"{part * top:.3g}" if np.isfinite(top) else ("0", "", "inf")[round(2 * part)]
         pen.text((x + bar + 7, at), label, fill="black", font=font, anchor="lm")
     pen.text((_MARGIN, head / 2 + 4), caption, fill="black", font=font, anchor="lm")
     unit = f"{norm.capitalize()} radius of a patch, in units of the image's values"

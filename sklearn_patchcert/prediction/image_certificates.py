@@ -16,7 +16,7 @@ from sklearn.utils import Bunch, _safe_indexing
 
 from sklearn_patchcert._ranges import quiet
 from sklearn_patchcert._validation import told_shape
-from sklearn_patchcert.checks import check_bounds, check_inside
+from sklearn_patchcert.checks import wide_bounds
 from sklearn_patchcert.networks import outputs
 from sklearn_patchcert.networks.additive import additive_radius
 from sklearn_patchcert.networks.fitting.disturbance import blocks_of
@@ -91,7 +91,9 @@ def certify_prediction(
         )
     frame = X if hasattr(X, "columns") else np.asarray(X)
     X = np.asarray(frame)
-    bounds = _checked_bounds(bounds, X, cells)
+    if bounds is not None and not cells:
+        raise ValueError("bounds are for cells=True: other costs do not know of them.")
+    bounds = wide_bounds(bounds, X)
     predicted, n = np.asarray(pipeline.predict(frame.copy())), len(X)  # a step may work in place
     if predicted.ndim != 1:
         raise ValueError(
@@ -173,21 +175,6 @@ def _check_options(norm, max_configurations, limits, cells, method, before):
             f'method="additive" has no search: leave {" and ".join(useless)} out, or use '
             'method="enumeration".'
         )
-
-
-def _checked_bounds(bounds, X, cells):
-    """Bounds (low, high) as far apart as they may be rounded in the dtype of X, or None."""
-    bounds = check_bounds(bounds)
-    if bounds is None:
-        return None
-    if not cells:
-        raise ValueError("bounds are for cells=True: other costs do not know of them.")
-    dtype = X.dtype if np.issubdtype(X.dtype, np.floating) else np.dtype(float)
-    low, high = (float(dtype.type(bound)) for bound in bounds)
-    bounds = min(low, bounds[0]), max(high, bounds[1])
-    if X.size:
-        check_inside(bounds, float(X.min()), float(X.max()))
-    return bounds
 
 
 def _check_steps(pipeline, vocabulary, scaled, frame):

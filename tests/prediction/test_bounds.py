@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.naive_bayes import CategoricalNB
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary
-from sklearn_patchcert.prediction import image_certificates
+from sklearn_patchcert.checks import wide_bounds
 from sklearn_patchcert.prediction.token_costs import TokenCosts
 from sklearn_patchcert.voronoi import certificate, steps_into_cells
 
@@ -163,7 +163,7 @@ def test_bounds_hold_what_the_dtype_rounds_them_to(dtype):
     """A pixel of 0.1 in float32 is larger than 0.1, and an attacker may have it."""
     X = np.ones((1, 2), dtype=dtype)
     for low, high in np.random.default_rng(0).uniform((0, 1), (1, 2), size=(50, 2)).tolist():
-        found = image_certificates._checked_bounds((low, high), X, cells=True)
+        found = wide_bounds((low, high), X)
         inner = [float(np.float64(bound).astype(dtype)) for bound in (low, high)]
         inner = (low, high) if dtype == np.uint8 else inner  # which has none of these values
         assert found[0] <= min(low, inner[0])
