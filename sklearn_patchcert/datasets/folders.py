@@ -160,12 +160,12 @@ def find_pictures(folder, above=None):
             continue
         seen.add(real)
         if JOURNAL in files:
-            if place != os.fspath(folder) and _is_of_maps(place):
+            if not _is_of_maps(place):
+                mixed.add(Path(place))
+            elif place != os.fspath(folder):
                 others[place] = OF_MAPS
                 folders.clear()
                 continue
-            if not _is_of_maps(place):
-                mixed.add(Path(place))
         with_maps = not mixed.isdisjoint([Path(place), *Path(place).parents])
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
