@@ -121,11 +121,14 @@ import os, signal, sys, threading, time
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
+from tqdm import tqdm
 from sklearn_patchcert import *
 from sklearn_patchcert.attacks.robustness import run_attack
 from sklearn_patchcert.cli import main
 from sklearn_patchcert.outofcore import certify_to
 
+tqdm.set_lock(threading.RLock())  # its own is shared: a child killed while it holds it stops all
+tqdm.monitor_interval = 0
 os.chdir(sys.argv[1])
 X, y = load_digits(return_X_y=True)
 X, long = X[:100].astype(np.float32), {"max_configurations": 10**7}
@@ -205,6 +208,7 @@ def test_an_interrupted_process_ends_as_such(tmp_path):
         [sys.executable, "-c", INTERRUPTED, tmp_path],
         capture_output=True,
         text=True,
+        timeout=300,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert found.returncode == 0, found.stderr

@@ -77,13 +77,15 @@ def test_pipelines_in_the_units_of_their_input(images, tmp_path):
 # ---------------------------------------------------------------------------- interruptions
 
 KILLED = """
-import os, signal, sys, time
+import os, signal, sys, threading, time
 from pathlib import Path
-from types import SimpleNamespace
 import numpy as np
+from tqdm import tqdm
 from sklearn_patchcert import PatchVocabulary
 from sklearn_patchcert.outofcore import certify_to
 
+tqdm.set_lock(threading.RLock())  # its own is shared: a child killed while it holds it stops all
+tqdm.monitor_interval = 0
 folder, images = Path(sys.argv[1]), np.load(sys.argv[2])
 tokens = np.random.default_rng(1).random((6, 16)).astype(np.float32)
 vocabulary = PatchVocabulary.from_tokens(tokens, patch_size=4, image_shape=(8, 8))
@@ -136,6 +138,7 @@ def test_killed_again_and_again_it_ends_with_the_bytes_of_one_run(images, vocabu
         capture_output=True,
         text=True,
         check=True,
+        timeout=300,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     kills = list(map(int, found.stdout.split()))
