@@ -327,10 +327,15 @@ def isolated_seed(seed, device="cpu"):
 
     Threads of one process take turns, since they share that generator.
     """
-    device = torch.device(device)
+    device, seed = torch.device(device), int(seed)
     devices = [device] if device.type == "cuda" else []
     with _SEED_LOCK, torch.random.fork_rng(devices=devices):
-        torch.manual_seed(int(seed))
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed idle GPUs, too
+        if devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.type != "cpu":
+            torch.get_device_module(device).manual_seed(seed)
         yield
 
 

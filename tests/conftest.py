@@ -1,4 +1,5 @@
 import functools
+import gc
 import os
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -26,6 +27,12 @@ matplotlib.use("agg")
 torch.set_num_threads(1)
 threadpool_limits(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_finish():
+    """What is there before the tests stays: no collection of garbage need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

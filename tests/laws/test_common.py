@@ -23,6 +23,7 @@ from sklearn_patchcert import (
     StickerCertifiedRegressor,
     TorchFeatures,
 )
+from sklearn_patchcert.attacks import worst_case
 from sklearn_patchcert.networks.modules import PatchConvNet
 
 IN_PLACE = "a Pipeline fits its steps in place; scikit-learn expects its own to fail too"
@@ -169,3 +170,21 @@ def test_global_generators_are_left_alone(digits):
     model.certify(X[:20])
     assert torch.equal(torch.get_rng_state(), before[0])
     np.testing.assert_array_equal(np.random.get_state()[1], before[1])
+
+
+def test_work_on_the_cpu_seeds_no_other_device(digits, monkeypatch):
+    """Their generators are the user's own, and would not be put back as they were found."""
+    seeded = []
+    for device in (torch.cuda, torch.xpu, torch.mps):
+        for name in ("manual_seed", "manual_seed_all"):
+            if hasattr(device, name):
+                monkeypatch.setattr(device, name, lambda seed, at=(device, name): seeded.append(at))
+    X, y = digits[0][:200], digits[1][:200]
+    net = PatchNetClassifier(max_epochs=1, flip_radius=1.0, random_state=0)
+    model = small_pipeline(CertifiedPatchClassifier, net).fit(X, y)
+    model.certify_prediction(X[:3], max_configurations=10)
+    worst_case(model, X[:5], y[:5], ["sspgd", "flips"], eps=1.0)
+    TorchFeatures(torch.nn.Flatten(), random_state=0).fit(X).transform(X)
+    assert not seeded
+    torch.manual_seed(0)  # which does
+    assert seeded
