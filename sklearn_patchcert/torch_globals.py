@@ -45,6 +45,30 @@ def plain_torch(*, training=False):
         yield
 
 
+@contextlib.contextmanager
+def hooked(module, hook):
+    """Call a forward hook of a module inside the block, for the passes of this thread only.
+
+    A module is shared by all threads that predict, and their passes are none of this block's.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    hook : callable, (module, inputs, outputs) -> outputs or None
+        As `register_forward_hook` takes it.
+    """
+    here = threading.get_ident()
+
+    def mine(*given):
+        return hook(*given) if threading.get_ident() == here else None
+
+    handle = module.register_forward_hook(mine)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 class _Shared:
     """Settings of the process: the first who enters changes them, the last puts them back."""
 

@@ -29,8 +29,14 @@ def replacing(path):
     ------
     temporary : Path
         Gone after an error.
+
+    Raises
+    ------
+    OSError
+        If no file can take this place: see :func:`check_place`.
     """
     path = Path(path)
+    check_place(path)
     name = f".{path.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
     temporary = path.with_name(name)
     _WRITING.add(name)
@@ -42,6 +48,27 @@ def replacing(path):
     finally:
         temporary.unlink(missing_ok=True)
         _WRITING.discard(name)
+
+
+def check_place(path):
+    """Refuse a path that :func:`replacing` cannot replace by a file, or should not.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Raises
+    ------
+    OSError
+        If the path is a folder, a pipe or a device, or its folder is not there.
+    """
+    folder = Path(path).absolute().parent
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path} is a folder: give the name of a file")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(f"{path} is a pipe or a device, which a file would replace: give a file")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder} for {Path(path).name}: make it first")
 
 
 def clear_leftovers(folder):

@@ -7,13 +7,24 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from joblib.parallel import BACKENDS, ThreadingBackend
+from sklearn.ensemble import BaggingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import RidgeClassifier
+from sklearn.pipeline import make_pipeline
+from torch import nn
 
 import sklearn_patchcert
-from sklearn_patchcert import CertifiedPatchClassifier, PatchVocabulary, SmoothedClassifier
+from sklearn_patchcert import (
+    CertifiedPatchClassifier,
+    PatchNetClassifier,
+    PatchVocabulary,
+    SmoothedClassifier,
+    TorchFeatures,
+)
+from sklearn_patchcert.networks.fitting.passes import disturbed
 from sklearn_patchcert.parallel import over_parts
 
 PACKAGE = Path(sklearn_patchcert.__file__).parent
@@ -139,6 +150,69 @@ def test_any_backend_gives_the_same_bits(digits, monkeypatch, backend):
 
 def certified(model, X, norm):
     return model.certify_prediction(X, norm=norm, max_configurations=40).radius
+
+
+def refilled(X, kind, size=10):
+    """Batches of X, each written over the one before it, as readers of streams hand them out."""
+    buffer = np.empty_like(X[:size])
+    for start in range(0, len(X), size):
+        buffer[:] = X[start : start + size]
+        yield kind(buffer)
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("kind", [np.asarray, list, pd.DataFrame])
+def test_a_batch_that_is_written_over_is_not_read_afterwards(digits, kind, n_jobs):
+    X = digits[0][:600]
+    vocabulary = PatchVocabulary(8, 4, strategy="kmeans", random_state=0).fit(X)
+    radii, ids = vocabulary.certify(X), vocabulary.tokenize(X)
+    vocabulary.set_params(n_jobs=n_jobs)
+    np.testing.assert_array_equal(vocabulary.certify(refilled(X, kind)), radii)
+    np.testing.assert_array_equal(vocabulary.tokenize(refilled(X, kind)), ids)
+
+
+def networks_by_trial():
+    """Classifiers around a network, which the library disturbs to know how sure they are."""
+    net = PatchNetClassifier(module__width=4, module__hidden=8, max_epochs=4, random_state=0)
+    features = TorchFeatures(nn.Sequential(nn.Flatten(), nn.Linear(64, 16)), layer="1")
+    return {
+        "bagging": BaggingClassifier(net, n_estimators=1, random_state=0),
+        "features": make_pipeline(features, RidgeClassifier()),
+    }
+
+
+@pytest.mark.parametrize("name", ["bagging", "features"])
+def test_threads_that_share_a_network_do_not_disturb_each_other(digits, name):
+    X, y = digits[0][:400].astype(np.float32) / 16, digits[1][:400]
+    vocabulary = PatchVocabulary(6, 4, strategy="kmeans", random_state=0)
+    model = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", networks_by_trial()[name])])
+    model.fit(X, y)
+    options = {"max_configurations": 20}
+    wanted = model.certify_prediction(X[:16], **options)
+    model.set_params(vocab__n_jobs=4)
+    for _ in range(2):
+        found = model.certify_prediction(X[:16], **options)
+        for field in ("radius", "exact", "upper", "limited", "n_configurations"):
+            np.testing.assert_array_equal(found[field], wanted[field], err_msg=field)
+
+
+def test_a_disturbance_is_for_the_thread_that_asked_for_it(digits):
+    X, y = digits[0][:200].astype(np.float32), digits[1][:200]
+    net = PatchNetClassifier(max_epochs=1, random_state=0).fit(X, y)
+    bagged = BaggingClassifier(FrozenEstimator(net), n_estimators=2, random_state=0).fit(X, y)
+    bagged.set_params(n_jobs=2)
+    before, others = net.predict_proba(X[:5]), []
+    with disturbed([net], 0, 1), joblib.parallel_config("threading"):
+        thread = threading.Thread(target=lambda: others.append(net.predict_proba(X[:5])))
+        thread.start()
+        thread.join()
+        own = net.predict_proba(X[:5])
+    with disturbed([net], 0, 1):
+        bag = bagged.predict_proba(X[:5])  # which would divide its work
+    np.testing.assert_array_equal(others[0], before)
+    np.testing.assert_array_equal(net.predict_proba(X[:5]), before)
+    assert (own != before).any()
+    np.testing.assert_array_equal(bag, own)
 
 
 def test_no_other_file_divides_work():

@@ -86,8 +86,9 @@ def run_attack(
     -------
     result : Bunch
         ``adversarial``, of the shape of X, float32 where X is float32 or float16, else float64;
-        ``success`` (n,): misclassified, and within eps as measured in float64 from X itself;
-        ``norms`` (n,); ``correct`` (n,): classified correctly before.
+        ``success`` (n,): classified correctly before and misclassified now, within eps as measured
+        in float64 from X itself; ``norms`` (n,); ``correct`` (n,): classified correctly before.
+        The accuracy under attack is ``(correct & ~success).mean()``.
 
     Raises
     ------

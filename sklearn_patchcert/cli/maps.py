@@ -9,7 +9,7 @@ import numpy as np
 
 from sklearn_patchcert.cli.options import Impossible
 from sklearn_patchcert.displays.report.pixels import colors
-from sklearn_patchcert.whole_files import replacing
+from sklearn_patchcert.whole_files import check_place, replacing
 
 _SHORT_SIDE = 224  # pixels of an image in an overlay, at least
 _MARGIN = 12
@@ -32,7 +32,7 @@ def check_apart(inputs, outputs):
         for key in _keys(path):
             if key in read:
                 raise Impossible(
-                    f"{read[key]} is read, and {path} would take its place: give another folder"
+                    f"{read[key]} is read, and {path} would take its place: give another name"
                 )
 
 
@@ -49,10 +49,10 @@ def check_file(path, inputs):
     Impossible
     """
     folder = path.absolute().parent
-    if path.is_dir():
-        raise Impossible(f"{path} is a folder: give the name of a file")
-    if not folder.is_dir():
-        raise Impossible(f"there is no folder {folder}")
+    try:
+        check_place(path)
+    except OSError as error:
+        raise Impossible(error) from None
     if not os.access(folder, os.W_OK):
         raise Impossible(f"the folder {folder} can't be written to")
     check_apart(inputs, [path])

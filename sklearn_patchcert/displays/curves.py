@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_patchcert.displays.inputs import images_of
+from sklearn_patchcert.displays.inputs import check_labels, images_of, per_image
 from sklearn_patchcert.displays.pages import NARROW, fit_letters, inches, one_axes, reach
 from sklearn_patchcert.model_selection import pareto_front
 
@@ -211,10 +211,17 @@ class CertifiedAccuracyDisplay:
         Returns
         -------
         display : CertifiedAccuracyDisplay
+
+        Raises
+        ------
+        ValueError
+            If y has another length than X, or no label of y is a class.
         """
         X = images_of(estimator, X)
+        y = per_image(y, len(X), "y")
+        check_labels(y, estimator.classes_)
         found = estimator.certify_prediction(X, **options)
-        right = found.prediction == np.asarray(y)
+        right = found.prediction == y
         name = name or type(estimator).__name__
         radii = {name: np.where(right, found.radius, -1.0)}
         change = np.asarray(found.adversarial - np.asarray(X), dtype=float).reshape(len(right), -1)

@@ -85,8 +85,8 @@ def export_network(model: Any, path: str | os.PathLike[str]) -> None:
             raise ValueError(
                 f"The program of {type(module).__name__} answers something else than the module."
             )
-    with replacing(path) as partial:
-        torch.export.save(program, partial)
+    with replacing(path) as partial, open(partial, "wb") as stream:
+        torch.export.save(program, stream)  # which warns of other endings of a name
 
 
 def _line(error):

@@ -213,7 +213,7 @@ class CertifiedCommittee(VersionedState, VotingClassifier):
             better &= norms < result.upper[rows]
             result.upper[rows[better]] = norms[better]
             result.adversarial[rows[better]] = moved[better]
-        result.exact = result.upper <= result.radius * (1 + 1e-4)
+        result.exact = (result.upper <= result.radius * (1 + 1e-4)) & np.isfinite(result.upper)
         return result
 
 

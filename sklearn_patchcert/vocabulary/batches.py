@@ -12,22 +12,25 @@ from sklearn_patchcert._layouts import as_batch
 from sklearn_patchcert._ranges import judge
 
 
-def batches_of(X, values):
+def batches_of(X, values, copied=False):
     """Batches of X as 1-tuples, few held at once, and the number of images where that is known.
 
-    An iterator is one of batches already, which are cut where they are large.
+    An iterator is one of batches already, which are cut where they are large, and `copied` if the
+    next one, which may be written over this one, is asked for before this one is looked at.
     """
     if isinstance(X, Iterator):
-        return (part for batch in X for part in batches_of(batch, values)[0]), None
+        return (part for batch in X for part in batches_of(batch, values, copied)[0]), None
     X = as_batch(X)
     shape = tuple(X.shape)
     if len(shape) < 2 or 0 in shape:
         return [(X,)], None  # which the check will refuse
     X = X if hasattr(X, "__getitem__") else np.asarray(X)
-    size = max(1, values // math.prod(shape[1:]))
-    if shape[0] <= size:
+    parts = list(gen_batches(shape[0], max(1, values // math.prod(shape[1:]))))
+    if copied:  # slices are views
+        parts = [np.arange(part.start, part.stop) for part in parts]
+    elif len(parts) == 1:
         return [(X,)], shape[0]
-    return ((_safe_indexing(X, part),) for part in gen_batches(shape[0], size)), shape[0]
+    return ((_safe_indexing(X, part),) for part in parts), shape[0]
 
 
 def judged(pieces, owner, X):

@@ -29,6 +29,7 @@ from sklearn_patchcert._validation import (
 from sklearn_patchcert.patches import grid_shape, images_to_patches
 from sklearn_patchcert.torch_globals import plain_torch
 from sklearn_patchcert.vocabulary import encoding
+from sklearn_patchcert.vocabulary.clustering.windows import cut_windows, draw_windows
 from sklearn_patchcert.vocabulary.denoising import denoise
 from sklearn_patchcert.vocabulary.options import (
     CONSTRAINTS,
@@ -40,7 +41,6 @@ from sklearn_patchcert.vocabulary.options import (
 )
 from sklearn_patchcert.vocabulary.tokenizer import PatchTokenizer, count_groups
 from sklearn_patchcert.vocabulary.training import fit_tokens
-from sklearn_patchcert.vocabulary.windows import cut_windows, draw_windows
 
 
 class PatchVocabulary(PatchTokenizer):

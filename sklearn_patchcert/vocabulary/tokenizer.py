@@ -344,8 +344,9 @@ class PatchTokenizer(VersionedState, TransformerMixin, BaseEstimator):
             return limits, compute(images, device=device, **description)
 
         X = X if isinstance(X, Iterator) else as_batch(X)
-        values = _VALUES_AT_ONCE * (_UNLESS_COPIED if plain and alone(self.n_jobs) else 1)
-        batches, n = batches_of(X, values)
+        several = not alone(self.n_jobs)
+        values = _VALUES_AT_ONCE * (1 if several or not plain else _UNLESS_COPIED)
+        batches, n = batches_of(X, values, copied=several and isinstance(X, Iterator))
         pieces = over_parts(checked, batches, self.n_jobs)
         bar = tqdm(desc=type(self).__name__, total=n, unit="image", disable=not self.verbose)
         with bar, closing(pieces):

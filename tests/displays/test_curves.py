@@ -145,3 +145,14 @@ def test_rows_without_names_are_refused_with_the_form_that_has_them(given):
     name = list(given)[-1]
     with pytest.raises(TypeError, match=rf'{name} must be a dict .* \{{"mine": {name}\}}'):
         CertifiedAccuracyDisplay.from_results(**given)
+
+
+@pytest.mark.parametrize("kind", ["text", "other numbers", "too few"])
+def test_labels_that_are_no_classes_are_refused(digits, kind):
+    X, y = digits[0][:100], digits[1][:100]
+    vocabulary = PatchVocabulary(4, 2, strategy="kmeans", output="ids", random_state=0)
+    steps = [("vocab", vocabulary), ("clf", CategoricalNB(min_categories=4))]
+    model = CertifiedPatchClassifier(steps).fit(X, y)
+    wrong = {"text": y.astype(str), "other numbers": y + 0.5, "too few": y[:50]}[kind]
+    with pytest.raises(ValueError, match=r"No label of y is a class|one entry for each"):
+        CertifiedAccuracyDisplay.from_estimator(model, X, wrong, max_configurations=5)

@@ -108,6 +108,23 @@ def test_only_regular_files_are_read(tmp_path):
         archive.read(tmp_path / "nothing")
 
 
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    """Neither is a pipe that somebody reads, nor, for a root, a device of the machine."""
+    places = {tmp_path: "is a folder", tmp_path / "none" / "file": "there is no folder"}
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        os.symlink("pipe", tmp_path / "link")
+        places |= dict.fromkeys((tmp_path / "pipe", tmp_path / "link"), "is a pipe or a device")
+    vocabulary = PatchVocabulary.from_tokens(np.eye(4), patch_size=2)
+    before = sorted(tmp_path.iterdir())
+    for path, why in places.items():
+        with pytest.raises(OSError, match=why):
+            save(vocabulary, path)
+    assert sorted(tmp_path.iterdir()) == before
+    if hasattr(os, "mkfifo"):
+        assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "model"
     path.write_bytes(b"before")

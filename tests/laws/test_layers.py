@@ -84,7 +84,6 @@ TORCH_LAYER = {  # knows tensors and arrays, but no scikit-learn
     "vocabulary.losses",
     "vocabulary.prototypes",
     "vocabulary.training",
-    "vocabulary.windows",
     "networks.additive",
     "networks.fast_modules",
     "networks.fitting.activations",

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.naive_bayes import CategoricalNB
@@ -111,3 +112,17 @@ def test_a_member_that_is_dropped(digits):
     np.testing.assert_array_equal(
         found.radius, model.estimators_[0].certify_prediction(X[:5]).radius
     )
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf", "l0", "sticker"])
+def test_a_vote_that_cannot_change_has_no_image_of_another_class(digits, norm):
+    X, y = digits[0][:100], digits[1][:100] % 2
+    members = [
+        (str(n), CertifiedPatchClassifier([("vocab", vocabulary), ("clf", DummyClassifier())]))
+        for n in (3, 4)
+        for vocabulary in [PatchVocabulary(n, 4, strategy="kmeans", random_state=0)]
+    ]
+    found = CertifiedCommittee(members).fit(X, y).certify_prediction(X[:4], norm=norm)
+    assert np.isinf(found.radius).all()
+    assert np.isinf(found.upper).all()
+    assert not found.exact.any()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sklearn_patchcert import PatchVocabulary
 from sklearn_patchcert.patches import grid_shape, images_to_patches
-from sklearn_patchcert.vocabulary.windows import SIDE, cut_windows, draw_windows
+from sklearn_patchcert.vocabulary.clustering.windows import SIDE, cut_windows, draw_windows
 
 
 @settings(max_examples=60, deadline=None)

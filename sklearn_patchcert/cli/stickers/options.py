@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sklearn_patchcert._validation import check_patch_size
 from sklearn_patchcert.cli.options import Impossible, positive
 
 _MASKS = 6  # along each axis, as PatchCleanser has
@@ -32,6 +33,7 @@ def sticker_options(options):
 def against_stickers(pipeline, options):
     """The pipeline, behind masks if it is to be certified against stickers."""
     from sklearn_patchcert.prediction.masking.classifier import StickerCertifiedClassifier
+    from sklearn_patchcert.prediction.masking.masks import check_something_seen, window_of
 
     size, side = options.sticker_size, options.image_size
     if size is None:
@@ -43,4 +45,11 @@ def against_stickers(pipeline, options):
             f"--sticker-size {size} hides the whole image of {side} pixels: give a smaller sticker "
             "or larger images"
         )
-    return StickerCertifiedClassifier(pipeline, size, n_masks=options.masks or _MASKS)
+    masks = options.masks or _MASKS
+    try:
+        patch = check_patch_size(pipeline.named_steps["vocab"].patch_size)
+        grid = tuple(-(-side // one) for one in patch)
+        check_something_seen(grid, [window_of((size, size), patch, grid)], masks)
+    except ValueError as error:
+        raise Impossible(f"--sticker-size {size}: {error}") from None
+    return StickerCertifiedClassifier(pipeline, size, n_masks=masks)

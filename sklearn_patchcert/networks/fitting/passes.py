@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 
 import torch
+from joblib import parallel_config
 from skorch.utils import to_device
 
 from sklearn_patchcert.networks.base import channels_first
 from sklearn_patchcert.networks.fitting.micro_batches import _joined
 from sklearn_patchcert.parallel import stop_if_told
+from sklearn_patchcert.torch_globals import hooked
 
 _UNITS = 1024  # in the last place of the largest output: rounding in a network of some layers
 
@@ -50,6 +52,8 @@ def in_parts(net, made, parts, checked):
 def disturbed(nets, seed, sign):
     """Add to the outputs of networks what rounding may do to them, and more, inside the block.
 
+    Only passes of this thread are disturbed, and joblib starts no other for them.
+
     Parameters
     ----------
     nets : list of fitted networks
@@ -67,7 +71,8 @@ def disturbed(nets, seed, sign):
         moved = first + sign * part * (_UNITS * size + 8) * unit
         return (moved, *outputs[1:]) if isinstance(outputs, tuple) else moved
 
-    with contextlib.ExitStack() as hooks:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(parallel_config(backend="sequential"))
         for net in nets:
-            hooks.callback(net.module_.register_forward_hook(disturb).remove)
+            stack.enter_context(hooked(net.module_, disturb))
         yield

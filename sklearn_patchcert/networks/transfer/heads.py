@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from sklearn_patchcert.torch_globals import hooked
+
 
 def outputs_of(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Outputs for some images, in evaluation mode and without gradients.
@@ -256,11 +258,8 @@ def layer_output(module: nn.Module, images: torch.Tensor, layer: str | None) -> 
         there = "it has" if alike else "its parts are"
         raise ValueError(f"The module has no part {layer!r}; {there} {shown}.")
     found: list = []
-    hook = parts[layer].register_forward_hook(lambda part, given, made: found.append(made))
-    try:
+    with hooked(parts[layer], lambda part, given, made: found.append(made)):
         outputs_of(module, images)
-    finally:
-        hook.remove()
     if len(found) != 1:
         raise ValueError(
             f"The part {layer!r} of the module is used {len(found)} times for an image, so its "

@@ -30,7 +30,7 @@ from sklearn_patchcert._validation import (
 )
 from sklearn_patchcert.checks import sticker_sizes
 from sklearn_patchcert.prediction.estimator_tree import nested
-from sklearn_patchcert.prediction.masking.masks import mask_plan, window_of
+from sklearn_patchcert.prediction.masking.masks import check_something_seen, mask_plan, window_of
 from sklearn_patchcert.prediction.masking.remembered import Decisions
 from sklearn_patchcert.prediction.masking.training import with_masks
 from sklearn_patchcert.prediction.masking.views import check_mask, images_of
@@ -71,8 +71,8 @@ class MaskedFit(_Base):
             If a classifier is given where a regressor is wanted, or the other way round, or a step
             before the vocabulary does not treat every pixel by itself.
         ValueError
-            If there are several outputs, an option is out of range, or the estimator takes images
-            in another shape than `image_shape`.
+            If there are several outputs, an option is out of range, a mask hides whole images, or
+            the estimator takes images in another shape than `image_shape`.
         """
         y = self._check_task(y)
         sizes = sticker_sizes(self.sticker_size)
@@ -182,7 +182,9 @@ class MaskedFit(_Base):
         windows = _windows(sizes, cell, grid)
         pair = counts if isinstance(counts, tuple) else (counts, counts)
         pair = tuple(None if one is None else int(one) for one in pair)
-        return windows, None if None in pair else pair, int(self.n_stickers)
+        made = None if None in pair else pair
+        check_something_seen(grid, windows, made)
+        return windows, made, int(self.n_stickers)
 
     def _routed(self, estimator, params):
         """Parameters for the fit of the estimator."""

@@ -119,6 +119,31 @@ def pairs_to_make(
     return count
 
 
+def check_something_seen(
+    grid: tuple[int, int],
+    windows: Sequence[tuple[int, int]],
+    n_masks: int | tuple[int, int] | None = None,
+) -> None:
+    """Refuse masks that hide a whole image, behind which all images are alike.
+
+    Parameters
+    ----------
+    grid, windows, n_masks
+        As in :func:`covering_masks`.
+
+    Raises
+    ------
+    ValueError
+    """
+    for rows, cols in _all_lines(grid, windows, n_masks):
+        if rows.all(1).any() and cols.all(1).any():
+            raise ValueError(
+                f"A mask for these stickers hides all {grid[0]} x {grid[1]} patches or pixels of "
+                "an image, so every image would get the same certified answer: take smaller "
+                "stickers, more masks, or more patches."
+            )
+
+
 def _lines(length, window, count):
     """Masks (m, length) along one axis that cover all windows."""
     places = length - window + 1

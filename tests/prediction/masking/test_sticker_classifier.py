@@ -17,7 +17,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from tqdm.auto import tqdm
 
-from sklearn_patchcert import CertifiedPatchClassifier, StickerCertifiedClassifier
+from sklearn_patchcert import (
+    CertifiedPatchClassifier,
+    PatchVocabulary,
+    StickerCertifiedClassifier,
+)
 from sklearn_patchcert.prediction.masking.views import MaskedView
 from sklearn_patchcert.scorers import sticker_accuracy
 
@@ -258,3 +262,24 @@ def test_frames_keep_their_columns(data, output):
         if inside is model:
             ids = masked.estimator_[0].tokenize(frame[:5])
             np.testing.assert_array_equal(masked.predict_tokens(ids), found.prediction)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"sticker_size": 6}, {"sticker_size": 100}, {"sticker_size": 2, "n_masks": 1},
+     {"sticker_size": 1, "n_masks": (1, 1)}, {"sticker_size": [(1, 1), (8, 8)]},
+     {"sticker_size": 7, "mask_training": True}],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("of_tokens", [True, False])
+def test_a_mask_that_hides_whole_images_is_refused(data, options, of_tokens):
+    """Behind it all images have the same answer, and it would be certified."""
+    vocabulary = PatchVocabulary(4, 2, strategy="kmeans", random_state=0)
+    steps = [("vocab", vocabulary), ("clf", small_net())]
+    estimator = CertifiedPatchClassifier(steps) if of_tokens else small_net()
+    if not of_tokens and options["sticker_size"] in (6, 7):
+        options = {**options, "sticker_size": 8}  # of 8 pixels
+    model = StickerCertifiedClassifier(estimator, **options)
+    with pytest.raises(ValueError, match=r"hides all . x . patches or pixels"):
+        model.fit(*data)
+    assert not hasattr(model, "estimator_")
