@@ -60,7 +60,7 @@ def check_place(path):
     Raises
     ------
     OSError
-        If the path is a folder, a pipe or a device, or its folder is not there.
+        If the path is a folder, a pipe or a device, or its folder is not there or not writable.
     """
     folder = Path(path).absolute().parent
     if os.path.isdir(path):
@@ -69,6 +69,8 @@ def check_place(path):
         raise OSError(f"{path} is a pipe or a device, which a file would replace: give a file")
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} for {Path(path).name}: make it first")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"the folder {folder} can't be written to")
 
 
 def clear_leftovers(folder):

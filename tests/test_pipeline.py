@@ -24,6 +24,7 @@ from sklearn_patchcert import (
     CertifiedPatchRegressor,
     ChannelStandardizer,
     PatchNetRegressor,
+    PatchVocabulary,
 )
 from sklearn_patchcert.patches import images_to_patches, patches_to_images
 from sklearn_patchcert.voronoi.certificate import NORMS
@@ -305,3 +306,21 @@ def test_unfitted_and_unknown_norm(few):
             model.certify(np.full((2, 64), np.nan))
         with pytest.raises(ValueError, match=r"features|shape"):
             model.certify(X[:, :63])
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1)])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_steps_for_rows_say_what_images_need(digits, shape, scaled):
+    X, y = digits[0][:50].reshape(-1, *shape), digits[1][:50]
+    vocabulary = PatchVocabulary(4, 4, strategy="kmeans", random_state=0)
+    steps = [("vocab", vocabulary), ("clf", LogisticRegression())]
+    if scaled:
+        steps = [("scale", StandardScaler()), ("vocab", vocabulary), ("clf", DummyClassifier())]
+    with pytest.raises(ValueError, match=r'output="ids".*ChannelStandardizer scales images'):
+        CertifiedPatchClassifier(steps).fit(X, y)
+
+
+@pytest.mark.parametrize("kind", [CertifiedPatchClassifier, CertifiedPatchRegressor])
+def test_a_pipeline_without_steps_says_so(digits, kind):
+    with pytest.raises(ValueError, match="has no steps: name a PatchVocabulary"):
+        kind([]).fit(*digits)

@@ -54,6 +54,8 @@ def run(options):
 
 def facts_of(model):
     """What can be said of a model, as plain values."""
+    import numpy as np
+
     from sklearn_patchcert.datasets.readers import ImageReader
     from sklearn_patchcert.displays.report.cards import steps_card
 
@@ -83,14 +85,15 @@ def facts_of(model):
         expects["values_from_to"] = list(seen)
     if getattr(model, "input_dtype_", None) is not None:
         expects["dtype"] = str(model.input_dtype_)
-    facts["expects"] = expects
+    if expects:
+        facts["expects"] = expects
     if vocabulary is not None:
         facts["vocabulary"] = {
-            "tokens": int(vocabulary.vocabulary_.shape[-2]),
+            "tokens": vocabulary._sizes[0] if len(vocabulary._sizes) == 1 else vocabulary._sizes,
             "patch_size": list(vocabulary.patch_size_),
             "per_channel": vocabulary.per_channel_,
             "strategy": vocabulary.strategy,
-            "perplexity": vocabulary.perplexity_,
+            "perplexity": np.ravel(vocabulary.perplexity_).tolist(),
         }
     return facts
 

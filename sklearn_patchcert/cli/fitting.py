@@ -19,9 +19,9 @@ did.
 
 --config names a file of YAML with any other parameters, by their names in
 Python. They take precedence over the options:
+  vocab__strategy: learned
   vocab__margin_weight: 1.0
   clf__module: PatchResNet
-  clf__flip_radius: 0.5
 
 --sticker-size makes a model that is certified against stickers by double
 masking: its network is trained with masks, and predict, certify and report

@@ -93,12 +93,13 @@ def _answer(model, X):
     if is_masked(model):
         return predicted(model, X)
     radii = model.certify(X)
+    answers = model.predict(X)
     row = {
-        "answer": model.predict(X).tolist()[0],
+        "answer": answers.tolist()[0],
         "smallest_radius": float(radii.min()),
         "mean_radius": float(radii.mean()),
     }
-    if hasattr(model, "predict_proba"):
+    if hasattr(model, "predict_proba") and answers.ndim == 1:  # of a class, not of each label
         row["probability"] = float(model.predict_proba(X).max())
     return row
 

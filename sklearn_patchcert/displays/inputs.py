@@ -166,3 +166,26 @@ def counts_of(estimator, X):
         return vocabulary, np.bincount(ids.ravel(), minlength=n_tokens)
     channels = np.moveaxis(ids, -1, 0).reshape(ids.shape[-1], -1)
     return vocabulary, np.stack([np.bincount(part, minlength=n_tokens) for part in channels])
+
+
+def own_tokens(tokens):
+    """Numbers of tokens of each channel, before the last is repeated to fill the array.
+
+    Parameters
+    ----------
+    tokens : ndarray (n_channels, n_tokens, patch_dim)
+
+    Returns
+    -------
+    sizes : list of int
+    """
+    others = (tokens != tokens[:, -1:]).any(-1)
+    return [int(part.nonzero()[0].max(initial=-1)) + 2 for part in others]
+
+
+def numbers_text(sizes):
+    """ "8 tokens" or, for channels, "12, 2 and 2 tokens" or "8 tokens, each of 3 channels"."""
+    if len(set(sizes)) == 1:
+        each = f", each of {len(sizes)} channels" if len(sizes) > 1 else ""
+        return f"{sizes[0]} token{'s' * (sizes[0] != 1)}{each}"
+    return f"{', '.join(map(str, sizes[:-1]))} and {sizes[-1]} tokens"

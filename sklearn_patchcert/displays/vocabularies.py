@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from sklearn_patchcert.displays.colors import how_shown, is_gray, shown, span_of
-from sklearn_patchcert.displays.inputs import checked_counts, counts_of
+from sklearn_patchcert.displays.inputs import checked_counts, counts_of, numbers_text, own_tokens
 from sklearn_patchcert.displays.pages import (
     LETTER,
     PAGE,
@@ -155,7 +155,9 @@ class VocabularyDisplay:
         tokens = self.tokens if self.tokens.ndim == 3 else self.tokens[None]
         counts = np.zeros(tokens.shape[:2]) if self.counts is None else np.asarray(self.counts)
         counts = counts.reshape(tokens.shape[:2])
-        order = np.argsort(-counts, axis=1, kind="stable")
+        sizes = np.array(own_tokens(tokens))[:, None]
+        last = np.where(np.arange(tokens.shape[1]) < sizes, counts, -1)  # repeated ones
+        order = np.argsort(-last, axis=1, kind="stable")
         drawn = order[:, :n_tokens]
         channels, size = drawn.shape
         columns = columns or min(size, math.ceil(math.sqrt(1.6 * drawn.size)))
@@ -180,6 +182,8 @@ class VocabularyDisplay:
         self.text_ = []
         for channel, rank in np.ndindex(*drawn.shape):
             token = drawn[channel, rank]
+            if token >= sizes[channel]:
+                continue
             top = 4 + (channel * rows + rank // columns) * down
             left = rank % columns * right + (right - pw * zoom + 4) // 2
             patch = shown(pictures[channel, token], span)
@@ -207,9 +211,9 @@ class VocabularyDisplay:
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
 
-        n_tokens, depth = self.tokens.shape[-2], self.tokens.shape[-1] // math.prod(self.patch_size)
-        title = f"{size} tokens" if size == n_tokens else f"{size} of {n_tokens} tokens"
-        parts = [title + (f", each of {channels} channels" if channels > 1 else "")]
+        depth = self.tokens.shape[-1] // math.prod(self.patch_size)
+        sizes = own_tokens(self.tokens.reshape(channels, *self.tokens.shape[-2:]))
+        parts = [f"{size} of " * (size < max(sizes)) + numbers_text(sizes)]
         parts += ["use in per cent"] if labels else []
         parts += [how_shown(depth)] if how_shown(depth) else []
         ax.set(xticks=[], yticks=[], title=", ".join(parts))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.utils import _safe_indexing, check_consistent_length
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import EpochScoring, EpochTimer, PassthroughScoring, PrintLog
+from skorch.callbacks import EpochScoring, EpochTimer, PassthroughScoring
 from skorch.dataset import Dataset
 
 from sklearn_patchcert._state import VersionedState, all_or_nothing
@@ -20,7 +20,7 @@ from sklearn_patchcert._validation import (
     isolated_seed,
     random_seed,
 )
-from sklearn_patchcert.networks.fitting.callbacks import held_out_score
+from sklearn_patchcert.networks.fitting.callbacks import Log, held_out_score
 from sklearn_patchcert.networks.fitting.disturbance import Disturbance, check_options
 from sklearn_patchcert.networks.fitting.health import check_outputs, check_weights
 from sklearn_patchcert.networks.fitting.loops import (
@@ -152,7 +152,7 @@ class PatchNet(MicroBatches, TrainingLoop, GivenModule, GivenParameters, Version
             (self._held_out, EpochScoring(held_out_score, False, name=self._held_out)),
             ("lr_schedule", Schedule()),
             ("progress_bar", EpochBar()),
-            ("print_log", PrintLog()),
+            ("print_log", Log()),
         ]
 
     def get_params_for(self, prefix):

@@ -39,7 +39,10 @@ def check_arrangement(pipeline, kind):
     ValueError
         If the last step is of another kind, or the only vocabulary is hidden inside a step.
     """
-    (name, last), own = pipeline.steps[-1], type(pipeline).__name__
+    own = type(pipeline).__name__
+    if not pipeline.steps:
+        raise ValueError(f"The {own} has no steps: name a PatchVocabulary and a {kind}.")
+    name, last = pipeline.steps[-1]
     found = _kind(last)
     if found not in (None, kind):
         other = {"classifier": "CertifiedPatchClassifier", "regressor": "CertifiedPatchRegressor"}
@@ -109,7 +112,7 @@ def check_all_tokens(pipeline, X):
 
 @contextlib.contextmanager
 def explained(pipeline):
-    """Say what an error of a fit means that has met tokens which its own folds had not.
+    """Say what an error of a fit means: of tokens that its folds had not met, or of images.
 
     Parameters
     ----------
@@ -118,11 +121,18 @@ def explained(pipeline):
     Raises
     ------
     ValueError
-        If scikit-learn's estimators of categories fail on categories that they do not know.
+        If scikit-learn's estimators of categories fail on categories that they do not know, or
+        a step that takes rows is given images.
     """
     try:
         yield
     except (IndexError, ValueError) as error:
+        if "while dim <= 2 is required" in str(error):
+            raise ValueError(
+                f"{error} Its images came as images. Estimators that take rows follow a vocabulary "
+                'with output="ids", such as a OneHotEncoder or CategoricalNB, or get rows if the '
+                "pipeline is given rows; ChannelStandardizer scales images."
+            ) from error
         steps, at = pipeline._working_steps()
         unseen = isinstance(error, IndexError) or "Found unknown categories" in str(error)
         if not unseen or at is None or not _of_categories(steps[at + 1 :]):

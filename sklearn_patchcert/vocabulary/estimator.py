@@ -38,6 +38,7 @@ from sklearn_patchcert.vocabulary.options import (
     class_labels,
     drawn_labels,
     numbers_of_tokens,
+    warn_of_idle_options,
 )
 from sklearn_patchcert.vocabulary.tokenizer import PatchTokenizer, count_groups
 from sklearn_patchcert.vocabulary.training import fit_tokens
@@ -296,6 +297,7 @@ class PatchVocabulary(PatchTokenizer):
         random = np.random.default_rng(random_seed(self.random_state))
         check_temperature(self.soft_temperature)
         if start:
+            warn_of_idle_options(self, stacklevel=5)
             self.per_channel_ = own_or_shared(self.per_channel)
             self.patch_size_ = clip_patch(check_patch_size(self.patch_size), self.image_shape_)
             self.sample_shape_ = tuple(X.shape)[1:]
@@ -350,7 +352,7 @@ class PatchVocabulary(PatchTokenizer):
                 f"X has only {min(fewer)} distinct patches, fewer than n_tokens={self.n_tokens}: "
                 "so many tokens are all that there are.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         self._set_tokens(tokens, counts)
         passes = zip_longest(*histories, fillvalue=np.nan)
@@ -382,6 +384,10 @@ class PatchVocabulary(PatchTokenizer):
         return found if found.ndim else float(found)
 
     @property
+    def _sizes(self):  # numbers of tokens, of each channel where channels have their own
+        return [encoding.count_own(tokens) for tokens in self._own(self.vocabulary_)]
+
+    @property
     def categories_(self) -> list[NDArray[np.int64]]:
         check_is_fitted(self, "vocabulary_")
         if not hasattr(self, "image_shape_"):
@@ -389,7 +395,6 @@ class PatchVocabulary(PatchTokenizer):
                 "Without an image_shape the number of patches is not known: pass image_shape to "
                 "from_tokens."
             )
-        sizes = [encoding.count_own(tokens) for tokens in self._own(self.vocabulary_)]
         rows, cols = grid_shape(self.image_shape_, self.patch_size_)
         columns = rows * cols * count_groups(self.image_shape_, self.per_channel_)
-        return [np.arange(size) for size in np.resize(sizes, columns)]  # channels alternate
+        return [np.arange(size) for size in np.resize(self._sizes, columns)]  # channels alternate

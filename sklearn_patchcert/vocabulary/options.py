@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
@@ -48,6 +49,32 @@ OF_TRAINING = (
     "batch_size",
     "learning_rate",
 )
+_OF_STRATEGY = {
+    "learned": (
+        "soft_temperature",
+        "entropy_weight",
+        "structure_weight",
+        "margin_weight",
+        "noise_std",
+        "loss",
+    ),
+    "denoised": ("min_token_distance", "denoiser"),
+    "supervised": ("target_radius", "augment"),
+}
+
+
+def warn_of_idle_options(vocabulary, stacklevel):
+    """Warn of options that were set, but belong to another strategy."""
+    for strategy, names in _OF_STRATEGY.items():
+        values = {name: getattr(vocabulary, name) for name in names}
+        idle = [name for name, value in values.items() if value is not None and value != 0]
+        if idle and strategy != vocabulary.strategy:
+            warnings.warn(
+                f"{', '.join(idle)} of strategy={strategy!r} has no effect on "
+                f"strategy={vocabulary.strategy!r}: choose that strategy, or leave it out.",
+                UserWarning,
+                stacklevel=stacklevel + 1,
+            )
 
 
 def numbers_of_tokens(n_tokens, per_channel, n_parts):

@@ -12,9 +12,16 @@ import pytest
 from pictures_for_cli import noisy, parsed, run, table
 from PIL import Image
 
-from sklearn_patchcert import PatchVocabulary, load, save
+from sklearn_patchcert import (
+    CertifiedPatchClassifier,
+    PatchNetClassifier,
+    PatchVocabulary,
+    load,
+    save,
+)
 from sklearn_patchcert.cli import opened
 from sklearn_patchcert.cli.options import shown
+from sklearn_patchcert.displays.report.pixels import letters
 
 
 def test_the_table_is_what_the_library_says(photos, model_file, tmp_path, capsys):
@@ -247,3 +254,32 @@ def test_no_name_of_a_file_is_a_formula_in_a_table(name, photos, model_file, tmp
     for text in told:
         assert text[0] not in "=+-@\t"
         assert (tmp_path / "in" / text).is_file()
+
+
+def test_several_labels_have_no_one_probability(tmp_path, capsys):
+    X = np.random.default_rng(0).random((40, 8, 8))
+    y = np.stack([X[:, 0, 0] > 0.5, X[:, 4, 4] > 0.5], axis=1).astype(int)
+    net = PatchNetClassifier(module__width=4, max_epochs=1, random_state=0)
+    steps = [("vocab", PatchVocabulary(4, 4, strategy="kmeans", random_state=0)), ("clf", net)]
+    save(CertifiedPatchClassifier(steps).fit(X, y), tmp_path / "model")
+    np.save(tmp_path / "x.npy", X[0])
+    assert run("predict", tmp_path / "x.npy", "--model", tmp_path / "model", "--json") == 0
+    (row,) = parsed(capsys.readouterr().out)["images"]
+    assert len(row["class"]) == 2
+    assert "probability" not in row
+
+
+def test_info_of_channels_that_have_different_numbers_of_tokens(tmp_path, capsys):
+    X = np.random.default_rng(0).random((40, 8, 8, 3))
+    options = {"strategy": "kmeans", "per_channel": True, "random_state": 0}
+    save(PatchVocabulary([12, 2, 3], 2, **options).fit(X), tmp_path / "model")
+    assert run("info", tmp_path / "model") == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"tokens: +12, 2, 3$", printed, re.M)
+    assert re.search(r"perplexity: +\d+\.\d+(, [\d.]+){2}$", printed, re.M)
+
+
+def test_captions_have_the_letters_of_users():
+    font = letters(14)
+    missing = bytes(font.getmask("\uffff"))
+    assert all(bytes(font.getmask(letter)) != missing for letter in "aüïéßñłøжλ")

@@ -17,6 +17,8 @@ from sklearn_patchcert import (
     TokenUsageDisplay,
     VocabularyDisplay,
 )
+from sklearn_patchcert.displays.inputs import own_tokens
+from sklearn_patchcert.displays.report.sentences import vocabulary_text
 
 
 @pytest.fixture(autouse=True)
@@ -194,3 +196,17 @@ def test_refusals(gray):
     with pytest.raises(ValueError, match="do not fit"):
         VocabularyDisplay.from_tokens(np.ones((3, 4)), [1, 2], patch_size=(2, 2))
     assert pyplot.get_fignums() == []
+
+
+def test_channels_show_their_own_tokens_only():
+    """A shorter vocabulary ends in copies of its last token, which are none of its tokens."""
+    random = np.random.default_rng(0)
+    tokens = [random.random((n, 4)) for n in (5, 2, 1)]
+    padded = np.stack([np.pad(one, ((0, 5 - len(one)), (0, 0)), mode="edge") for one in tokens])
+    assert own_tokens(padded) == [5, 2, 1]
+    counts = np.stack([np.pad(np.arange(1, len(one) + 1), (0, 5 - len(one))) for one in tokens])
+    display = VocabularyDisplay.from_tokens(padded, counts, patch_size=(2, 2))
+    assert display.ax_.get_title().startswith("5, 2 and 1 tokens")
+    assert len(display.text_) == 8
+    text = vocabulary_text([5, 2, 1], (2, 2), 5, True, False)
+    assert "3 channels, which begin a new row, have 5, 2 and 1 tokens" in text

@@ -2,6 +2,7 @@
 
 import importlib.util
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from skorch.callbacks import (
     LRScheduler,
 )
 from skorch.dataset import ValidSplit
+
+from sklearn_patchcert import PatchNetClassifier
 
 SPLIT = ValidSplit(3)
 FIRST = "features.0.weight"
@@ -287,3 +290,14 @@ def test_early_stopping_inside_a_cross_validation_and_with_the_best_weights(some
     net = make(max_epochs=5, callbacks=[stop])
     assert np.isfinite(cross_val_score(net, *some, cv=2, error_score="raise")).all()
     assert len(net.fit(*some).history_) == 2
+
+
+def test_the_table_of_epochs_has_colors_only_on_a_terminal(few, capsys, monkeypatch):
+    for terminal in (False, True):
+        net = PatchNetClassifier(max_epochs=2, verbose=1, random_state=0)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
+            net.fit(*few)
+        printed = capsys.readouterr().out
+        assert "train_loss" in printed
+        assert ("\x1b[" in printed) == terminal

@@ -257,3 +257,35 @@ def test_the_head_is_the_layer_that_is_used_last():
 def test_outputs_of_another_order_are_refused_also_where_they_are_all_equal():
     with pytest.raises(ValueError, match="cannot be brought into the order"):
         PatchNetClassifier.from_pretrained(Turned(), ["c", "b", "a"], image_shape=(8, 8))
+
+
+class Pair(nn.Module):
+    """Returns its logits twice, as networks with auxiliary outputs do, or by name."""
+
+    def __init__(self, by_name):
+        super().__init__()
+        self.by_name, self.last = by_name, nn.Linear(64, 2)
+
+    def forward(self, images):
+        logits = self.last(images.flatten(1))
+        return {"logits": logits} if self.by_name else (logits, logits)
+
+
+def test_a_module_that_returns_no_tensor(digits):
+    X, y = digits[0][:50], digits[1][:50] % 2
+    with pytest.raises(ValueError, match=r"keys \['logits'\], not a tensor: wrap it"):
+        PatchNetClassifier.from_pretrained(Pair(True), classes=[0, 1], image_shape=(8, 8))
+    with pytest.raises(ValueError, match=r"keys \['logits'\], not a tensor: wrap it"):
+        PatchNetClassifier(Pair(True), max_epochs=1).fit(X, y)
+    options = {"classes": [0, 1], "image_shape": (8, 8), "input_range": (0, 16)}
+    ready = PatchNetClassifier.from_pretrained(Pair(False), **options)
+    trained = PatchNetClassifier(Pair(False), max_epochs=1, random_state=0).fit(X, y)
+    assert ready.predict(X).shape == trained.predict(X).shape == (50,)
+
+
+@pytest.mark.parametrize("image_shape", [(3, 32, 32), (16, 16)])
+def test_images_of_another_shape_than_the_module_takes(image_shape):
+    module = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Flatten(), nn.Linear(128, 2))
+    for classes in (None, [0, 1]):
+        with pytest.raises(ValueError, match=r"does not take images.*image_shape=.H, W, C."):
+            PatchNetClassifier.from_pretrained(module, classes=classes, image_shape=image_shape)

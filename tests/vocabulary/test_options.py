@@ -1,5 +1,7 @@
 """What each option of a learned or denoised vocabulary is there for, on real patches."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -170,3 +172,30 @@ def test_a_denoiser_of_ones_own_and_a_bad_one(crops):
         fitted(crops, strategy="denoised", denoiser=lambda images: images[:, :-1])
     with pytest.raises(ValueError, match="denoiser"):
         fitted(crops, strategy="denoised", denoiser=lambda images: images * np.nan)
+
+
+IDLE = {
+    "learned": {"soft_temperature": 0.1, "entropy_weight": 0.1, "structure_weight": 0.1,
+                "margin_weight": 1.0, "noise_std": 0.1, "loss": lambda batch: (batch.reconstruction - batch.patches).abs().mean()},
+    "denoised": {"min_token_distance": 0.1, "denoiser": np.array},
+    "supervised": {"target_radius": 1.0, "augment": torch.clone},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("strategy", [*IDLE, "kmeans"])
+def test_options_of_another_strategy_are_told(strategy):
+    X, y = np.random.default_rng(0).random((12, 4, 4)), np.arange(12) % 2
+
+    def fit(**options):
+        vocabulary = PatchVocabulary(4, 4, strategy=strategy, max_iter=1, random_state=0)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            vocabulary.set_params(**options).fit(X, y)
+        return [str(one.message) for one in told if "has no effect" in str(one.message)]
+
+    assert fit() == []
+    for other, options in IDLE.items():
+        for name, value in options.items():
+            told = fit(**{name: value})
+            assert len(told) == (other != strategy)
+            assert all(f"{name} of strategy='{other}' has no effect" in one for one in told)

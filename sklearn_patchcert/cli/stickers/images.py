@@ -99,7 +99,9 @@ def places_picture(image, places, cell, sizes, caption):
     -------
     drawing : ndarray of uint8 (h, w, 3)
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
+
+    from sklearn_patchcert.displays.report.pixels import letters
 
     times = max(1, -(-_SHORT_SIDE // min(image.shape[:2])))
     large = image.repeat(times, 0).repeat(times, 1)
@@ -112,7 +114,7 @@ def places_picture(image, places, cell, sizes, caption):
     gray = large.mean(-1, keepdims=True)
     mixed = (0.5 * gray + 0.5 * colors).round().astype(np.uint8)
     sizes = [(min(h * times, height), min(w * times, width)) for h, w in sizes]
-    font = ImageFont.load_default(size=14)
+    font = letters(14)
     lines = [
         caption,
         "green: no sticker whose upper left pixel is here changes the class",

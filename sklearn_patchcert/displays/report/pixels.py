@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import math
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
@@ -119,8 +122,8 @@ def tokens_uri(tokens, order, patch_size, columns):
     ----------
     tokens : ndarray (n_channels, n_tokens, patch_dim)
         Each channel begins a new row.
-    order : ndarray of int (n_channels, n_drawn)
-        The tokens to draw.
+    order : list of ndarray of int (n_drawn,)
+        The tokens to draw, of each channel.
     patch_size : tuple (ph, pw)
     columns : int
         Tokens in a row.
@@ -129,7 +132,7 @@ def tokens_uri(tokens, order, patch_size, columns):
     -------
     uri : str
     """
-    (channels, drawn), (ph, pw) = order.shape, patch_size
+    channels, drawn, (ph, pw) = len(order), max(map(len, order)), patch_size
     zoom = max(1, math.ceil(_TOKEN_SIDE / max(ph, pw)))
     down, right, rows = ph * zoom + _GAP, pw * zoom + _GAP, -(-drawn // columns)
     picture = np.zeros((channels * rows * down - _GAP, columns * right - _GAP, 4), dtype=np.uint8)
@@ -142,3 +145,26 @@ def tokens_uri(tokens, order, patch_size, columns):
             picture[top : top + ph * zoom, left : left + pw * zoom, :3] = patch
             picture[top : top + ph * zoom, left : left + pw * zoom, 3] = 255
     return data_uri(picture)
+
+
+def letters(size):
+    """A font of Pillow for texts of users: that of matplotlib, which has more than ASCII.
+
+    Parameters
+    ----------
+    size : int
+        In pixels.
+
+    Returns
+    -------
+    font : PIL.ImageFont.FreeTypeFont
+        Pillow's own where matplotlib is not installed.
+    """
+    from PIL import ImageFont
+
+    found = find_spec("matplotlib")
+    for folder in (found and found.submodule_search_locations) or ():
+        with contextlib.suppress(OSError):
+            path = Path(folder, "mpl-data", "fonts", "ttf", "DejaVuSans.ttf")
+            return ImageFont.truetype(str(path), size)
+    return ImageFont.load_default(size=size)

@@ -9,6 +9,7 @@ import re
 import numpy as np
 from scipy.stats import binomtest
 
+from sklearn_patchcert.displays.inputs import own_tokens
 from sklearn_patchcert.displays.report import sentences
 from sklearn_patchcert.displays.report.charts import curve_chart, histogram_chart, ticks
 from sklearn_patchcert.displays.report.pixels import image_uri, map_uri, tokens_uri
@@ -272,14 +273,17 @@ def _vocabulary(given, scaled):
     tokens = tokens if tokens.ndim == 3 else tokens[None]
     counts = np.asarray(counts).reshape(tokens.shape[:2])
     used = bool(counts.any())
-    order = np.argsort(-counts, axis=1, kind="stable")[:, :_MOST_TOKENS]
-    channels, drawn = order.shape
+    sizes = own_tokens(tokens)
+    repeated = np.arange(tokens.shape[1]) >= np.array(sizes)[:, None]
+    order = np.argsort(np.where(repeated, 1, -counts), axis=1, kind="stable")[:, :_MOST_TOKENS]
+    drawn = order.shape[1]
+    shown = [ids[:size] for ids, size in zip(order, sizes, strict=True)]
     columns = min(drawn, max(8, math.ceil(math.sqrt(2.5 * drawn))))
-    what = sentences.vocabulary_text(tokens.shape, patch_size, drawn, used, scaled)
+    what = sentences.vocabulary_text(sizes, patch_size, drawn, used, scaled)
     return {
-        "picture": tokens_uri(tokens, order, patch_size, columns),
+        "picture": tokens_uri(tokens, shown, patch_size, columns),
         "text": what,
-        "alt": f"{channels * drawn} tokens of {patch_size[0]} x {patch_size[1]} pixels",
+        "alt": f"{sum(map(len, shown))} tokens of {patch_size[0]} x {patch_size[1]} pixels",
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_patchcert.displays.inputs import numbers_text
 from sklearn_patchcert.displays.report.rendering import percent_text, radius_text
 
 _NORMS = {"l2": "L2", "linf": "Linf", "l1": "L1"}
@@ -174,12 +175,13 @@ class Words:
         return f"Made by sklearn_patchcert {versions['sklearn_patchcert']}. It loads nothing."
 
 
-def vocabulary_text(shape, patch_size, drawn, used, scaled):
+def vocabulary_text(sizes, patch_size, drawn, used, scaled):
     """What the picture of the tokens shows.
 
     Parameters
     ----------
-    shape : tuple (n_channels, n_tokens, patch_dim)
+    sizes : list of int
+        Numbers of tokens of each channel.
     patch_size : tuple (ph, pw)
     drawn : int
         Tokens of each channel in the picture.
@@ -190,11 +192,16 @@ def vocabulary_text(shape, patch_size, drawn, used, scaled):
     -------
     text : str
     """
-    channels, n_tokens, _ = shape
-    each = f" for each of {channels} channels, which begin a new row" if channels > 1 else ""
-    size = f"{patch_size[0]} x {patch_size[1]} pixels"
-    text = f"Every patch is replaced by the nearest of {n_tokens} tokens of {size}{each}. "
-    if drawn < n_tokens:
+    channels, size = len(sizes), f"{patch_size[0]} x {patch_size[1]} pixels"
+    if len(set(sizes)) == 1:
+        each = f" for each of {channels} channels, which begin a new row" if channels > 1 else ""
+        text = f"Every patch is replaced by the nearest of {sizes[0]} tokens of {size}{each}. "
+    else:
+        text = (
+            f"Every patch of a channel is replaced by the nearest of its tokens of {size}. The "
+            f"{channels} channels, which begin a new row, have {numbers_text(sizes)}. "
+        )
+    if drawn < max(sizes):
         text += f"The picture shows {drawn} of them. "
     if used:
         text += "Tokens are ordered from the most used in training to the least used. "

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dis
 import functools
+import re
 import signal
+import sys
 
 import numpy as np
 import torch
 from sklearn.base import is_classifier
-from skorch.callbacks import LRScheduler
+from skorch.callbacks import LRScheduler, PrintLog
 from skorch.callbacks.scoring import ScoringBase
 from skorch.dataset import get_len
 from skorch.utils import data_from_dataset, is_skorch_dataset, to_numpy
@@ -118,3 +120,11 @@ def _array_of(X):
             return np.stack([to_numpy(torch.as_tensor(one)) for one in images])
     X = X["images"] if isinstance(X, dict) else X
     return to_numpy(X)
+
+
+class Log(PrintLog):
+    """skorch's table of epochs, in colors only on a terminal."""
+
+    def _sink(self, text, verbose):
+        plain = text if sys.stdout.isatty() else re.sub(r"\x1b\[[0-9;]*m", "", text)
+        super()._sink(plain, verbose)

@@ -9,7 +9,13 @@ import torch
 from sklearn.base import is_classifier
 
 from sklearn_patchcert._validation import isolated_seed
-from sklearn_patchcert.networks.transfer.heads import described, evaluating, last_layer
+from sklearn_patchcert.networks.transfer.heads import (
+    described,
+    evaluating,
+    first_of,
+    last_layer,
+    sizes_explained,
+)
 
 _FEW = 32  # images whose outputs are looked at
 
@@ -124,8 +130,10 @@ def _outputs_of(net, images, fit_params):
     module = getattr(net.module_, "_orig_mod", net.module_)  # compiled for other sizes
     with evaluating(module), torch.no_grad(), isolated_seed(0, net.device):
         place = next((p.device for p in module.parameters()), net.device)  # also while it is made
-        outputs = module(torch.as_tensor(images.copy()).to(place), **fit_params)
-    return (outputs[0] if isinstance(outputs, tuple) else outputs).detach().float()
+        images = torch.as_tensor(images.copy()).to(place)
+        with sizes_explained(module, images):
+            outputs = module(images, **fit_params)
+    return first_of(module, outputs).detach().float()
 
 
 def _trained(module):

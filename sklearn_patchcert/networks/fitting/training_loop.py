@@ -193,6 +193,8 @@ class TrainingLoop(_Base):
         loss : Tensor
             Weighted by `sample_weight` and `class_weight`.
         """
+        if vars(self)["criterion"] is None and isinstance(y_pred, tuple):
+            y_pred = y_pred[0]  # as predictions have it; a criterion of the user gets all
         if training and self.certified_radius and "_disturbance" in vars(self):
             y_pred = self._disturbance.leads(self._raw, y_true, self.module_)
 

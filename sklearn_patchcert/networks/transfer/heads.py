@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -26,10 +26,53 @@ def outputs_of(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     outputs : Tensor
+
+    Raises
+    ------
+    ValueError
+        If they are none.
     """
     with evaluating(module), torch.no_grad():
-        outputs = module(images)
-    return outputs[0] if isinstance(outputs, tuple) else outputs
+        return first_of(module, module(images))
+
+
+@contextlib.contextmanager
+def sizes_explained(module: nn.Module, images: torch.Tensor) -> Iterator[None]:
+    """Say what a module was given where torch fails on sizes that do not fit.
+
+    Raises
+    ------
+    ValueError
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        (channels, height, width), line = images.shape[1:], str(error).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"{type(module).__name__} does not take images (n, C, H, W) of {channels} channels and "
+            f"{height} x {width} pixels: {line}. Is image_shape=(H, W, C) the "
+            "one that it takes? networks.Preprocessed resizes images for it."
+        ) from error
+
+
+def first_of(module: nn.Module, outputs: Any) -> torch.Tensor:
+    """The outputs of a module, of a tuple the first, as skorch has it.
+
+    Raises
+    ------
+    ValueError
+        If it is no tensor.
+    """
+    outputs = outputs[0] if isinstance(outputs, tuple) else outputs
+    if isinstance(outputs, torch.Tensor):
+        return outputs
+    kind = f"a {type(outputs).__name__}"
+    if isinstance(outputs, Mapping):
+        kind += f" with the keys {list(outputs)[:5]}"
+    raise ValueError(
+        f"{type(module).__name__} returns {kind}, not a tensor: wrap it in a module that returns "
+        "the tensor of its outputs."
+    )
 
 
 @contextlib.contextmanager

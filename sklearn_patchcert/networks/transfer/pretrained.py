@@ -201,7 +201,7 @@ def outputs_of_pretrained(module: Any, image_shape: Any) -> int:
     Raises
     ------
     ValueError
-        If the module is not an instance, or its outputs are not rows.
+        If the module is not an instance, does not take such images, or its outputs are not rows.
     """
     if not isinstance(module, nn.Module):
         raise ValueError(
@@ -210,10 +210,9 @@ def outputs_of_pretrained(module: Any, image_shape: Any) -> int:
         )
     height, width, channels = check_image_shape(image_shape)
     place = next((p.device for p in module.parameters()), "cpu")
-    with plain_torch():
-        shape = tuple(
-            heads.outputs_of(module, torch.zeros(2, channels, height, width, device=place)).shape
-        )
+    images = torch.zeros(2, channels, height, width, device=place)
+    with plain_torch(), heads.sizes_explained(module, images):
+        shape = tuple(heads.outputs_of(module, images).shape)
     if len(shape) != 2 or shape[0] != 2:
         raise ValueError(
             f"The module must take n images to outputs (n, n_outputs); it took 2 images to {shape}."
