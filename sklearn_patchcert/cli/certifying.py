@@ -43,7 +43,7 @@ have the lower and the upper bound under a sticker anywhere.
 Radii are in the units of the images that the model sees. A model that was
 fitted with `patchcert fit` reads and resizes pictures itself; its units are
 0..1, also for .npy arrays of floats. A model that was fitted on arrays takes
-.npy arrays as they are, in its own units, and pictures that have its size.
+.npy arrays of one image, in its own units, and pictures that have its size.
 
 A command that was interrupted goes on where it is started again, with the same
 model, options and pictures, in the same folder.

@@ -85,8 +85,7 @@ def facts_of(model):
         expects["values_from_to"] = list(seen)
     if getattr(model, "input_dtype_", None) is not None:
         expects["dtype"] = str(model.input_dtype_)
-    if expects:
-        facts["expects"] = expects
+    facts |= {"expects": expects} if expects else {}
     if vocabulary is not None:
         facts["vocabulary"] = {
             "tokens": vocabulary._sizes[0] if len(vocabulary._sizes) == 1 else vocabulary._sizes,

@@ -175,11 +175,17 @@ def test_a_denoiser_of_ones_own_and_a_bad_one(crops):
 
 
 IDLE = {
-    "learned": {"soft_temperature": 0.1, "entropy_weight": 0.1, "structure_weight": 0.1,
-                "margin_weight": 1.0, "noise_std": 0.1, "loss": lambda batch: (batch.reconstruction - batch.patches).abs().mean()},
+    "learned": {
+        "soft_temperature": 0.1,
+        "entropy_weight": 0.1,
+        "structure_weight": 0.1,
+        "margin_weight": 1.0,
+        "noise_std": 0.1,
+        "loss": lambda batch: (batch.reconstruction - batch.patches).abs().mean(),
+    },
     "denoised": {"min_token_distance": 0.1, "denoiser": np.array},
     "supervised": {"target_radius": 1.0, "augment": torch.clone},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("strategy", [*IDLE, "kmeans"])
