@@ -14,7 +14,7 @@ from sklearn_patchcert.networks import random_affine, random_crop
 from sklearn_patchcert.voronoi import steps_into_cells
 
 PROTOTYPES = {  # tokens, target of their walls, passes, images of a batch
-    "mnist": (4000, 2.5, 100, 500),
+    "mnist": (4000, 2.5, 50, 500),
     "fashion_mnist": (2000, 1.58, 20, 256),
     "cifar10": (2000, 1.0, 20, 256),
 }
