@@ -218,9 +218,9 @@ class CertifiedAccuracyDisplay:
             If y has another length than X, or no label of y is a class.
         """
         X = images_of(estimator, X)
-        y = per_image(y, len(X), "y")
-        check_labels(y, estimator.classes_)
+        check_labels(np.ravel(y), estimator.classes_)
         found = estimator.certify_prediction(X, **options)
+        y = per_image(y, len(found.prediction), "y")
         right = found.prediction == y
         name = name or type(estimator).__name__
         radii = {name: np.where(right, found.radius, -1.0)}

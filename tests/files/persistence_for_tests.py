@@ -155,7 +155,7 @@ CASES = {  # name: (model, how X and y are brought)
     "smoothed": (
         SmoothedClassifier(classifier(), sigma=1.0, n0=5, n=20, random_state=0), None, None,
     ),
-    "stickers": (StickerCertifiedClassifier(classifier(), 2, mask=3, n_masks=(2, 1)), None, words),
+    "stickers": (StickerCertifiedClassifier(classifier(), 1, mask=3, n_masks=(2, 1)), None, words),
     "stickers on ids": (StickerCertifiedClassifier(ids_model(), [1, (2, 1)]), None, None),
     "stickers on a frozen model": (None, None, words),
     "stickers on pixels": (
@@ -164,7 +164,7 @@ CASES = {  # name: (model, how X and y are brought)
     "stickers on a regressor": (
         StickerCertifiedRegressor(
             CertifiedPatchRegressor([("vocab", vocabulary()), ("clf", network(PatchNetRegressor))]),
-            2, n_masks=2,
+            1, n_masks=2,
         ),
         None, lambda y: y / 3,
     ),

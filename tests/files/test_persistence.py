@@ -40,7 +40,7 @@ def fitted(digits):
                 [("vocab", FrozenEstimator(vocabulary().fit(X[:N]))), ("clf", network())]
             )
         if name == "stickers on a frozen model":
-            model = StickerCertifiedClassifier(FrozenEstimator(ids_model().fit(X[:N], y[:N])), 2)
+            model = StickerCertifiedClassifier(FrozenEstimator(ids_model().fit(X[:N], y[:N])), 1)
         return model.fit(X[:N], y[:N]), X, y
 
     return fit

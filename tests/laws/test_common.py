@@ -109,6 +109,8 @@ def name_of(value):
 
 # The checks fit a handful of rows: fewer distinct patches than tokens is their doing.
 @pytest.mark.filterwarnings("ignore:X has only:sklearn.exceptions.ConvergenceWarning")
+# So small that a sticker hides them.
+@pytest.mark.filterwarnings("ignore:A mask for sticker_size:UserWarning")
 # This check itself casts an infinite target to integers.
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
 @pytest.mark.parametrize(("estimator", "check"), list(checks()), ids=name_of)

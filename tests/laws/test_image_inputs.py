@@ -82,7 +82,7 @@ def committee():
 
 
 def stickers(make=net):
-    return StickerCertifiedClassifier(make(), 4, n_masks=1)
+    return StickerCertifiedClassifier(make(), 1, n_masks=2)
 
 
 MODELS = {

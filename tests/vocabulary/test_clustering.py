@@ -139,7 +139,10 @@ def test_kmeans_needs_one_copy_of_the_patches(tmp_path):
 # --------------------------------------------------------------------------- all strategies
 
 
-@pytest.mark.parametrize("strategy", ["kmeans", "denoised"])
+STRATEGIES: dict = {"kmeans": {}, "denoised": {"denoiser": np.copy}}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_no_search_is_so_long_that_an_interrupt_would_wait(monkeypatch, strategy):
     """Compiled code hears no Ctrl-C: it is given few patches at a time."""
     sizes, search = [], walk.tokenize
@@ -151,17 +154,17 @@ def test_no_search_is_so_long_that_an_interrupt_would_wait(monkeypatch, strategy
     monkeypatch.setattr(walk, "tokenize", watched)
     monkeypatch.setattr(assignment, "_VALUES_AT_ONCE", 2000, raising=False)
     X = np.random.default_rng(0).normal(size=(150, 16, 16)).astype(np.float32)
-    options = {"max_iter": 1, "random_state": 0, "device": "cpu"}
-    vocabulary = PatchVocabulary(20, 4, strategy=strategy, denoiser=np.copy, **options)
+    options = {"max_iter": 1, "random_state": 0, "device": "cpu", **STRATEGIES[strategy]}
+    vocabulary = PatchVocabulary(20, 4, strategy=strategy, **options)
     vocabulary.fit(X).partial_fit(X)
     assert sum(sizes) >= 2 * X.size
     assert max(sizes) <= 2000
 
 
-@pytest.mark.parametrize("strategy", ["kmeans", "denoised"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_fits_do_not_depend_on_threads(strategy):
     X = np.random.default_rng(0).normal(size=(100, 16, 16)).astype(np.float32)
-    options = {"strategy": strategy, "denoiser": np.copy, "random_state": 0}
+    options = {"strategy": strategy, "random_state": 0, **STRATEGIES[strategy]}
     one, two = (PatchVocabulary(30, 4, n_jobs=n, **options).fit(X) for n in (None, 2))
     np.testing.assert_array_equal(one.vocabulary_, two.vocabulary_)
     np.testing.assert_array_equal(one.token_counts_, two.token_counts_)

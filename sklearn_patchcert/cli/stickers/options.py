@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sklearn_patchcert._validation import check_patch_size
 from sklearn_patchcert.cli.options import Impossible, positive
 
 _MASKS = 6  # along each axis, as PatchCleanser has
@@ -32,8 +31,9 @@ def sticker_options(options):
 
 def against_stickers(pipeline, options):
     """The pipeline, behind masks if it is to be certified against stickers."""
+    from sklearn_patchcert._validation import check_patch_size
     from sklearn_patchcert.prediction.masking.classifier import StickerCertifiedClassifier
-    from sklearn_patchcert.prediction.masking.masks import check_something_seen, window_of
+    from sklearn_patchcert.prediction.masking.masks import hides_all, window_of
 
     size, side = options.sticker_size, options.image_size
     if size is None:
@@ -48,8 +48,12 @@ def against_stickers(pipeline, options):
     masks = options.masks or _MASKS
     try:
         patch = check_patch_size(pipeline.named_steps["vocab"].patch_size)
-        grid = tuple(-(-side // one) for one in patch)
-        check_something_seen(grid, [window_of((size, size), patch, grid)], masks)
     except ValueError as error:
-        raise Impossible(f"--sticker-size {size}: {error}") from None
+        raise Impossible(error) from None
+    grid = -(-side // patch[0]), -(-side // patch[1])
+    if hides_all(grid, [window_of((size, size), patch, grid)], masks):
+        raise Impossible(
+            f"a mask for --sticker-size {size} hides all {grid[0]} x {grid[1]} patches, so all images "
+            "would get the same answer: give smaller stickers or patches, or more --masks"
+        )
     return StickerCertifiedClassifier(pipeline, size, n_masks=masks)

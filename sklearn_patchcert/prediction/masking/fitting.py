@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ from sklearn_patchcert._validation import (
 )
 from sklearn_patchcert.checks import sticker_sizes
 from sklearn_patchcert.prediction.estimator_tree import nested
-from sklearn_patchcert.prediction.masking.masks import check_something_seen, mask_plan, window_of
+from sklearn_patchcert.prediction.masking.masks import hides_all, mask_plan, window_of
 from sklearn_patchcert.prediction.masking.remembered import Decisions
 from sklearn_patchcert.prediction.masking.training import with_masks
 from sklearn_patchcert.prediction.masking.views import check_mask, images_of
@@ -71,8 +72,13 @@ class MaskedFit(_Base):
             If a classifier is given where a regressor is wanted, or the other way round, or a step
             before the vocabulary does not treat every pixel by itself.
         ValueError
-            If there are several outputs, an option is out of range, a mask hides whole images, or
-            the estimator takes images in another shape than `image_shape`.
+            If there are several outputs, an option is out of range, or the estimator takes images
+            in another shape than `image_shape`.
+
+        Warns
+        -----
+        UserWarning
+            If a mask hides whole images.
         """
         y = self._check_task(y)
         sizes = sticker_sizes(self.sticker_size)
@@ -107,6 +113,15 @@ class MaskedFit(_Base):
             self._check_answers(view, like)
         self.given_shape_ = tuple(like.shape[1:])
         self.mask_plan_ = self._plan_of(sizes, view.grid, view.patch_size, view.space)
+        if hides_all(view.grid, *self.mask_plan_[:2]):
+            warnings.warn(
+                f"A mask for sticker_size={self.sticker_size} hides all {view.grid[0]} x "
+                f"{view.grid[1]} {view.space}, so every image gets the same answer behind it, and "
+                "what is certified says nothing about images: take smaller stickers, more masks, "
+                "or more patches.",
+                UserWarning,
+                stacklevel=4,
+            )
         self._make_plan()
         return self
 
@@ -182,9 +197,7 @@ class MaskedFit(_Base):
         windows = _windows(sizes, cell, grid)
         pair = counts if isinstance(counts, tuple) else (counts, counts)
         pair = tuple(None if one is None else int(one) for one in pair)
-        made = None if None in pair else pair
-        check_something_seen(grid, windows, made)
-        return windows, made, int(self.n_stickers)
+        return windows, None if None in pair else pair, int(self.n_stickers)
 
     def _routed(self, estimator, params):
         """Parameters for the fit of the estimator."""

@@ -119,29 +119,20 @@ def pairs_to_make(
     return count
 
 
-def check_something_seen(
+def hides_all(
     grid: tuple[int, int],
     windows: Sequence[tuple[int, int]],
     n_masks: int | tuple[int, int] | None = None,
-) -> None:
-    """Refuse masks that hide a whole image, behind which all images are alike.
+) -> bool:
+    """Whether a mask hides a whole image, behind which all images are alike.
 
     Parameters
     ----------
     grid, windows, n_masks
         As in :func:`covering_masks`.
-
-    Raises
-    ------
-    ValueError
     """
-    for rows, cols in _all_lines(grid, windows, n_masks):
-        if rows.all(1).any() and cols.all(1).any():
-            raise ValueError(
-                f"A mask for these stickers hides all {grid[0]} x {grid[1]} patches or pixels of "
-                "an image, so every image would get the same certified answer: take smaller "
-                "stickers, more masks, or more patches."
-            )
+    lines = _all_lines(grid, windows, n_masks)
+    return any(bool(rows.all(1).any() and cols.all(1).any()) for rows, cols in lines)
 
 
 def _lines(length, window, count):

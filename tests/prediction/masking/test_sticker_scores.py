@@ -106,15 +106,15 @@ def test_an_estimator_with_other_patches_is_refused(data):
     X, y = data
     inner = tokens(patch_size=1).fit(X, y)
     model = StickerCertifiedClassifier(FrozenEstimator(inner), 2).fit(X, y)
-    inner.set_params(vocab__patch_size=4).fit(X, y)
+    inner.set_params(vocab__patch_size=2).fit(X, y)
     for use in (model.predict, model.predict_proba, model.certify):
-        with pytest.raises(ValueError, match=r"grid of \(8, 8\) patches.*fitted again.*\(2, 2\)"):
+        with pytest.raises(ValueError, match=r"grid of \(8, 8\) patches.*fitted again.*\(4, 4\)"):
             use(X[:2])
     with pytest.raises(ValueError, match="fitted again"):
-        model.predict_tokens(np.zeros((1, 2, 2), dtype=int))
+        model.predict_tokens(np.zeros((1, 4, 4), dtype=int))
     with pytest.raises(ValueError, match="fitted again"):
         sticker_accuracy(model, X[:2], y[:2])
-    assert model.fit(X, y).certify(X[:2]).places.shape == (2, 2, 2)
+    assert model.fit(X, y).certify(X[:2]).places.shape == (2, 4, 4)
 
 
 @pytest.mark.parametrize("shape", [(4, 16), (8, 8, 1), (8, 8), None])
