@@ -53,7 +53,7 @@ def against_stickers(pipeline, options):
     grid = -(-side // patch[0]), -(-side // patch[1])
     if hides_all(grid, [window_of((size, size), patch, grid)], masks):
         raise Impossible(
-            f"a mask for --sticker-size {size} hides all {grid[0]} x {grid[1]} patches, so all images "
-            "would get the same answer: give smaller stickers or patches, or more --masks"
+            f"a mask for --sticker-size {size} hides all {grid[0]} x {grid[1]} patches, and all "
+            "images would get the same answer: give smaller stickers or patches, or more --masks"
         )
     return StickerCertifiedClassifier(pipeline, size, n_masks=masks)
