@@ -65,7 +65,8 @@ def check_place(path):
     folder = Path(path).absolute().parent
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a folder: give the name of a file")
-    if os.path.exists(path) and not os.path.isfile(path):
+    of_system = folder.parts[1:2] in (("dev",), ("proc",)) and os.path.islink(path)  # /dev/stdout
+    if of_system or (os.path.exists(path) and not os.path.isfile(path)):
         raise OSError(f"{path} is a pipe or a device, which a file would replace: give a file")
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} for {Path(path).name}: make it first")

@@ -92,7 +92,7 @@ def facts_of(model):
             "patch_size": list(vocabulary.patch_size_),
             "per_channel": vocabulary.per_channel_,
             "strategy": vocabulary.strategy,
-            "perplexity": np.ravel(vocabulary.perplexity_).tolist(),
+            "perplexity": np.asarray(vocabulary.perplexity_).tolist(),
         }
     return facts
 

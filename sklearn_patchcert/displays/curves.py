@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert.displays.inputs import check_labels, images_of, per_image
 from sklearn_patchcert.displays.pages import NARROW, fit_letters, inches, one_axes, reach
@@ -218,9 +219,13 @@ class CertifiedAccuracyDisplay:
             If y has another length than X, or no label of y is a class.
         """
         X = images_of(estimator, X)
-        check_labels(np.ravel(y), estimator.classes_)
+        check_is_fitted(estimator)
+        if len(np.atleast_1d(y)) != len(X):
+            estimator.predict(X)  # which says so if X holds no such images
+        y = per_image(y, len(X), "y")
+        if isinstance(getattr(estimator, "classes_", None), np.ndarray):
+            check_labels(y, estimator.classes_)
         found = estimator.certify_prediction(X, **options)
-        y = per_image(y, len(found.prediction), "y")
         right = found.prediction == y
         name = name or type(estimator).__name__
         radii = {name: np.where(right, found.radius, -1.0)}

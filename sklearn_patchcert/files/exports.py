@@ -10,7 +10,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert.networks.base import PatchNet
-from sklearn_patchcert.networks.transfer.heads import evaluating
+from sklearn_patchcert.networks.transfer.heads import evaluating, first_of
 from sklearn_patchcert.torch_globals import plain_torch
 from sklearn_patchcert.whole_files import replacing
 
@@ -72,9 +72,9 @@ def export_network(model: Any, path: str | os.PathLike[str]) -> None:
     batch = torch.export.Dim("batch", min=1)
     try:
         with evaluating(module.cpu()), plain_torch(), torch.no_grad():
-            wanted = module(images)
+            wanted = first_of(module, module(images))
             program = torch.export.export(module, (images,), dynamic_shapes=({0: batch},))
-            found = [program.module()(images[:n]) for n in (1, len(images))]
+            found = [first_of(module, program.module()(images[:n])) for n in (1, len(images))]
     except Exception as error:  # of many kinds
         raise ValueError(f"torch cannot export {type(module).__name__}: {_line(error)}") from error
     finally:

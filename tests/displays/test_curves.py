@@ -5,9 +5,11 @@ import io
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import CategoricalNB
+from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_patchcert import (
     CertifiedAccuracyDisplay,
@@ -156,3 +158,14 @@ def test_labels_that_are_no_classes_are_refused(digits, kind):
     wrong = {"text": y.astype(str), "other numbers": y + 0.5, "too few": y[:50]}[kind]
     with pytest.raises(ValueError, match=r"No label of y is a class|one entry for each"):
         CertifiedAccuracyDisplay.from_estimator(model, X, wrong, max_configurations=5)
+
+
+def test_what_cannot_be_certified_says_why(digits):
+    X, y = digits[0][:60], digits[1][:60]
+    vocabulary = PatchVocabulary(4, 2, strategy="kmeans", output="ids", random_state=0)
+    model = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", DecisionTreeClassifier())])
+    with pytest.raises(NotFittedError):
+        CertifiedAccuracyDisplay.from_estimator(model, X, y)
+    model.fit(X, np.stack([y, y], axis=1))
+    with pytest.raises(ValueError, match="one output"):
+        CertifiedAccuracyDisplay.from_estimator(model, X, y)

@@ -301,3 +301,16 @@ def test_the_table_of_epochs_has_colors_only_on_a_terminal(few, capsys, monkeypa
         printed = capsys.readouterr().out
         assert "train_loss" in printed
         assert ("\x1b[" in printed) == terminal
+
+
+def test_what_is_printed_to_need_be_no_terminal(few, monkeypatch):
+    class Tee:
+        def write(self, text):
+            pass
+
+        def flush(self):
+            pass
+
+    monkeypatch.setattr(sys, "stdout", Tee())
+    for verbose in (0, 1):
+        PatchNetClassifier(max_epochs=1, verbose=verbose, random_state=0).fit(*few)

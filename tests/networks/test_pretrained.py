@@ -12,7 +12,9 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from torch import nn
 
-from sklearn_patchcert import PatchNetClassifier
+from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary
+from sklearn_patchcert.files import export_network
+from sklearn_patchcert.networks import RandomMasks
 
 
 @pytest.fixture(scope="module")
@@ -289,3 +291,36 @@ def test_images_of_another_shape_than_the_module_takes(image_shape):
     for classes in (None, [0, 1]):
         with pytest.raises(ValueError, match=r"does not take images.*image_shape=.H, W, C."):
             PatchNetClassifier.from_pretrained(module, classes=classes, image_shape=image_shape)
+
+
+@pytest.mark.parametrize(
+    "error", [NotImplementedError(), torch.OutOfMemoryError("no memory"), RecursionError("deep")]
+)
+def test_other_errors_of_a_module_stay_what_they_are(digits, error):
+    class Failing(nn.Module):
+        def forward(self, images):
+            raise error
+
+    with pytest.raises(type(error)):
+        PatchNetClassifier(Failing(), trainable="none").fit(digits[0][:20], digits[1][:20])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"flip_radius": 0.5}, {"adversarial_radius": 0.3},
+     {"mask_training": RandomMasks(np.eye(64, dtype=bool).reshape(-1, 8, 8), candidates=2)}],
+    ids=lambda options: next(iter(options)),
+)  # fmt: skip
+def test_options_that_ask_a_network_need_its_outputs_alone(digits, options):
+    vocabulary = PatchVocabulary(4, 2, strategy="kmeans", random_state=0)
+    net = PatchNetClassifier(Pair(False), max_epochs=1, random_state=0, **options)
+    model = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", net)])
+    with pytest.raises(ValueError, match=r"Pair returns a tuple.*outputs alone"):
+        model.fit(digits[0][:50], digits[1][:50] % 2)
+
+
+def test_the_program_of_a_module_that_returns_a_tuple(digits, tmp_path):
+    X, y = digits[0][:50], digits[1][:50] % 2
+    net = PatchNetClassifier(Pair(False), max_epochs=1, random_state=0).fit(X, y)
+    export_network(net, tmp_path / "net.pt2")
+    assert (tmp_path / "net.pt2").stat().st_size > 0

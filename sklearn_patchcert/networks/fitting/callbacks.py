@@ -126,5 +126,6 @@ class Log(PrintLog):
     """skorch's table of epochs, in colors only on a terminal."""
 
     def _sink(self, text, verbose):
-        plain = text if sys.stdout.isatty() else re.sub(r"\x1b\[[0-9;]*m", "", text)
+        on_terminal = getattr(sys.stdout, "isatty", bool)()
+        plain = text if on_terminal else re.sub(r"\x1b\[[0-9;]*m", "", text)
         super()._sink(plain, verbose)

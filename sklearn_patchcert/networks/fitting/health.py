@@ -133,6 +133,13 @@ def _outputs_of(net, images, fit_params):
         images = torch.as_tensor(images.copy()).to(place)
         with sizes_explained(module, images):
             outputs = module(images, **fit_params)
+    several = getattr(net.mask_training, "candidates", 1) > 1
+    if isinstance(outputs, tuple) and (net.flip_radius or net.adversarial_radius or several):
+        raise ValueError(
+            f"{type(module).__name__} returns a tuple, but flip_radius, adversarial_radius and "
+            "mask_training with candidates need its outputs alone: wrap it in a module that "
+            "returns these."
+        )
     return first_of(module, outputs).detach().float()
 
 

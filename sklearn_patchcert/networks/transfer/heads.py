@@ -47,6 +47,8 @@ def sizes_explained(module: nn.Module, images: torch.Tensor) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if type(error) is not RuntimeError or not str(error):  # no memory, say
+            raise
         (channels, height, width), line = images.shape[1:], str(error).splitlines()[0].rstrip(".")
         raise ValueError(
             f"{type(module).__name__} does not take images (n, C, H, W) of {channels} channels and "
