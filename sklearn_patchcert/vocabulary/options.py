@@ -37,18 +37,6 @@ CONSTRAINTS: dict = {
     "n_jobs": [None, Integral],
     "verbose": ["verbose"],
 }
-OF_TRAINING = (
-    "soft_temperature",
-    "entropy_weight",
-    "structure_weight",
-    "margin_weight",
-    "noise_std",
-    "loss",
-    "target_radius",
-    "augment",
-    "batch_size",
-    "learning_rate",
-)
 _OF_STRATEGY = {
     "learned": (
         "soft_temperature",
@@ -61,6 +49,12 @@ _OF_STRATEGY = {
     "denoised": ("min_token_distance", "denoiser"),
     "supervised": ("target_radius", "augment"),
 }
+OF_TRAINING = (
+    *_OF_STRATEGY["learned"],
+    *_OF_STRATEGY["supervised"],
+    "batch_size",
+    "learning_rate",
+)
 
 
 def warn_of_idle_options(vocabulary, stacklevel):
