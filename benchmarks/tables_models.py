@@ -50,8 +50,8 @@ def headline(mnist, cifar, whole, sound):
         "The first eight rows are in standardized pixels and compare with the poster, the last two "
         "are in [0, 1] pixels and compare with the best deterministic certificates without "
         "extra data that we know of. Mean ± standard deviation over 3 seeds, or one seed with a "
-        "95 % interval over test images, of which certificates cover all 10,000 except those of "
-        "prototypes on CIFAR-10. In a separate test "
+        "95 % interval over test images. Certificates are of all test images unless their number "
+        "is given, by lower bounds for prototypes. In a separate test "
         f"{sound['inside']:,} perturbations inside a patch radius changed {sound['changed']} "
         "tokens."
     )
@@ -331,16 +331,19 @@ def margin(percents, n):
 
 def at_radius(found, name, radius):
     """Certified accuracy of a row of a data set of whole_image.json at the nearest radius."""
-    place = min(range(len(found["radii"])), key=lambda i: abs(found["radii"][i] - radius))
-    return found["rows"][name]["certified"][place]
+    return found["rows"][name]["certified"][_nearest(found, radius)]
 
 
 def _of_most(found, name, radius, settings):
     """Certified accuracy of all test images where all were certified, else of the first ones."""
     first = {"images": found.get("images", settings["images"]), **found["rows"][name]}
     most = first.get("all_images", first)
-    place = min(range(len(found["radii"])), key=lambda i: abs(found["radii"][i] - radius))
-    return interval_of(most["certified"][place], most["images"])
+    share = interval_of(most["certified"][_nearest(found, radius)], most["images"])
+    return share if most is not first else f"{share} of {most['images']} images"
+
+
+def _nearest(found, radius):
+    return min(range(len(found["radii"])), key=lambda i: abs(found["radii"][i] - radius))
 
 
 def _left(row):

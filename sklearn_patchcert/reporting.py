@@ -22,7 +22,7 @@ from sklearn_patchcert.displays.report.rendering import report_page
 from sklearn_patchcert.displays.report.reports import content_of
 from sklearn_patchcert.pipeline import CertifiedPatchClassifier
 from sklearn_patchcert.prediction.masking.classifier import StickerCertifiedClassifier
-from sklearn_patchcert.whole_files import replacing
+from sklearn_patchcert.whole_files import check_place, replacing
 
 _NORMS = ("l2", "linf", "l1")
 _WHOLE_NORMS = ("l2", "linf")
@@ -211,10 +211,7 @@ def _checked(model, path, norm, whole_image):
     check_is_fitted(model)
     if norm not in _NORMS:
         raise ValueError(f"norm must be one of {_NORMS}, got {norm!r}.")
-    if path.is_dir():
-        raise IsADirectoryError(f"path must be the name of a file, and {path} is a folder.")
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"path is {str(path)!r}, and there is no folder {path.parent}.")
+    check_place(path)
     if whole_image is False or whole_image is None:
         return None
     if isinstance(model, StickerCertifiedClassifier):

@@ -129,8 +129,8 @@ def explained(pipeline):
     except (IndexError, ValueError) as error:
         if "while dim <= 2 is required" in str(error):
             raise ValueError(
-                f"{error} Its images came as images. Estimators that take rows follow a vocabulary "
-                'with output="ids", such as a OneHotEncoder or CategoricalNB, or get rows if the '
+                f"{error} It was given images. Estimators that take rows follow a vocabulary with "
+                'output="ids", such as a OneHotEncoder or CategoricalNB, or get rows if the '
                 "pipeline is given rows; ChannelStandardizer scales images."
             ) from error
         steps, at = pipeline._working_steps()

@@ -324,3 +324,20 @@ def test_the_program_of_a_module_that_returns_a_tuple(digits, tmp_path):
     net = PatchNetClassifier(Pair(False), max_epochs=1, random_state=0).fit(X, y)
     export_network(net, tmp_path / "net.pt2")
     assert (tmp_path / "net.pt2").stat().st_size > 0
+
+
+class OfAll(nn.CrossEntropyLoss):
+    """A criterion of the user's own, for a module with auxiliary outputs."""
+
+    def forward(self, outputs, target):
+        return sum(super(OfAll, self).forward(one, target) for one in outputs)
+
+
+def test_a_criterion_of_the_user_gets_all_outputs(digits):
+    vocabulary = PatchVocabulary(4, 2, strategy="kmeans", random_state=0)
+    net = PatchNetClassifier(
+        Pair(False), criterion=OfAll, max_epochs=1, flip_radius=0.5, random_state=0
+    )
+    model = CertifiedPatchClassifier([("vocab", vocabulary), ("clf", net)])
+    model.fit(digits[0][:50], digits[1][:50] % 2)
+    assert model.predict(digits[0][:5]).shape == (5,)

@@ -40,11 +40,6 @@ def against_stickers(pipeline, options):
         if options.masks is not None:
             raise Impossible("--masks belongs to --sticker-size: pass it")
         return pipeline
-    if size >= side:
-        raise Impossible(
-            f"--sticker-size {size} hides the whole image of {side} pixels: give a smaller sticker "
-            "or larger images"
-        )
     masks = options.masks or _MASKS
     try:
         patch = check_patch_size(pipeline.named_steps["vocab"].patch_size)
@@ -54,6 +49,7 @@ def against_stickers(pipeline, options):
     if hides_all(grid, [window_of((size, size), patch, grid)], masks):
         raise Impossible(
             f"a mask for --sticker-size {size} hides all {grid[0]} x {grid[1]} patches, and all "
-            "images would get the same answer: give smaller stickers or patches, or more --masks"
+            "images would get the same answer: give smaller stickers or patches, larger "
+            "images, or more --masks"
         )
     return StickerCertifiedClassifier(pipeline, size, n_masks=masks)

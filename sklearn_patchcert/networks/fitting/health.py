@@ -134,7 +134,9 @@ def _outputs_of(net, images, fit_params):
         with sizes_explained(module, images):
             outputs = module(images, **fit_params)
     several = getattr(net.mask_training, "candidates", 1) > 1
-    if isinstance(outputs, tuple) and (net.flip_radius or net.adversarial_radius or several):
+    own = vars(net)["criterion"] is not None  # of the user, which is given all of the outputs
+    alone = net.adversarial_radius or (not own and (net.flip_radius or several))
+    if isinstance(outputs, tuple) and alone:
         raise ValueError(
             f"{type(module).__name__} returns a tuple, but flip_radius, adversarial_radius and "
             "mask_training with candidates need its outputs alone: wrap it in a module that "
