@@ -107,7 +107,3 @@ def _parser():
         module.add_options(command.add_argument)
         command.set_defaults(run=module.run)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

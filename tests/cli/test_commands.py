@@ -50,6 +50,13 @@ def test_the_overview_names_all_commands(capsys, monkeypatch):
     assert version.strip() == __version__
 
 
+def test_python_runs_the_package_as_the_command():
+    command = [sys.executable, "-m", "sklearn_patchcert", "certify", "x", "--out", "y"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("usage: patchcert certify")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
