@@ -19,8 +19,8 @@ def as_batch(X, *, texts=False):
     Parameters
     ----------
     X : array-like
-        Arrays and frames come back as they are.  Lists of arrays or of pictures of Pillow, all of
-        one size, are put together.
+        Arrays and frames come back as they are, and tensors of torch as arrays.  Lists of arrays
+        or of pictures of Pillow, all of one size, are put together.
     texts : bool
         Whether texts may come, for a step that reads files.
 
@@ -40,6 +40,7 @@ def as_batch(X, *, texts=False):
         raise TypeError("Sparse data was passed, but images are dense: use X.toarray().")
     if _is_picture(X):
         raise TypeError("X is a single picture, not a batch: pass a list of pictures, [X].")
+    X = _of_torch(X)
     if isinstance(X, list | tuple):
         X = _from_list(X, texts)
     elif getattr(X, "ndim", None) == 1 and _kind(X) == "O":
@@ -168,6 +169,14 @@ def _kind(X):
     return getattr(getattr(X, "dtype", None), "kind", None)
 
 
+def _of_torch(X):
+    """An array instead of a tensor, on whatever device, and anything else as it is."""
+    if not any(kind.__module__ == "torch" for kind in type(X).__mro__) or not hasattr(X, "cpu"):
+        return X
+    X = X.detach().cpu()
+    return (X.float() if str(X.dtype) == "torch.bfloat16" else X).numpy()
+
+
 def _is_picture(item):
     """Whether it is a picture of Pillow, which need not be there."""
     return hasattr(item, "getbands") and hasattr(item, "mode")
@@ -180,7 +189,7 @@ def _from_list(items, texts):
         items = _arrays_of_pictures(items, pictures)
     shapes = None
     if len(items) and all(len(getattr(item, "shape", ())) for item in items):
-        items = [np.asarray(item) for item in items]
+        items = [np.asarray(_of_torch(item)) for item in items]
         shapes = [item.shape for item in items]
     else:
         try:
