@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import Any
 
@@ -67,18 +68,17 @@ def export_network(model: Any, path: str | os.PathLike[str]) -> None:
         )
     check_is_fitted(last)
     module = getattr(last.module_, "_orig_mod", last.module_)  # what torch.compile wraps
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
     images = last._some().cpu()
     batch = torch.export.Dim("batch", min=1)
     try:
-        with evaluating(module.cpu()), plain_torch(), torch.no_grad():
+        # torch.export warns of weights with the channels last, although it saves them well.
+        module = copy.deepcopy(module).cpu().to(memory_format=torch.contiguous_format)
+        with evaluating(module), plain_torch(), torch.no_grad():
             wanted = first_of(module, module(images))
             program = torch.export.export(module, (images,), dynamic_shapes=({0: batch},))
             found = [first_of(module, program.module()(images[:n])) for n in (1, len(images))]
     except Exception as error:  # of many kinds
         raise ValueError(f"torch cannot export {type(module).__name__}: {_line(error)}") from error
-    finally:
-        module.to(device)
     size = max(float(wanted.abs().max()), 1e-6)
     for some in found:
         if not np.allclose(some, wanted[: len(some)], rtol=0, atol=_ALIKE * size):
