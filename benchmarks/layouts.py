@@ -69,13 +69,14 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows = {}
+    rows = []
     for name, network in NETWORKS.items():
         for half in (True, False):
             for what in (trained, predicted):
                 row = compared(*network, half, what, options)
-                label = f"{name}, {'bfloat16' if half else 'float32'}, {what.__name__}"
-                rows[label] = row
+                step = what.__name__
+                rows.append({"network": name, "half": half, "step": step, **row})
+                label = f"{name}, {'bfloat16' if half else 'float32'}, {step}"
                 print(f"{label:66}{row['ratio']:6.2f} ({row['from']:.2f} to {row['to']:.2f})")
     save("layouts", {"settings": vars(options), "seed": 0, "rows": rows})
 

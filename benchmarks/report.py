@@ -19,14 +19,15 @@ import tables_methods
 import tables_models
 import tables_photos
 import tables_pretrained
+import tables_speed
 import tables_stickers
 import tables_vocabularies
 from common import RESULTS
 
 ROOT = Path(__file__).parents[1]
 TABLES = (
-    tables_methods, tables_models, tables_photos, tables_pretrained, tables_stickers,
-    tables_vocabularies,
+    tables_methods, tables_models, tables_photos, tables_pretrained, tables_speed,
+    tables_stickers, tables_vocabularies,
 )  # fmt: skip
 SOURCES = {
     "headline": ("poster_mnist", "poster_cifar10", "whole_image", "soundness"),

@@ -1,5 +1,6 @@
 """Reduced versions of the tables about vocabularies, time and soundness, as in `reproductions`."""
 
+from argparse import Namespace
 from functools import partial
 from itertools import pairwise, product
 
@@ -166,6 +167,22 @@ def training_memory():
     return checks
 
 
+def layouts():
+    """Fewer turns of two of the networks."""
+    import layouts as script
+
+    options, checks = Namespace(repeats=5, batch=250), []
+    torch.set_num_threads(1)
+    for row in published("layouts")["rows"]:
+        if (name := row["network"]).startswith("CIFAR-10, WhiteningConvNet, 64"):
+            continue
+        what = getattr(script, row["step"])
+        again = script.compared(*script.NETWORKS[name], row["half"], what, options)
+        figure = f"{name}, {'bfloat16' if row['half'] else 'float32'}, {row['step']}: ratio"
+        checks.append(factor(figure, row["ratio"], again["ratio"], 1.5, MACHINE))
+    return checks
+
+
 def soundness(patches=2000):
     """Fewer perturbations of patches, of 500 images, in both engines, all norms and dtypes."""
     import soundness as script
@@ -230,6 +247,7 @@ TABLES = {
     "certify_images": certify_images,
     "photo_attacks": photo_attacks,
     "training_memory": training_memory,
+    "layouts": layouts,
     "soundness": soundness,
     "predictions": predictions,
 }

@@ -17,8 +17,9 @@ the same width and with as many masks have.  Rows of the hardest masks draw four
 training takes the one with the largest loss.  The wide one of them also tries fewer, larger masks
 than it was trained with.  Rows of 16 masks are trained with those of 11x11 pixels alone, the
 hardest of four draws, and predict the mean of the outputs for an image and for its mirror image.
-Networks of 32 channels and six epochs decided that: they certified 47.3 % of 1,000 validation images
-with 36 masks, 47.0 % with 16 in a fifth of the passes, and with these and mirror images 50.9 %.
+Networks of 32 channels and six epochs decided that: they certified 47.3 % of 1,000 validation
+images with 36 masks, 47.0 % with 16 in a fifth of the passes, and with these and mirror images 50.9
+%.
 
 How many masks an inference uses is chosen on validation images, per model and size of the sticker:
 the most certified images, and of equals the fewest passes.  Rows that the table of masks lacks were

@@ -275,31 +275,6 @@ def others(result):
     return ("accuracy % after", *models), rows, note
 
 
-def training_memory(result):
-    """Memory and time of a pass over large pictures."""
-    header = ("pictures", "peak, GiB", "one epoch, s", "images at once")
-    rows = [
-        (
-            name,
-            number(row["peak_gib"], 2),
-            number(row["seconds"], 1),
-            number(row.get("images_at_once"), 0),
-        )
-        for name, row in result["rows"].items()
-    ]
-    settings = result["settings"]
-    busy = settings.get("load_at_start", 0) > result["environment"]["cores"]
-    note = (
-        f"Color pictures, the peak of the whole process, rounds: {settings['repeats']}. "
-        + "The machine had other work, so the times cannot be compared. " * busy
-        + "*Stride 1* is the default network without its stride, *whole batches* have "
-        "`working_memory=None`. Where no images at once are given, batches of 128 are whole. "
-        "`python benchmarks/training_memory.py`, "
-        f"{result['environment']['processor']}."
-    )
-    return header, rows, note
-
-
 def number(value, digits=1):
     """A cell of a number; empty for None."""
     return "" if value is None else f"{value:.{digits}f}"
