@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Set
 import numpy as np
 from scipy.sparse import issparse
 
-__all__ = ["as_batch", "check_layout", "sizes"]
+__all__ = ["as_batch", "check_layout", "of_torch", "sizes"]
 
 _ROWS_OF_A_PICTURE = 16  # from here on, 3 or 4 columns are color channels rather than a width
 
@@ -40,7 +40,7 @@ def as_batch(X, *, texts=False):
         raise TypeError("Sparse data was passed, but images are dense: use X.toarray().")
     if _is_picture(X):
         raise TypeError("X is a single picture, not a batch: pass a list of pictures, [X].")
-    X = _of_torch(X)
+    X = of_torch(X)
     if isinstance(X, list | tuple):
         X = _from_list(X, texts)
     elif getattr(X, "ndim", None) == 1 and _kind(X) == "O":
@@ -169,7 +169,7 @@ def _kind(X):
     return getattr(getattr(X, "dtype", None), "kind", None)
 
 
-def _of_torch(X):
+def of_torch(X):
     """An array instead of a tensor, on whatever device, and anything else as it is."""
     if not any(kind.__module__ == "torch" for kind in type(X).__mro__) or not hasattr(X, "cpu"):
         return X
@@ -189,7 +189,7 @@ def _from_list(items, texts):
         items = _arrays_of_pictures(items, pictures)
     shapes = None
     if len(items) and all(len(getattr(item, "shape", ())) for item in items):
-        items = [np.asarray(_of_torch(item)) for item in items]
+        items = [np.asarray(of_torch(item)) for item in items]
         shapes = [item.shape for item in items]
     else:
         try:
@@ -200,6 +200,11 @@ def _from_list(items, texts):
             if made.dtype == object and made.ndim < 2 and len(items):
                 raise TypeError(f"X is a list of {type(items[0]).__name__}, not of images.")
             return items if texts and made.dtype.kind == "U" else made
+    if len(shapes) == 2 and None not in shapes and len(shapes[0]) > 2 and len(shapes[1]) == 1:
+        raise ValueError(
+            f"X is a pair of arrays of the shapes {shapes[0]} and {shapes[1]}, as of images and "
+            "labels: pass the images alone, of each batch where there are several."
+        )
     other = next((at for at, shape in enumerate(shapes) if shape != shapes[0]), None)
     if other is not None or None in shapes:
         other = 0 if other is None else other

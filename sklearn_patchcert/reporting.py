@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_patchcert._layouts import of_torch
 from sklearn_patchcert.checks import check_count
 from sklearn_patchcert.datasets.readers import is_images, paths_of, reader_of
 from sklearn_patchcert.displays.inputs import check_labels
@@ -168,7 +169,7 @@ def write_report(
     shape = shape or vocabulary._check(X[:1]).shape[1:]
     given = None if stickers is None else _of_stickers(model, stickers)
     content, numbers = content_of(
-        images=np.asarray(X).reshape(-1, *shape),
+        images=np.asarray(of_torch(X)).reshape(-1, *shape),
         maps=None if radii is None else radii.min(-1) if radii.ndim == 4 else radii,
         radii=None if radii is None else radii.reshape(len(radii), -1),
         names=names,

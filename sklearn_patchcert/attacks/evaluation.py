@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
-from sklearn_patchcert._layouts import as_batch
+from sklearn_patchcert._layouts import as_batch, of_torch
 from sklearn_patchcert._validation import random_seed
 from sklearn_patchcert.attacks.plain_modules import as_classifier
 from sklearn_patchcert.checks import check_count
@@ -165,7 +165,7 @@ def labels_of(y, n_images, classes=None):
     """
     if y is None:
         raise ValueError("y is None: the labels of the images are needed.")
-    y = np.asarray(y)
+    y = np.asarray(of_torch(y))
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:

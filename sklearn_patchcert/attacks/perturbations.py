@@ -5,6 +5,8 @@ Images and perturbations are Tensors (n, C, H, W); norms, "l2" and "linf", are o
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
 from sklearn_patchcert.checks import (
@@ -211,7 +213,21 @@ def _gradient(model, images, labels, loss):
     with torch.enable_grad():
         logits = model(images)
         values = losses_of(logits, labels, loss)
+        if not values.requires_grad:
+            raise TypeError(
+                "The outputs of the network have no gradient: look for no_grad, detach or a "
+                'conversion to integers in its forward, or take attack="square" or "noise".'
+            )
         (gradient,) = torch.autograd.grad(values.sum(), images)
+    if len(images) and not bool(gradient.any()):
+        warnings.warn(
+            "The gradient of the loss is zero at all images of a batch, so attacks by gradient and "
+            "the search over tokens find nothing, and what they leave says nothing about "
+            'robustness. Look for rounding in the network, or take attack="square" or a source= '
+            "that has a gradient.",
+            UserWarning,
+            stacklevel=2,
+        )
     gradient = gradient.nan_to_num(0.0, 0.0, 0.0)  # one pixel that overflows is no reason to stop
     return gradient, logits.detach(), values.detach()
 

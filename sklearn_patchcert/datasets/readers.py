@@ -316,6 +316,8 @@ def holds_paths(X):
         return False
     if isinstance(X, np.ndarray) and X.dtype.kind in "biufc":
         return False
+    if hasattr(X, "detach"):  # tensors hold numbers
+        return False
     first = np.asarray(X[:1]).ravel()[:1].tolist()
     return bool(first) and isinstance(first[0], (str, os.PathLike))
 

@@ -182,7 +182,8 @@ _NET_OPTIONS: dict[str, Any] = {
         (
             "module_", "criterion_", "optimizer_", "callbacks_", "history_", "initialized_",
             "virtual_params_", "init_context_", "prefixes_", "cuda_dependent_attributes_",
-            "_modules", "_criteria", "_optimizers", "_params_to_validate", "_made_with", "_frozen",
+            "_modules", "_criteria", "_optimizers", "_params_to_validate", "_made_with", "_made_as",
+            "_frozen",
         )
     ),
     "pack": net_state,

@@ -99,12 +99,13 @@ def restore_net(net, state):
             if _sizes(wanted, net.head) != _sizes(weights, net.head):
                 raise ValueError("the weights do not have the shapes and dtypes of the network")
         net.initialize()
-    if _sizes(net.module_.state_dict()) != _sizes(weights):
+    module = getattr(net.module_, "_orig_mod", net.module_)  # what torch.compile wraps
+    if _sizes(module.state_dict()) != _sizes(weights):
         raise ValueError(
             "the weights do not have the names, shapes and dtypes of the module: give load the "
             "module that was saved"
         )
-    net.module_.load_state_dict(weights)
+    module.load_state_dict(weights)
     if ours == ("answers" in state):
         raise ValueError("the answers of the module are missing, or there should be none")
     if not ours:

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import EpochScoring, EpochTimer, PassthroughScoring
 from skorch.dataset import Dataset
 
+from sklearn_patchcert._layouts import of_torch
 from sklearn_patchcert._state import VersionedState, all_or_nothing
 from sklearn_patchcert._validation import (
     check_device,
@@ -30,7 +31,7 @@ from sklearn_patchcert.networks.fitting.loops import (
     refuse_streams,
 )
 from sklearn_patchcert.networks.fitting.micro_batches import MicroBatches
-from sklearn_patchcert.networks.fitting.source import shape_of_rows
+from sklearn_patchcert.networks.fitting.source import channels_first, shape_of_rows
 from sklearn_patchcert.networks.fitting.training_loop import TrainingLoop
 from sklearn_patchcert.networks.fitting.weights import check_criterion, check_sample_weight
 from sklearn_patchcert.networks.modules import PatchConvNet
@@ -273,10 +274,15 @@ class PatchNet(MicroBatches, TrainingLoop, GivenModule, GivenParameters, Version
         device = check_device(self.device)
         if start:
             self.__dict__.pop("patch_size_", None)
+        untrained = start and self.trainable == "none"
+        expected = vars(self).get("input_range_") if untrained else None
         images = check_images(
             self, X, reset=start, image_shape=shape_of_rows(self, X, source),
             outright=source is not None, learning=not start,
         )  # fmt: skip
+        if expected is not None:
+            self._judge_by(expected, images)
+        y, sample_weight = of_torch(y), of_torch(sample_weight)
         check_consistent_length(images, y)
         weight, kept = check_sample_weight(sample_weight, images)
         like = images
@@ -355,12 +361,3 @@ class PatchNet(MicroBatches, TrainingLoop, GivenModule, GivenParameters, Version
                 "large for float32. Look at the range of X, or fit the network again."
             )
         return outputs
-
-
-def channels_first(images):
-    """(n, H, W, C) to float32 (n, C, H, W), a view where the dtype allows."""
-    with np.errstate(over="ignore"):
-        single = images.astype(np.float32, copy=False)
-    if single is not images and not np.isfinite(single).all():
-        raise ValueError("X has values beyond float32, in which networks compute: rescale it.")
-    return single.transpose(0, 3, 1, 2)

@@ -11,7 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 
 from sklearn_patchcert._validation import check_images
-from sklearn_patchcert.networks.base import PatchNet, channels_first
+from sklearn_patchcert.networks.base import PatchNet
+from sklearn_patchcert.networks.fitting.source import channels_first
 from sklearn_patchcert.networks.fitting.targets import ClassTargets, NumberTargets
 from sklearn_patchcert.networks.transfer.pretrained import ordered, outputs_of_pretrained
 from sklearn_patchcert.torch_globals import plain_torch
@@ -34,9 +35,9 @@ class PatchNetClassifier(ClassTargets, PatchNet, NeuralNetClassifier):
     trainable : {"all", "head", "none"} or list of str, default="all"
         Which parameters are trained.  "all": all that take gradients.  "head": those of the last
         layer.  "none": no parameter, and no epochs.  A list has patterns of names, such as
-        ``["layer4.*", "fc.*"]``.  Frozen parameters are not in the optimizer.  Parts without any
-        trained parameter stay in evaluation mode, so that their batch normalization keeps its
-        statistics and their dropout is off.
+        ``["layer4.*", "fc.*"]``.  Frozen parameters are not in the optimizer.  Parts that have
+        parameters, but none that is trained, stay in evaluation mode, so that their batch
+        normalization keeps its statistics and dropout inside them is off.
     head : {"replace"} or None, default=None
         "replace": a new last layer with as many outputs as there are classes.  The old one is the
         last Linear layer or 1x1 convolution with as many outputs as the module.
@@ -286,7 +287,8 @@ class PatchNetClassifier(ClassTargets, PatchNet, NeuralNetClassifier):
         with plain_torch():
             self.module_.eval()
             for part in torch.as_tensor(images).split(self.micro_batch_size_ or 4096):
-                found.append(self.module_.terms(part.to(self.device)).double().cpu().numpy())
+                terms = self.module_.terms(part.to(self.device, copy=True))
+                found.append(terms.double().cpu().numpy())
         return np.concatenate(found)
 
     def predict(self, X) -> NDArray[Any]:

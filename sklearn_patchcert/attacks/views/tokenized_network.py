@@ -89,6 +89,20 @@ class TokenizedNetwork(nn.Module):
             self._buffers[name] = value.to(getattr(self, name).device)
         return self
 
+    def _load_from_state_dict(self, state_dict, prefix, *rest):
+        """Take the weights of the network only: where images are cut and scaled belongs to it."""
+        *_, errors = rest
+        before = len(errors)
+        for name, own in self._buffers.items():
+            given = state_dict.get(prefix + name, own)
+            if own is not None and not torch.equal(given.detach().to(own), own):
+                errors.append(
+                    f"{prefix}{name} of the state belongs to another model: make the module anew, "
+                    "from the model that the state is of."
+                )
+        if len(errors) == before:
+            super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def forward(self, images):
         """Compute logits.
 

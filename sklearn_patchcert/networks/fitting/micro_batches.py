@@ -141,6 +141,20 @@ class MicroBatches(_Base):
         loss = super().get_loss(y_pred, y_true, X=X, training=training)
         return loss if part is None else part.share * loss
 
+    def evaluation_step(self, batch, training=False):
+        """Outputs for a batch, as `forward` and predictions ask for them.
+
+        Parameters
+        ----------
+        batch : tuple of Tensor
+        training : bool
+
+        Returns
+        -------
+        outputs : Tensor or tuple of Tensor (n, ...)
+        """
+        return _with_rows(super().evaluation_step(batch, training=training))
+
     def infer(self, x, **fit_params):
         """Outputs of the module, without gradients in parts if there are too many images.
 
@@ -162,11 +176,24 @@ class MicroBatches(_Base):
 
 
 def _detached(outputs):
-    return tuple(map(_detached, outputs)) if isinstance(outputs, tuple) else outputs.detach()
+    if isinstance(outputs, tuple):
+        return tuple(map(_detached, outputs))
+    return outputs.detach() if isinstance(outputs, torch.Tensor) else outputs
 
 
 def _joined(parts):
-    """Outputs of the parts of a batch, as those of the batch."""
+    """Outputs of the parts of a batch, as those of the batch; what has no rows is of the first."""
     if isinstance(parts[0], tuple):
         return tuple(map(_joined, zip(*parts, strict=True)))
-    return torch.cat(list(parts))
+    return torch.cat(list(parts)) if _has_rows(parts[0]) else parts[0]
+
+
+def _has_rows(output):
+    return isinstance(output, torch.Tensor) and output.ndim > 0
+
+
+def _with_rows(outputs):
+    """The outputs of a module without what is not of the images, as a loss of its own."""
+    if not isinstance(outputs, tuple) or all(map(_has_rows, outputs)):
+        return outputs
+    return (outputs[0], *filter(_has_rows, outputs[1:]))

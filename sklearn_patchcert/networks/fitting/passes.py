@@ -8,8 +8,8 @@ import torch
 from joblib import parallel_config
 from skorch.utils import to_device
 
-from sklearn_patchcert.networks.base import channels_first
-from sklearn_patchcert.networks.fitting.micro_batches import _joined
+from sklearn_patchcert.networks.fitting.micro_batches import _joined, _with_rows
+from sklearn_patchcert.networks.fitting.source import channels_first
 from sklearn_patchcert.parallel import stop_if_told
 from sklearn_patchcert.torch_globals import hooked
 
@@ -44,7 +44,7 @@ def in_parts(net, made, parts, checked):
             images = checked[part].copy("K")  # a module may work in place
         else:
             images = channels_first(made[part].reshape(-1, height, width, channels))
-        found.append(to_device(net.infer(torch.from_numpy(images)), "cpu"))
+        found.append(to_device(_with_rows(net.infer(torch.from_numpy(images))), "cpu"))
     return _joined(found)
 
 

@@ -72,3 +72,12 @@ def shape_of_rows(net, X, source):
             f"images of {shape}: leave one of them out."
         )
     return shape
+
+
+def channels_first(images):
+    """(n, H, W, C) to float32 (n, C, H, W), a view where the dtype allows."""
+    with np.errstate(over="ignore"):
+        single = images.astype(np.float32, copy=False)
+    if single is not images and not np.isfinite(single).all():
+        raise ValueError("X has values beyond float32, in which networks compute: rescale it.")
+    return single.transpose(0, 3, 1, 2)

@@ -23,7 +23,7 @@ from sklearn_patchcert._validation import (
     check_images,
     isolated_seed,
 )
-from sklearn_patchcert.networks.base import channels_first
+from sklearn_patchcert.networks.fitting.source import channels_first
 from sklearn_patchcert.networks.transfer.heads import layer_output, unchanging_copy
 from sklearn_patchcert.torch_globals import plain_torch
 
@@ -179,7 +179,7 @@ class TorchFeatures(
         ) as bar:  # fmt: skip
             module = self.module_.to(device)
             for part in torch.as_tensor(channels_first(images)).split(self.batch_size):
-                outputs = layer_output(module, part.to(device), self.layer)
+                outputs = layer_output(module, part.to(device, copy=True), self.layer)
                 if len(outputs) != len(part):
                     raise ValueError(
                         f"The features of {len(part)} images have the shape "

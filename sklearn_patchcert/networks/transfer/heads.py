@@ -49,6 +49,12 @@ def sizes_explained(module: nn.Module, images: torch.Tensor) -> Iterator[None]:
     except RuntimeError as error:
         if type(error) is not RuntimeError or not str(error):  # no memory, say
             raise
+        kinds = {p.dtype for p in module.parameters() if p.is_floating_point()}
+        if kinds and images.dtype not in kinds:
+            raise ValueError(
+                f"{type(module).__name__} has weights of {', '.join(sorted(map(str, kinds)))}, and "
+                "images are float32: convert it, module.float()."
+            ) from error
         (channels, height, width), line = images.shape[1:], str(error).splitlines()[0].rstrip(".")
         raise ValueError(
             f"{type(module).__name__} does not take images (n, C, H, W) of {channels} channels and "
@@ -159,8 +165,21 @@ def head_of(module: nn.Module, images: torch.Tensor) -> tuple[str, Any]:
     Raises
     ------
     ValueError
-        If no layer has as many outputs as the module.
+        If no layer has as many outputs as the module, each of which is one of the module's.
     """
+    name, layer = _last_used(module, images)
+    order = torch.arange(layer.weight.shape[0]).flip(0)
+    if not _follows(module, images, layer, order) and not _each_alone(module, images, layer):
+        raise ValueError(
+            f"The last layer of the module cannot be told: {described(name, layer)} has as many "
+            "outputs as the module, but they are not its outputs. Change the module itself, or "
+            'name the parameters to be trained, trainable=["name.*"].'
+        )
+    return name, layer
+
+
+def _last_used(module, images):
+    """Name of the last layer that has as many outputs as the module, and the layer."""
     used: list = []
     with contextlib.ExitStack() as hooks:
         for name, part in module.named_modules():
@@ -201,7 +220,7 @@ def in_order(module: nn.Module, images: torch.Tensor, order: Any) -> None:
     """
     order = torch.as_tensor(order)
     before = outputs_of(module, images)
-    _, layer = head_of(module, images)
+    _, layer = _last_used(module, images)
     # Weights for which all outputs are equal on these images would hide another order.
     kept = _follows(module, images, layer, order)
     with torch.no_grad():
@@ -219,20 +238,39 @@ def in_order(module: nn.Module, images: torch.Tensor, order: Any) -> None:
 
 def _follows(module, images, layer, order):
     """Whether the outputs of the module are in another order if those of the layer are."""
+    before, after = _with_outputs(module, images, layer, lambda values: values[:, order])
+    return before is None or _alike(after, before[:, order])
+
+
+def _each_alone(module, images, layer):
+    """Whether the first output of the layer is the first of the module, and none of the others."""
+
+    def moved(values):
+        return torch.cat([values[:, :1] + 1, values[:, 1:]], 1)
+
+    before, after = _with_outputs(module, images, layer, moved)
+    return not _alike(after[:, :1], before[:, :1]) and _alike(after[:, 1:], before[:, 1:])
+
+
+def _with_outputs(module, images, layer, change):
+    """Outputs of the module for drawn outputs of the layer, and for these after a change.
+
+    None and None where the layer is only used as a function.
+    """
     drawn: dict = {}
 
-    def replaced(part, given, made, by=None):
+    def replaced(part, given, made, change=None):
         values = drawn.setdefault("", torch.randn(made.shape, generator=_generator()).to(made))
-        return values if by is None else values[:, by]
+        return values if change is None else change(values)
 
     found = []
-    for by in (None, order):
-        hook = layer.register_forward_hook(functools.partial(replaced, by=by))
+    for by in (None, change):
+        hook = layer.register_forward_hook(functools.partial(replaced, change=by))
         try:
             found.append(outputs_of(module, images))
         finally:
             hook.remove()
-    return not drawn or _alike(found[1], found[0][:, order])  # not drawn: used as a function
+    return found if drawn else (None, None)
 
 
 def _generator():
@@ -303,14 +341,20 @@ def layer_output(module: nn.Module, images: torch.Tensor, layer: str | None) -> 
         there = "it has" if alike else "its parts are"
         raise ValueError(f"The module has no part {layer!r}; {there} {shown}.")
     found: list = []
-    with hooked(parts[layer], lambda part, given, made: found.append(made)):
+    with hooked(parts[layer], lambda part, given, made: found.append(_kept(made))):
         outputs_of(module, images)
     if len(found) != 1:
         raise ValueError(
             f"The part {layer!r} of the module is used {len(found)} times for an image, so its "
             "output is not clear."
         )
-    return _tensor(found[0][0] if isinstance(found[0], tuple) else found[0])
+    return _tensor(found[0])
+
+
+def _kept(made):
+    """The output of a layer, which the next one may write over."""
+    made = made[0] if isinstance(made, tuple) else made
+    return made.clone() if isinstance(made, torch.Tensor) else made
 
 
 def _tensor(outputs: Any) -> torch.Tensor:

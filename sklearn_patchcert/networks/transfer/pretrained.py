@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import math
+import zlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
-from sklearn_patchcert._ranges import remember
+from sklearn_patchcert._ranges import judge, remember
 from sklearn_patchcert._validation import check_image_shape, isolated_seed, random_seed
 from sklearn_patchcert.networks.fitting.health import check_outputs
 from sklearn_patchcert.networks.options import check_network
@@ -63,6 +65,36 @@ class GivenModule(_Base):
         # A function, or a class, may hand on an instance that it has.
         alone = isinstance(instance_or_cls, nn.Module) or is_ours(instance_or_cls)
         return made if alone or not isinstance(made, nn.Module) else _copied(made)
+
+    def initialize(self):
+        """Make the module, the criterion and the optimizer, and lose no weights unseen.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If nothing is trained, and the module had other weights than it has now.
+        """
+        before = vars(self).get("module_") if self.trainable == "none" else None
+        changed = before is not None and _fingerprint(before) != vars(self).get("_made_as")
+        super().initialize()
+        self._made_as = _fingerprint(self.module_)
+        if changed and _fingerprint(before) != self._made_as:
+            raise ValueError(
+                'With trainable="none", fit takes the module as it was passed, and would lose the '
+                "weights that this network has got since, by a fit or from a file. Keep them: pass "
+                "module=net.module_, or sklearn.frozen.FrozenEstimator(net) instead of the network."
+            )
+        return self
+
+    def _judge_by(self, expected, images):
+        """Keep the range of images that a module expects which is not trained on other ones."""
+        found = self.input_range_
+        remember(self, expected, self.input_dtype_)
+        judge(self, found, len(images), images)
 
     def initialize_module(self):
         """Make the module, with a new head and the classes in order where options say so.
@@ -261,6 +293,16 @@ def _holds_module(value):
 def is_ours(made: Any) -> bool:
     """Whether a module is one of this library's classes."""
     return inspect.isclass(made) and made.__module__.startswith("sklearn_patchcert.networks.")
+
+
+def _fingerprint(module):
+    """A number by which other weights are told."""
+    found = 0
+    for value in getattr(module, "_orig_mod", module).state_dict().values():
+        if isinstance(value, torch.Tensor) and not (value.is_meta or is_lazy(value)):
+            array = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            found = zlib.crc32(array.data, found)
+    return found
 
 
 def _copied(value):
