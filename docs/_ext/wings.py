@@ -37,7 +37,7 @@ def arrows(package=PACKAGE):
     found: dict = {}
     for path in sorted(package.rglob("*.py")):
         wing = wing_of(path, package)
-        if wing != "__init__":  # the front door of the house imports nearly all
+        if wing not in ("__init__", "__main__"):  # the front doors of the house import nearly all
             found.setdefault(wing, set()).update(imported(path.read_text(encoding="utf-8")))
     return {wing: below - {wing} for wing, below in found.items()}
 
