@@ -69,7 +69,7 @@ class WhiteningConvNet(_OnPixels):
             inputs, size = outputs, (size[0] // pool[0], size[1] // pool[1])
         self.stages = nn.Sequential(*stages, nn.AdaptiveMaxPool2d(1), nn.Flatten())
         self.head = nn.Linear(inputs, n_outputs, bias=False)
-        self.to(memory_format=torch.channels_last)  # CPUs convolve it in about half the time
+        self.to(memory_format=torch.channels_last)  # faster on CPUs: benchmarks/layouts.py
 
     def _outputs(self, images: Tensor) -> Tensor:
         x = functional.conv2d(functional.pad(images, self.border), self.filters)

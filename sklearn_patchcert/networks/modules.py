@@ -247,7 +247,7 @@ class ImageResNet(_OnPixels):
             nn.Flatten(),
         )
         self.head = nn.Linear(8 * width, n_outputs)
-        self.to(memory_format=torch.channels_last)  # CPUs convolve it in about half the time
+        self.to(memory_format=torch.channels_last)  # faster on CPUs: benchmarks/layouts.py
 
     def _outputs(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))
