@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.frozen import FrozenEstimator
 
+from sklearn_patchcert._layouts import of_torch
 from sklearn_patchcert._state import VersionedState
 from sklearn_patchcert._validation import StrOptions, _fit_context
 from sklearn_patchcert.datasets.pictures import INTERPOLATIONS, MODES, RESIZES, read_picture
@@ -316,9 +317,7 @@ def holds_paths(X):
         return False
     if isinstance(X, np.ndarray) and X.dtype.kind in "biufc":
         return False
-    if hasattr(X, "detach"):  # tensors hold numbers
-        return False
-    first = np.asarray(X[:1]).ravel()[:1].tolist()
+    first = np.asarray(of_torch(X[:1])).ravel()[:1].tolist()
     return bool(first) and isinstance(first[0], (str, os.PathLike))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert.networks.base import PatchNet
-from sklearn_patchcert.networks.transfer.heads import evaluating, first_of
+from sklearn_patchcert.networks.transfer.heads import first_of, unchanging_copy
 from sklearn_patchcert.torch_globals import plain_torch
 from sklearn_patchcert.whole_files import replacing
 
@@ -72,8 +71,9 @@ def export_network(model: Any, path: str | os.PathLike[str]) -> None:
     batch = torch.export.Dim("batch", min=1)
     try:
         # torch.export warns of weights with the channels last, although it saves them well.
-        module = copy.deepcopy(module).cpu().to(memory_format=torch.contiguous_format)
-        with evaluating(module), plain_torch(), torch.no_grad():
+        module = unchanging_copy(module, as_it_is=True).eval().cpu()
+        module = module.to(memory_format=torch.contiguous_format)
+        with plain_torch(), torch.no_grad():
             wanted = first_of(module, module(images))
             program = torch.export.export(module, (images,), dynamic_shapes=({0: batch},))
             found = [first_of(module, program.module()(images[:n])) for n in (1, len(images))]

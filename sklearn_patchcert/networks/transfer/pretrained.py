@@ -78,11 +78,13 @@ class GivenModule(_Base):
         ValueError
             If nothing is trained, and the module had other weights than it has now.
         """
-        before = vars(self).get("module_") if self.trainable == "none" else None
-        changed = before is not None and _fingerprint(before) != vars(self).get("_made_as")
+        kept = None
+        if self.trainable == "none" and "module_" in vars(self):
+            kept = _fingerprint(self.module_)
+        as_made = vars(self).get("_made_as")
         super().initialize()
         self._made_as = _fingerprint(self.module_)
-        if changed and _fingerprint(before) != self._made_as:
+        if kept is not None and kept not in (as_made, self._made_as):
             raise ValueError(
                 'With trainable="none", fit takes the module as it was passed, and would lose the '
                 "weights that this network has got since, by a fit or from a file. Keep them: pass "
