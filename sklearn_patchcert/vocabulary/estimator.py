@@ -39,6 +39,7 @@ from sklearn_patchcert.vocabulary.options import (
     drawn_labels,
     numbers_of_tokens,
     warn_of_idle_options,
+    weights_of_margins,
 )
 from sklearn_patchcert.vocabulary.tokenizer import PatchTokenizer, count_groups
 from sklearn_patchcert.vocabulary.training import fit_tokens
@@ -88,8 +89,9 @@ class PatchVocabulary(PatchTokenizer):
     structure_weight : float, default=0.0
         Weight, in "learned", of the difference in Sobel magnitude,
         :func:`vocabulary.structure_loss`.  Images, in whole patches, need sides of 3 pixels.
-    margin_weight : float, default=0.0
-        Weight, in "learned", of :func:`vocabulary.margin_loss`, which enlarges the radii.
+    margin_weight : float or sequence of float, default=0.0
+        Weight, in "learned", of :func:`vocabulary.margin_loss`, which enlarges the radii.  With
+        `per_channel=True`, a sequence has one weight per channel.
     noise_std : float, default=0.0
         Standard deviation, in units of X, of the noise that "learned" adds to the images before
         it replaces their patches.
@@ -313,6 +315,7 @@ class PatchVocabulary(PatchTokenizer):
         patches = images_to_patches(images, self.patch_size_, per_channel=bool(self.per_channel_))
         parts = encoding.split_channels(patches, self.per_channel_ is True)
         sizes = numbers_of_tokens(self.n_tokens, self.per_channel_, len(parts))
+        margins = weights_of_margins(self.margin_weight, self.per_channel_, len(parts))
         grid = *patches.shape[1:3], 1 if self.per_channel_ is True else patches.shape[3]
         options = {name: getattr(self, name) for name in OF_TRAINING}
 
@@ -332,7 +335,7 @@ class PatchVocabulary(PatchTokenizer):
                 labels=labels,
                 max_iter=self.max_iter if start else 1,
                 layout=(grid, self.patch_size_, images.shape[1:3]),
-                **options,
+                **{**options, "margin_weight": margins[index]},
                 seed=int(random.integers(2**31)),
                 device=device,
                 search_device=search_device(self.device),

@@ -20,7 +20,7 @@ CONSTRAINTS: dict = {
     "soft_temperature": [None, Interval(Real, 0, None, closed="neither"), tuple, list],
     "entropy_weight": [Interval(Real, 0, None, closed="left")],
     "structure_weight": [Interval(Real, 0, None, closed="left")],
-    "margin_weight": [Interval(Real, 0, None, closed="left")],
+    "margin_weight": [Interval(Real, 0, None, closed="left"), tuple, list],
     "noise_std": [Interval(Real, 0, None, closed="left")],
     "loss": [None, callable],
     "min_token_distance": [None, Interval(Real, 0, None, closed="left")],
@@ -61,7 +61,7 @@ def warn_of_idle_options(vocabulary, stacklevel):
     """Warn of options that were set, but belong to another strategy."""
     for strategy, names in _OF_STRATEGY.items():
         values = {name: getattr(vocabulary, name) for name in names}
-        idle = [name for name, value in values.items() if value is not None and value != 0]
+        idle = [name for name, value in values.items() if value is not None and np.any(value)]
         if idle and strategy != vocabulary.strategy:
             warnings.warn(
                 f"{', '.join(idle)} of strategy={strategy!r} has no effect on "
@@ -83,6 +83,20 @@ def numbers_of_tokens(n_tokens, per_channel, n_parts):
             + (f"  X has {n_parts} channel(s)." if per_channel is True else "")
         )
     return list(n_tokens)
+
+
+def weights_of_margins(margin_weight, per_channel, n_parts):
+    """Weights of the margin loss of the vocabularies."""
+    if isinstance(margin_weight, Real):
+        return [margin_weight] * n_parts
+    real = all(isinstance(weight, Real) and 0 <= weight < math.inf for weight in margin_weight)
+    if per_channel is not True or len(margin_weight) != n_parts or not real:
+        raise ValueError(
+            "margin_weight must be a number from 0 on or, with per_channel=True, one for each "
+            f"channel; got {margin_weight!r} with {per_channel=}."
+            + (f"  X has {n_parts} channel(s)." if per_channel is True else "")
+        )
+    return list(margin_weight)
 
 
 def class_labels(X, y):

@@ -63,6 +63,27 @@ def test_the_margin_enlarges_radii_at_nearly_the_same_error(crops):
     assert neg_reconstruction_error(wide, crops) > 1.05 * neg_reconstruction_error(plain, crops)
 
 
+def test_each_channel_may_have_a_margin_of_its_own(colours):
+    def fit(margin):
+        return fitted(colours, n_tokens=4, per_channel=True, margin_weight=margin)
+
+    plain, wide, mixed = fit(0.0), fit(3.0), fit((0.0, 3.0, 0.0))
+    assert not np.array_equal(plain.vocabulary_[1], wide.vocabulary_[1])
+    for channel, same in enumerate((plain, wide, plain)):
+        np.testing.assert_array_equal(mixed.vocabulary_[channel], same.vocabulary_[channel])
+
+
+@pytest.mark.parametrize(
+    ("margin", "per_channel"),
+    [((1.0, 0.0), True), ((1.0, -1.0, 0.0), True), ((1.0, np.nan, 0.0), True),
+     (("1", 0, 0), True), ((1.0, np.inf, 0.0), True), ((1.0, 0.0, 0.0), False),
+     ((1.0, 0.0, 0.0), "shared"), ((), True)],
+)  # fmt: skip
+def test_wrong_margins_are_told(colours, margin, per_channel):
+    with pytest.raises(ValueError, match="margin_weight must be a number from 0 on"):
+        fitted(colours, n_tokens=4, per_channel=per_channel, margin_weight=margin)
+
+
 def test_tokens_by_channel_keep_more_of_colour_images(colours):
     joint, shared, own = (fitted(colours, per_channel=how) for how in (False, "shared", True))
     # errors are per patch: a joint patch has the values of three
