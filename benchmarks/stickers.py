@@ -103,7 +103,6 @@ MODELS = {
             "patch_size": 1,
             "max_epochs": 12,
         },
-        "(24, 2, 2) tokens of 2x2 pixels": {**OF_COLORS, "n_tokens": (24, 2, 2), "patch_size": 2},
         "(32, 5, 3) tokens, 64 channels": {**WIDE, "n_tokens": (32, 5, 3), "patch_size": 1},
         "no tokens, 64 channels": WIDE,
         "(32, 5, 3) tokens, 64 channels, hardest masks": {
@@ -126,7 +125,7 @@ OF_GRAY = {1: (8, 6, 4), 4: (None, 3)}
 COUNTS = {  # pixels along a side of a patch: masks along each axis; None is the smallest masks
     "mnist": OF_GRAY,
     "fashion_mnist": OF_GRAY,
-    "cifar10": {1: (6, 4, 3), 2: (7, 4, 3)},
+    "cifar10": {1: (6, 4, 3)},
 }
 VALIDATION = {"mnist": 300, "fashion_mnist": 300, "cifar10": 100}  # images
 PUBLISHED = {  # clean and certified accuracy: arXiv:2002.10733, openreview.net hr-3PMvDpil
