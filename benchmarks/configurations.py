@@ -118,7 +118,8 @@ CHOSEN = {
         "3x3 patches": {"n_tokens": (6000, 3, 2), "patch_size": 3, "max_epochs": 9},
         "2x3 patches": {**OBLONG, "max_epochs": 20},
         "2x3 patches, flips 0.6": {
-            **OBLONG, "max_epochs": 12, "flip_radius": 0.6, "flip_share": 0.7, "flip_steps": 2,
+            **OBLONG, "n_tokens": (8000, 2, 2), "module__mirror": False, "max_epochs": 10,
+            "flip_radius": 0.6, "flip_share": 0.7, "flip_steps": 2,
         },
         "pixels, fine": {"n_tokens": (32, 5, 3), "patch_size": 1, "max_epochs": 9},
     },

@@ -4,7 +4,7 @@ An attacker with an L2 budget :math:`\epsilon` reaches the token assignments who
 sum to less than :math:`\epsilon^2` (:mod:`prediction`).  So a network is trained on such
 assignments: on tokens of noisy images, whose token changes are drawn by their cost, and on the
 assignments within a budget that are worst by its gradient, or random.  A patch changes to one of
-the 256 tokens nearest to its own.  The costs here are approximate.
+the 64 tokens nearest to its own.  The costs here are approximate.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.voronoi import certificate, surrogates
 
 FLIPS = ("adversarial", "random")
-_MOST = 256  # neighbors of a token that patches may flip to
+_MOST = 64  # neighbors of a token that patches may flip to; 256 take longer and find no more
 _CACHED = 2**20  # products at once on a CPU
 
 
