@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import AbstractContextManager, nullcontext
 from itertools import zip_longest
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert._layouts import as_batch
@@ -28,19 +26,9 @@ from sklearn_patchcert._validation import (
 )
 from sklearn_patchcert.patches import grid_shape, images_to_patches
 from sklearn_patchcert.torch_globals import plain_torch
-from sklearn_patchcert.vocabulary import encoding
+from sklearn_patchcert.vocabulary import encoding, options
 from sklearn_patchcert.vocabulary.clustering.windows import cut_windows, draw_windows
 from sklearn_patchcert.vocabulary.denoising import denoise
-from sklearn_patchcert.vocabulary.options import (
-    CONSTRAINTS,
-    OF_TRAINING,
-    check_temperature,
-    class_labels,
-    drawn_labels,
-    numbers_of_tokens,
-    warn_of_idle_options,
-    weights_of_margins,
-)
 from sklearn_patchcert.vocabulary.tokenizer import PatchTokenizer, count_groups
 from sklearn_patchcert.vocabulary.training import fit_tokens
 
@@ -188,7 +176,7 @@ class PatchVocabulary(PatchTokenizer):
     (1797, 2, 2)
     """
 
-    _parameter_constraints: dict = CONSTRAINTS
+    _parameter_constraints: dict = options.CONSTRAINTS
     _made_by_fit = (
         "vocabulary_", "token_counts_", "patch_size_", "per_channel_", "history_", "n_iter_",
     )  # fmt: skip
@@ -285,10 +273,19 @@ class PatchVocabulary(PatchTokenizer):
         Returns
         -------
         self : PatchVocabulary
+
+        Raises
+        ------
+        ValueError
+            For what `fit` refuses, for "supervised", and if `patch_size` or `per_channel` is no
+            longer what the tokens were made with.
         """
         if self.strategy == "supervised":
             raise ValueError('strategy="supervised" knows no partial_fit: use fit.')
-        return self._fit(X, y, start=not hasattr(self, "vocabulary_"))
+        start = not hasattr(self, "vocabulary_")
+        if not start:
+            options.check_unchanged(self)
+        return self._fit(X, y, start)
 
     def _fit(self, X, y, start):
         device = check_device(self.device)
@@ -297,27 +294,27 @@ class PatchVocabulary(PatchTokenizer):
             self, X, reset=start, image_shape=self.image_shape, learning=not start, as_given=start
         )
         random = np.random.default_rng(random_seed(self.random_state))
-        check_temperature(self.soft_temperature)
+        options.check_temperature(self.soft_temperature)
         if start:
-            warn_of_idle_options(self, stacklevel=5)
+            options.warn_of_idle_options(self, stacklevel=5)
             self.per_channel_ = own_or_shared(self.per_channel)
             self.patch_size_ = clip_patch(check_patch_size(self.patch_size), self.image_shape_)
             self.sample_shape_ = tuple(X.shape)[1:]
-        labels = class_labels(X, y) if self.strategy == "supervised" else None
+        labels = options.class_labels(X, y) if self.strategy == "supervised" else None
         prepare = self._denoised if self.strategy == "denoised" else None
         windows = self._windows(len(images), random) if start else None
         if windows is not None:
             images = cut_windows(images, windows, self.patch_size_, prepare)
-            labels = None if labels is None else drawn_labels(labels, windows.owners)
+            labels = None if labels is None else options.drawn_labels(labels, windows.owners)
         else:
             floats = np.result_type(images, np.float32)
             images = (prepare or np.asarray)(images.astype(floats, copy=False))
         patches = images_to_patches(images, self.patch_size_, per_channel=bool(self.per_channel_))
         parts = encoding.split_channels(patches, self.per_channel_ is True)
-        sizes = numbers_of_tokens(self.n_tokens, self.per_channel_, len(parts))
-        margins = weights_of_margins(self.margin_weight, self.per_channel_, len(parts))
+        sizes = options.by_channel(self, "n_tokens", len(parts))
+        margins = options.by_channel(self, "margin_weight", len(parts))
         grid = *patches.shape[1:3], 1 if self.per_channel_ is True else patches.shape[3]
-        options = {name: getattr(self, name) for name in OF_TRAINING}
+        training = {name: getattr(self, name) for name in options.OF_TRAINING}
 
         def fitted(index, part):
             tokens = counts = None
@@ -335,7 +332,7 @@ class PatchVocabulary(PatchTokenizer):
                 labels=labels,
                 max_iter=self.max_iter if start else 1,
                 layout=(grid, self.patch_size_, images.shape[1:3]),
-                **{**options, "margin_weight": margins[index]},
+                **{**training, "margin_weight": margins[index]},
                 seed=int(random.integers(2**31)),
                 device=device,
                 search_device=search_device(self.device),
@@ -349,14 +346,8 @@ class PatchVocabulary(PatchTokenizer):
         with alone, plain_torch(training=True):
             found = [fitted(index, part) for index, part in enumerate(parts)]
         tokens, counts, histories = zip(*found, strict=True)
-        fewer = [len(t) for t, size in zip(tokens, sizes, strict=True) if len(t) < size]
-        if fewer and self.strategy != "denoised":
-            warnings.warn(
-                f"X has only {min(fewer)} distinct patches, fewer than n_tokens={self.n_tokens}: "
-                "so many tokens are all that there are.",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
+        if self.strategy != "denoised":
+            options.warn_of_few_patches(self.n_tokens, sizes, tokens, stacklevel=5)
         self._set_tokens(tokens, counts)
         passes = zip_longest(*histories, fillvalue=np.nan)
         history = [float(np.nanmean(losses)) for losses in passes]

@@ -6,10 +6,19 @@ import math
 import warnings
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from sklearn_patchcert._validation import Integral, Interval, Real, StrOptions
+from sklearn_patchcert._validation import (
+    Integral,
+    Interval,
+    Real,
+    StrOptions,
+    check_patch_size,
+    clip_patch,
+    own_or_shared,
+)
 
 CONSTRAINTS: dict = {
     "n_tokens": [Interval(Integral, 1, None, closed="left"), tuple, list],
@@ -49,6 +58,10 @@ _OF_STRATEGY = {
     "denoised": ("min_token_distance", "denoiser"),
     "supervised": ("target_radius", "augment"),
 }
+_NUMBERS = {
+    "n_tokens": (Integral, 1, "a positive number"),
+    "margin_weight": (Real, 0, "a number from 0 on"),
+}
 OF_TRAINING = (
     *_OF_STRATEGY["learned"],
     *_OF_STRATEGY["supervised"],
@@ -71,32 +84,47 @@ def warn_of_idle_options(vocabulary, stacklevel):
             )
 
 
-def numbers_of_tokens(n_tokens, per_channel, n_parts):
-    """Numbers of tokens of the vocabularies."""
-    if isinstance(n_tokens, Integral):
-        return [n_tokens] * n_parts
-    whole = all(isinstance(size, Integral) and size >= 1 for size in n_tokens)
-    if per_channel is not True or len(n_tokens) != n_parts or not whole:
-        raise ValueError(
-            "n_tokens must be a positive number or, with per_channel=True, one for each channel; "
-            f"got {n_tokens!r} with {per_channel=}."
-            + (f"  X has {n_parts} channel(s)." if per_channel is True else "")
+def warn_of_few_patches(n_tokens, sizes, tokens, stacklevel):
+    """Warn where there are fewer tokens than were asked for, since patches are equal."""
+    fewer = [len(part) for part, size in zip(tokens, sizes, strict=True) if len(part) < size]
+    if fewer:
+        warnings.warn(
+            f"X has only {min(fewer)} distinct patches, fewer than {n_tokens=}: so many tokens are "
+            "all that there are.",
+            ConvergenceWarning,
+            stacklevel=stacklevel + 1,
         )
-    return list(n_tokens)
 
 
-def weights_of_margins(margin_weight, per_channel, n_parts):
-    """Weights of the margin loss of the vocabularies."""
-    if isinstance(margin_weight, Real):
-        return [margin_weight] * n_parts
-    real = all(isinstance(weight, Real) and 0 <= weight < math.inf for weight in margin_weight)
-    if per_channel is not True or len(margin_weight) != n_parts or not real:
+def by_channel(vocabulary, name, n_parts):
+    """An option of each vocabulary: `n_tokens` or `margin_weight`, a number or one per channel."""
+    value, per_channel = getattr(vocabulary, name), vocabulary.per_channel_
+    kind, least, allowed = _NUMBERS[name]
+    if isinstance(value, kind):
+        return [value] * n_parts
+    right = all(isinstance(number, kind) and least <= number < math.inf for number in value)
+    if per_channel is not True or len(value) != n_parts or not right:
         raise ValueError(
-            "margin_weight must be a number from 0 on or, with per_channel=True, one for each "
-            f"channel; got {margin_weight!r} with {per_channel=}."
+            f"{name} must be {allowed} or, with per_channel=True, one for each channel; got "
+            f"{value!r} with {per_channel=}."
             + (f"  X has {n_parts} channel(s)." if per_channel is True else "")
         )
-    return list(margin_weight)
+    return list(value)
+
+
+def check_unchanged(vocabulary):
+    """What partial_fit cannot change any more: how images are cut into patches."""
+    patch_size = check_patch_size(vocabulary.patch_size)
+    if hasattr(vocabulary, "image_shape_"):
+        patch_size = clip_patch(patch_size, vocabulary.image_shape_)
+    now = {"patch_size": patch_size, "per_channel": own_or_shared(vocabulary.per_channel)}
+    for name, value in now.items():
+        known = getattr(vocabulary, f"{name}_")
+        if value != known:
+            raise ValueError(
+                f"partial_fit continues tokens made with {name}={known!r}, and {name} is "
+                f"{getattr(vocabulary, name)!r} now: set it back, or call fit to start anew."
+            )
 
 
 def class_labels(X, y):

@@ -195,6 +195,19 @@ def test_partial_fit_goes_on_with_tokens_of_ones_own():
     assert 100.0 in own.vocabulary_.round(6)
 
 
+@pytest.mark.parametrize("changed", [{"patch_size": 2}, {"per_channel": True}])
+def test_partial_fit_tells_that_images_would_be_cut_in_another_way(digits, changed):
+    X = digits[0][:50].reshape(-1, 8, 8)
+    vocabulary = PatchVocabulary(4, 4, random_state=0).partial_fit(X)
+    before = vocabulary.vocabulary_.copy()
+    [name] = changed
+    with pytest.raises(ValueError, match=f"made with {name}=.* call fit to start anew"):
+        vocabulary.set_params(**changed).partial_fit(X)
+    np.testing.assert_array_equal(vocabulary.vocabulary_, before)
+    vocabulary.set_params(patch_size=(4, 4), per_channel=False, n_tokens=5).partial_fit(X)
+    assert vocabulary.fit(X).patch_size_ == (4, 4)
+
+
 def test_partial_fit_fills_up_a_vocabulary_that_is_short_of_tokens(digits):
     X = digits[0]
     vocabulary = PatchVocabulary(16, random_state=0)
