@@ -272,9 +272,9 @@ def learn_tokens(
             if noise_std:
                 noise = torch.randn(images.shape, generator=generator, dtype=data.dtype)
                 seen = images + noise_std * noise.to(data.device)
-            with torch.set_grad_enabled(needed):
-                squares = surrogates.squared_distances(seen, learned)
-            ids = squares.detach().argmin(-1)
+            squares = surrogates.squared_distances(seen, learned) if needed else None
+            ids = _nearest(seen, learned.detach(), squares)
+            errors = (seen - learned.detach()[ids]).square().sum(-1).flatten()
             if soft_temperature is None:
                 made = torch.nn.functional.embedding(ids, learned)
             else:
@@ -293,9 +293,19 @@ def learn_tokens(
             used += torch.bincount(ids.flatten(), minlength=len(learned))
         history.append(sum(losses) / len(data))
         if epoch < max_iter - 1:
-            errors = squares.detach().amin(-1).flatten()
             _revive(learned, used == 0, images.flatten(0, 1), errors, optimizer, generator)
     return learned.detach().cpu().numpy(), history
+
+
+def _nearest(patches, tokens, squares):
+    """Nearest tokens (n, positions), by the squared distances where there are any."""
+    if squares is None and patches.device.type == "cpu":  # little memory for any number of tokens
+        flat = patches.flatten(0, 1).numpy()
+        ids = np.concatenate([ids for _, ids, _ in nearest(flat, tokens.numpy())])
+        return torch.from_numpy(ids).unflatten(0, patches.shape[:2])
+    if squares is None:
+        squares = surrogates.squared_distances(patches, tokens)
+    return squares.detach().argmin(-1)
 
 
 def _structure_of(batch):

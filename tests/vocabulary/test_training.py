@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.cluster import KMeans
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sklearn_patchcert.vocabulary.clustering.distinct import distinct_tokens
 from sklearn_patchcert.vocabulary.kmeans import kmeans_tokens, running_means
@@ -74,6 +76,27 @@ def test_gradient_descent_improves_a_bad_start(patches):
     tokens, history = learn_tokens(patches, start, max_iter=20, generator=seeded())
     assert error(patches.reshape(-1, 16), tokens) < 0.8 * error(patches.reshape(-1, 16), start)
     assert history[-1] < history[0]
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that any operation makes."""
+
+    values = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        sizes = [t.numel() for t in tree_leaves(made) if isinstance(t, torch.Tensor)]
+        self.values = max([self.values, *sizes])
+        return made
+
+
+def test_plain_gradient_descent_needs_no_matrix_of_distances(patches):
+    """So that memory does not grow with the product of patches and tokens."""
+    start = np.random.default_rng(0).normal(size=(3000, 16)).astype(patches.dtype)
+    with Largest() as largest:
+        tokens, _ = learn_tokens(patches, start, max_iter=2, generator=seeded())
+    assert largest.values <= max(patches.size, start.size)
+    assert not np.array_equal(tokens, start)
 
 
 def test_gradient_descent_takes_a_loss_of_the_user(patches):
