@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from tqdm.auto import tqdm
@@ -23,6 +25,8 @@ from sklearn_patchcert.vocabulary.losses import (
 )
 from sklearn_patchcert.vocabulary.prototypes import class_tokens, train_prototypes
 from sklearn_patchcert.voronoi import surrogates
+
+_DISTANCES_AT_ONCE = 2**25  # of patches to tokens, where losses need them all: 128 MiB in float32
 
 _VALUES_AT_ONCE = 2**20
 
@@ -261,7 +265,10 @@ def learn_tokens(
         "margin": (margin_weight, lambda b: margin_loss(b.squares, b.tokens)),
     }
     terms = {name: term for name, term in terms.items() if term[0]}
-    needed = bool(terms) or loss is not None or soft_temperature is not None
+    needed = loss is not None or soft_temperature is not None or bool({*terms} - {"structure"})
+    at_once = batch_size
+    if needed and loss is None and not entropy_weight:  # a loss that is a mean over images
+        at_once = max(1, _DISTANCES_AT_ONCE // (data.shape[1] * len(learned)))
     history, step = [], 0
     for epoch in tqdm(range(max_iter), desc="vocabulary", disable=not progress):
         order = torch.randperm(len(data), generator=generator)
@@ -272,24 +279,30 @@ def learn_tokens(
             if noise_std:
                 noise = torch.randn(images.shape, generator=generator, dtype=data.dtype)
                 seen = images + noise_std * noise.to(data.device)
-            squares = surrogates.squared_distances(seen, learned) if needed else None
-            ids = _nearest(seen, learned.detach(), squares)
-            errors = (seen - learned.detach()[ids]).square().sum(-1).flatten()
-            if soft_temperature is None:
-                made = torch.nn.functional.embedding(ids, learned)
-            else:
-                temperature = _annealed(soft_temperature, step / max(1, steps - 1))
-                made = surrogates.soft_assignment(squares, temperature) @ learned
-            batch = Batch(images, made, learned, squares, *(layout or (None,) * 3))
-            value = reconstruction_loss(made, images) if loss is None else loss(batch)
-            for weight, term in terms.values():
-                value = value + weight * term(batch)
+            temperature = _annealed(soft_temperature, step / max(1, steps - 1))
             optimizer.zero_grad()
-            value.backward()
+            found = []
+            for some, noisy in zip(images.split(at_once), seen.split(at_once), strict=True):
+                squares: Any = None
+                if needed:
+                    squares = surrogates.squared_distances(noisy, learned)
+                ids = _nearest(noisy, learned.detach(), squares)
+                if temperature is None:
+                    made = torch.nn.functional.embedding(ids, learned)
+                else:
+                    made = surrogates.soft_assignment(squares, temperature) @ learned
+                batch = Batch(some, made, learned, squares, *(layout or (None,) * 3))
+                value = reconstruction_loss(made, some) if loss is None else loss(batch)
+                for weight, term in terms.values():
+                    value = value + weight * term(batch)
+                (value * (len(some) / len(images))).backward()
+                losses.append(float(value.detach()) * len(some))
+                found.append(ids)
+            ids = torch.cat(found)
+            errors = (seen - learned.detach()[ids]).square().sum(-1).flatten()
             optimizer.step()
             schedule.step()
             step += 1
-            losses.append(float(value.detach()) * len(chosen))
             used += torch.bincount(ids.flatten(), minlength=len(learned))
         history.append(sum(losses) / len(data))
         if epoch < max_iter - 1:

@@ -7,6 +7,7 @@ from sklearn.cluster import KMeans
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sklearn_patchcert.vocabulary import training
 from sklearn_patchcert.vocabulary.clustering.distinct import distinct_tokens
 from sklearn_patchcert.vocabulary.kmeans import kmeans_tokens, running_means
 from sklearn_patchcert.vocabulary.losses import reconstruction_loss
@@ -97,6 +98,26 @@ def test_plain_gradient_descent_needs_no_matrix_of_distances(patches):
         tokens, _ = learn_tokens(patches, start, max_iter=2, generator=seeded())
     assert largest.values <= max(patches.size, start.size)
     assert not np.array_equal(tokens, start)
+
+
+@pytest.mark.parametrize(
+    "options", [{"margin_weight": 1.0}, {"soft_temperature": (1.0, 0.1)}], ids=["margin", "soft"]
+)
+def test_distances_are_made_for_a_part_of_a_batch_at_a_time(patches, options, monkeypatch):
+    def learn():
+        with Largest() as largest:
+            found = learn_tokens(
+                patches, patches[:40, 0], max_iter=2, noise_std=0.1, generator=seeded(), **options
+            )
+        return *found, largest.values
+
+    tokens, history, most = learn()
+    assert most >= 256 * 4 * 40
+    monkeypatch.setattr(training, "_DISTANCES_AT_ONCE", 50 * 4 * 40)
+    parts, parts_history, fewer = learn()
+    assert fewer <= max(patches.size, 50 * 4 * 40)
+    np.testing.assert_allclose(parts, tokens, atol=1e-4)
+    np.testing.assert_allclose(parts_history, history, rtol=1e-5)
 
 
 def test_gradient_descent_takes_a_loss_of_the_user(patches):
