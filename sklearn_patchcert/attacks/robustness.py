@@ -11,7 +11,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert.attacks.budgets import settled
-from sklearn_patchcert.attacks.evaluation import evaluated, seed_of
+from sklearn_patchcert.attacks.evaluation import evaluated, seed_of, steps_of
 from sklearn_patchcert.attacks.runs import (
     ATTACKS,
     OF_RUNNER,
@@ -22,6 +22,7 @@ from sklearn_patchcert.attacks.runs import (
 )
 from sklearn_patchcert.attacks.token_attack import Tokens
 from sklearn_patchcert.attacks.views.classifiers import as_floats, case_of, geometry_of
+from sklearn_patchcert.checks import check_norm
 
 if TYPE_CHECKING:
     import torch
@@ -231,6 +232,12 @@ def worst_case(
         robust=case.correct & np.isinf(smallest),
         norms=np.where(case.correct, smallest, 0.0),
     )
+
+
+def knows_flips(estimator, norm="l2", bounds=None):
+    """Whether the attack "flips" searches over the tokens of an estimator, in this threat."""
+    discrete = any(hasattr(step, "tokenize") for step in steps_of(estimator))
+    return check_norm(norm) == "l2" and bounds is None and discrete
 
 
 def _entries(attack_list):

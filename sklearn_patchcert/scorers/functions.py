@@ -26,7 +26,7 @@ from sklearn_patchcert.attacks.evaluation import (
     steps_of,
     unwrapped,
 )
-from sklearn_patchcert.attacks.robustness import worst_case
+from sklearn_patchcert.attacks.robustness import knows_flips, worst_case
 from sklearn_patchcert.checks import check_norm
 from sklearn_patchcert.scorers.certified import average_certified_radius, certified_accuracy
 from sklearn_patchcert.smoothing.classifier import SmoothedClassifier
@@ -333,7 +333,7 @@ def attack_accuracy(
     y: ArrayLike,
     *,
     eps: float,
-    attack_list: Sequence[Any] = ("apgd-ce", "apgd-dlr"),
+    attack_list: Sequence[Any] | None = None,
     n_samples: int | None = None,
     random_state: int = 0,
     **options: Any,
@@ -344,8 +344,10 @@ def attack_accuracy(
     ----------
     estimator, X, y, eps
         As for :func:`sspgd_accuracy`.
-    attack_list : sequence of str, callable, (str, dict) or (callable, dict)
-        Attacks, with options for each.
+    attack_list : sequence of str, callable, (str, dict) or (callable, dict), default=None
+        Attacks, with options for each.  None: "apgd-ce", "apgd-dlr" and, for tokens and for what
+        it knows (L2 without bounds), the search over tokens "flips".  Without it, accuracies of
+        models with tokens are much too high.
     n_samples, random_state
         As for :func:`sspgd_accuracy`.
     **options
@@ -368,6 +370,10 @@ def attack_accuracy(
     """
     seed = seed_of(random_state)
     model, X, y = evaluated(estimator, X, y, n_samples=n_samples, random_state=seed)
+    if attack_list is None:
+        given = {name: options[name] for name in ("norm", "bounds") if name in options}
+        flips = knows_flips(options.get("source") or model, **given)
+        attack_list = ["apgd-ce", "apgd-dlr", *["flips"] * flips]
     found = worst_case(model, X, y, attack_list, eps=eps, random_state=seed, **options)
     return float(found.robust.mean())
 

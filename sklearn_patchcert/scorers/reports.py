@@ -18,7 +18,7 @@ from sklearn_patchcert.attacks.evaluation import (
     seed_of,
     steps_of,
 )
-from sklearn_patchcert.attacks.robustness import run_attack, worst_case
+from sklearn_patchcert.attacks.robustness import knows_flips, run_attack, worst_case
 from sklearn_patchcert.checks import check_bounds, check_count, check_norm, check_number
 from sklearn_patchcert.smoothing.classifier import SmoothedClassifier
 
@@ -104,8 +104,7 @@ def robustness_report(
         soft = {"gradient": "soft", "temperature": temperature}
         suite += [(name, soft if name == "sspgd" else {"steps": steps, **soft})
                   for name in _GRADIENTS]  # fmt: skip
-        if norm == "l2" and bounds is None:
-            suite.append(("flips", {}))
+        suite += [("flips", {})] * knows_flips(model, norm, bounds)
     found = worst_case(model, X, y, suite, eps=eps, verbose=verbose, **options)
     rows = {"clean": found.correct}
     rows |= {name: found.correct & ~success for name, success in found.success.items()}
@@ -153,7 +152,7 @@ def _checks(estimator, X, y, found, eps, steps, options):
     white = np.any(
         [s for name, s in success.items() if name.split()[0] not in ("noise", "square")], axis=0
     )
-    return {
+    checks = {
         "more steps never weaker": by_steps == sorted(by_steps, reverse=True),
         "success is monotone in the budget": by_budget == sorted(by_budget, reverse=True),
         "white box at least as strong as black box": bool(
@@ -162,6 +161,9 @@ def _checks(estimator, X, y, found, eps, steps, options):
         "random search finds nothing that gradients miss": not bool((black[0] & ~white).any()),
         "an unbounded budget leaves nothing": accuracy(strongest, whole, **more) == 0.0,
     }
+    if any(hasattr(step, "tokenize") for step in steps_of(estimator)):
+        checks["tokens were searched, which needs L2 without bounds"] = "flips" in success
+    return checks
 
 
 def _framed(table):

@@ -224,12 +224,31 @@ def test_scorers_and_report(discrete, plain, held):
         ("certified", "smoothed")))  # fmt: skip
     assert table["certified: smallest patch radius"] <= table["worst case"]
     assert all(isinstance(ok, bool) for ok in report.checks.values())
-    assert len(report.checks) == 5
+    assert len(report.checks) == 6
     assert report.checks["an unbounded budget leaves nothing"]
     shown = str(report).splitlines()
-    assert len(shown) == len(table) + 5
+    assert len(shown) == len(table) + 6
     assert f"{table['worst case']:7.2f} %  worst case" in shown
     assert "   pass    an unbounded budget leaves nothing" in shown
+
+
+@pytest.mark.parametrize("options", [{}, {"norm": "linf"}, {"bounds": (0, 16)}], ids=str)
+def test_tokens_are_searched_wherever_they_can_be_and_it_is_told_where_not(
+    discrete, plain, held, options
+):
+    """Gradients alone leave too many images of a model with tokens."""
+    X, y = (values[:12] for values in held)
+    eps = 0.5 if "norm" in options else 2.0
+    name = "tokens were searched, which needs L2 without bounds"
+    report = robustness_report(discrete, X, y, eps=eps, steps=2, **options)
+    assert report.checks[name] is (not options)
+    assert name not in robustness_report(plain, X, y, eps=eps, steps=2, **options).checks
+    for model in (discrete, plain):
+        attacks = ["apgd-ce", "apgd-dlr", *["flips"] * (model is discrete and not options)]
+        named = attack_accuracy(model, X, y, eps=eps, attack_list=attacks, steps=5, **options)
+        assert attack_accuracy(model, X, y, eps=eps, steps=5, **options) == named
+    moved = attack_accuracy(discrete, X, y, eps=eps, steps=5, source=plain, **options)
+    assert 0 <= moved <= 1  # the source has no tokens to search
 
 
 def test_an_attack_of_the_users_own(plain, held):
