@@ -71,7 +71,7 @@ def test_a_gpu_finds_the_same_tokens(per_channel, n_tokens, far, autocast):
         model = kind(torch.nn.Identity(), **code)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             made.append(model.decoded(model.ids(moved)))
-    assert (made[0] == made[1]).float().mean() > 0.999  # but for ties, to float32
+    assert (made[0] == made[1]).float().mean() > 0.99  # but for ties, to float32, of padded patches
 
 
 def test_training_as_on_a_gpu(fitted, monkeypatch):
