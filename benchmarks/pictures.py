@@ -34,7 +34,7 @@ TICKS = {"mnist": (0.1, 0.2, 0.5, 1, 2), "cifar10": (0.05, 0.1, 0.2, 0.3, 0.5, 0
 MODELS = {  # rows of the poster's tables: side of the label
     "mnist": {"learned": "right", "denoised": "left", "pixels": "right"},
     "cifar10": {"learned": "right", "denoised": "above", "pixels": "left",
-                "small patches": "left", "pixels, fine": "right", "3x3 patches": "left",
+                "small patches": "left", "pixels, fine": "right", "3x3 patches": "right",
                 "2x3 patches": "above"},
 }  # fmt: skip
 OURS = {  # names in the JSON file: label, color, marker
