@@ -9,7 +9,7 @@ ten others on the first 1,000 validation images; no accuracy was compared.
 The 2x3 patches were chosen by the accuracy of networks of 32 channels after five epochs, on the
 5,000 validation images, among vocabularies with a mean radius of at least 0.46: 84.3 % with 8,000,
 2 and 2 tokens, 82.1 % with the 3x3 patches below and 82.7 % with 16,000, 3 and 2 tokens of 2x4
-pixels. Then luminance got more tokens, which cost little radius.
+pixels, by a script that is not kept. Then luminance got more tokens, which cost little radius.
 The flips of "pixels, flips 5, convolutions" were chosen by the search over tokens with a budget of
 4 on the first validation images, 200 or 600, of one seed, among nine networks on patches or pixels
 with flips of 5, 6 or 8 chosen by two to five gradients.

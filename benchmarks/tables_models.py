@@ -11,8 +11,8 @@ MARGINS = "95 % intervals (Clopper and Pearson)"
 TABLE = "`python benchmarks/poster_tables.py --dataset "
 
 
-BESIDE = {  # rows that stand beside the learned tokens: by accuracy, or by attacks where they ran
-    "2x3 patches": "2x3 patches",
+ACCURATE = {"2x3 patches": "2x3 patches"}  # rows that stand beside the learned tokens
+ROBUST = {
     "pixels, flips 5, convolutions": "single pixels trained on token changes",
     "2x3 patches, flips 0.6": "2x3 patches trained on token changes",
 }
@@ -26,13 +26,12 @@ def headline(mnist, cifar, whole, sound):
         accuracy, radius, *_, step = result["poster"]["learned"]
         budget = f"L2 budget {result['eps']:g}"
         clean, mean, worst = spread(row["test_accuracy"]), spread(row["mean_radius"]), _left(row)
-        for name, told in BESIDE.items():
-            other = result["rows"].get(name, {})
-            if "attacks" in other:
-                worst += f"; {_left(other)} for {told}"
-            elif other:
-                clean += f"; {spread(other['test_accuracy'])} for {told}"
-                mean += f"; {spread(other['mean_radius'])} for {told}"
+        for name in result["rows"].keys() & ACCURATE:
+            other, told = result["rows"][name], ACCURATE[name]
+            clean += f"; {spread(other['test_accuracy'])} for {told}"
+            mean += f"; {spread(other['mean_radius'])} for {told}"
+        for name in result["rows"].keys() & ROBUST:
+            worst += f"; {_left(result['rows'][name])} for {ROBUST[name]}"
         rows += [
             (data, "accuracy %, learned tokens", clean, f"{accuracy:.2f}"),
             (data, "mean patch radius", mean, f"{radius:.2f}"),

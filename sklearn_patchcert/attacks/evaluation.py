@@ -58,6 +58,11 @@ def images_of(estimator, X, y=None):
     return reader.fit_transform(X, y) if reader and holds_paths(X) else as_batch(X)
 
 
+def has_tokens(estimator):
+    """Whether some step replaces patches by tokens."""
+    return any(hasattr(step, "tokenize") for step in steps_of(estimator))
+
+
 def takes_x(estimator):
     """Whether the last step gets arrays in the layout of X, because none reads them as images."""
     return not any(

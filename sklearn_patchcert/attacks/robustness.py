@@ -11,7 +11,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_patchcert.attacks.budgets import settled
-from sklearn_patchcert.attacks.evaluation import evaluated, seed_of, steps_of
+from sklearn_patchcert.attacks.evaluation import evaluated, has_tokens, seed_of
 from sklearn_patchcert.attacks.runs import (
     ATTACKS,
     OF_RUNNER,
@@ -236,8 +236,7 @@ def worst_case(
 
 def knows_flips(estimator, norm="l2", bounds=None):
     """Whether the attack "flips" searches over the tokens of an estimator, in this threat."""
-    discrete = any(hasattr(step, "tokenize") for step in steps_of(estimator))
-    return check_norm(norm) == "l2" and bounds is None and discrete
+    return check_norm(norm) == "l2" and bounds is None and has_tokens(estimator)
 
 
 def _entries(attack_list):

@@ -15,8 +15,8 @@ from sklearn_patchcert.attacks.evaluation import (
     classes_of,
     columns_of,
     evaluated,
+    has_tokens,
     seed_of,
-    steps_of,
 )
 from sklearn_patchcert.attacks.robustness import knows_flips, run_attack, worst_case
 from sklearn_patchcert.checks import check_bounds, check_count, check_norm, check_number
@@ -97,7 +97,7 @@ def robustness_report(
         raise ValueError('sigma is for norm="l2": smoothing certifies in that norm only.')
     model, X, y = evaluated(estimator, X, y)
     options = {"norm": norm, "bounds": check_bounds(bounds), "random_state": seed}
-    discrete = any(hasattr(step, "tokenize") for step in steps_of(model))
+    discrete = has_tokens(model)
     suite: list = [("noise", {"steps": steps}), ("square", {"steps": 10 * steps}), ("sspgd", {})]
     suite += [(name, {"steps": steps}) for name in _GRADIENTS[1:]]
     if discrete:
@@ -161,7 +161,7 @@ def _checks(estimator, X, y, found, eps, steps, options):
         "random search finds nothing that gradients miss": not bool((black[0] & ~white).any()),
         "an unbounded budget leaves nothing": accuracy(strongest, whole, **more) == 0.0,
     }
-    if any(hasattr(step, "tokenize") for step in steps_of(estimator)):
+    if has_tokens(estimator):
         checks["tokens were searched, which needs L2 without bounds"] = "flips" in success
     return checks
 

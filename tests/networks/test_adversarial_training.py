@@ -20,6 +20,7 @@ from sklearn_patchcert.networks import PatchConvNet
 from sklearn_patchcert.networks.fitting import adversarial_training
 from sklearn_patchcert.networks.fitting.adversarial_training import _OnDevice, attacked_images
 from sklearn_patchcert.networks.fitting.mask_training import RandomMasks
+from sklearn_patchcert.patches import images_to_patches
 
 X, y = load_digits(return_X_y=True)
 X = (X.reshape(-1, 8, 8) / 16).astype(np.float32)
@@ -66,12 +67,20 @@ def test_a_gpu_finds_the_same_tokens(per_channel, n_tokens, far, autocast):
     vocabulary = PatchVocabulary(n_tokens, 2, per_channel=per_channel, random_state=0).fit(images)
     code = code_of(vocabulary)
     moved = torch.from_numpy(images).permute(0, 3, 1, 2)
-    made = []
+    patches = images_to_patches(images, (2, 2), per_channel=bool(per_channel)).astype(float)
+    tokens = vocabulary.vocabulary_.astype(float)
+    squares, ids = [], []
     for kind in (TokenizedNetwork, _OnDevice):
         model = kind(torch.nn.Identity(), **code)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-            made.append(model.decoded(model.ids(moved)))
-    assert (made[0] == made[1]).float().mean() > 0.99  # but for ties, to float32, of padded patches
+            found = model.ids(moved).numpy().reshape(patches.shape[:4])
+        group = np.arange(patches.shape[3])
+        nearest = tokens[group, found] if tokens.ndim == 3 else tokens[found]
+        ids.append(found)
+        squares.append(np.square(patches - nearest).sum(-1))
+    assert (ids[0] == ids[1]).mean() > 0.99
+    size = 1 + max(np.square(patches).sum(-1).max(), np.square(tokens).sum(-1).max())
+    assert np.abs(squares[0] - squares[1]).max() <= 1e-6 * size  # others tie, to float32
 
 
 def test_training_as_on_a_gpu(fitted, monkeypatch):

@@ -20,7 +20,7 @@ from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.voronoi import certificate, surrogates
 
 FLIPS = ("adversarial", "random")
-_MOST = 64  # neighbors of a token that patches may flip to; 256 take longer and find no more
+_MOST = 64  # neighbors of a token that patches may flip to; 256 take longer and hardly find more
 _CACHED = 2**20  # products at once on a CPU
 
 
