@@ -26,11 +26,11 @@ def headline(mnist, cifar, whole, sound):
         accuracy, radius, *_, step = result["poster"]["learned"]
         budget = f"L2 budget {result['eps']:g}"
         clean, mean, worst = spread(row["test_accuracy"]), spread(row["mean_radius"]), _left(row)
-        for name in result["rows"].keys() & ACCURATE:
+        for name in [name for name in ACCURATE if name in result["rows"]]:
             other, told = result["rows"][name], ACCURATE[name]
             clean += f"; {spread(other['test_accuracy'])} for {told}"
             mean += f"; {spread(other['mean_radius'])} for {told}"
-        for name in result["rows"].keys() & ROBUST:
+        for name in [name for name in ROBUST if name in result["rows"]]:
             worst += f"; {_left(result['rows'][name])} for {ROBUST[name]}"
         rows += [
             (data, "accuracy %, learned tokens", clean, f"{accuracy:.2f}"),
