@@ -18,8 +18,8 @@ images held out from training; the test set is used once per model.
 
 Every stage is written as it ends, models are kept, and a run that was stopped goes on.  `--models`
 measures some rows only, without the attack that comes from the undefended network unless that is
-among them, and leaves the others as they are; `--jobs` runs so many stages at once.
-`--quick` is a smoke test on scikit-learn's digits.
+among them and sees the same channels, and leaves the others as they are; `--jobs` runs so many
+stages at once.  `--quick` is a smoke test on scikit-learn's digits.
 
 Result: benchmarks/results/poster_<data set>.json.
 """
@@ -33,7 +33,7 @@ import joblib
 import numpy as np
 import torch
 from common import RESULTS, environment, save, spread, stages
-from configurations import EPS, HELD_OUT, ON_NOISE, POSTER, SIGMA, models, standardised
+from configurations import EPS, HELD_OUT, IN_RGB, ON_NOISE, POSTER, SIGMA, models, standardised
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_patchcert import PatchNetClassifier, SmoothedClassifier
@@ -92,7 +92,7 @@ def fitted(dataset, name, seed):
         if configuration == wanted:
             return found
     start = time.perf_counter()
-    model.fit(*standardised(dataset)["train"])
+    model.fit(*standardised(dataset, name in IN_RGB)["train"])
     found = model, time.perf_counter() - start, environment()
     joblib.dump((*found, wanted), path.with_suffix(".new"))
     path.with_suffix(".new").replace(path)
@@ -231,7 +231,7 @@ def stage(options, name, seed, what, configuration):
     The configuration, a hash, is there for the caller, who keeps results by all arguments.
     """
     dataset, most = options.dataset, options.images
-    data, eps = standardised(dataset), EPS[dataset]
+    data, eps = standardised(dataset, name in IN_RGB), EPS[dataset]
     X, y = data["test"]
     model, seconds, where = fitted(dataset, name, seed)
     if what == "fit":
@@ -278,7 +278,8 @@ def main():
     attacks = "attacks" if "undefended" in names else NO_TRANSFER
     fits = [(*key, "fit") for key in keys]
     more = [(*key, "sspgd") for key in keys if key[0] != ON_NOISE]
-    more += [(name, 0, attacks) for name in names if name != ON_NOISE]
+    attacks = {name: NO_TRANSFER if name in IN_RGB else attacks for name in names}
+    more += [(name, 0, attacks[name]) for name in names if name != ON_NOISE]
     more += [(name, 0, "smoothing") for name in names]
     more = [work for work in more if work[2].split()[0] not in options.skip]
     rows = {name: {} for name in names}
@@ -288,9 +289,9 @@ def main():
         work = [(*key, joblib.hash(models(dataset, key[1])[key[0]])) for key in work]
         found = stages(f"poster_{dataset}", settings, work, partial(stage, options), options.jobs)
         for (name, _, what, _), values in found:
-            if what == attacks:
+            if what == attacks[name]:
                 rows[name]["attacks"] = values
-            for key, value in values.items() if what != attacks else ():
+            for key, value in values.items() if what != attacks[name] else ():
                 rows[name].setdefault(key, []).append(value)
     for name, row in rows.items():
         for key, values in row.items():

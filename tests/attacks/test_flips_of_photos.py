@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tqdm.auto import tqdm
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary
@@ -117,6 +119,29 @@ def test_a_choice_in_groups_is_that_of_one_table_filled_up(budget):
         [gain[:, :5], gain[:, 5:, :3]], [price[:, :5], price[:, 5:, :3]], budget
     )
     assert torch.equal(torch.cat(groups, 1), whole)
+
+
+@pytest.mark.parametrize("buy", [flips._spent, flips._exchanged])
+@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 4), st.floats(-9, 1))
+@settings(max_examples=60, deadline=None)
+def test_what_training_buys_misses_the_best_choice_by_less_than_one_flip(
+    buy, seed, patches, most, wealth
+):
+    """Also where the first flip costs nearly nothing, so that the first rate is huge."""
+    rng = np.random.default_rng(seed)
+    gain = torch.tensor(rng.normal(size=(2, patches, most))).float()
+    price = torch.tensor(10 ** rng.uniform(-9, 0, (2, patches, most))).float()
+    gain[..., 0], price[..., 0] = 0, 0
+    [chosen] = buy([gain], [price], 10.0**wealth)
+    for image in range(2):
+        every = list(itertools.product(range(most), repeat=patches))
+        rows = np.arange(patches)
+        gains = np.array([gain[image][rows, list(ids)].sum() for ids in every])
+        prices = np.array([price[image][rows, list(ids)].double().sum() for ids in every])
+        mine = every.index(tuple(chosen[image].tolist()))
+        assert prices[mine] <= 10.0**wealth * (1 + 1e-6)
+        best = gains[prices <= 10.0**wealth].max()
+        assert gains[mine] >= best - float(gain[image].amax().clamp_min(0)) - 1e-5
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 2.0])
