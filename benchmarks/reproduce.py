@@ -84,6 +84,7 @@ FULL = {  # name: hours on two cores (estimates), commands, tables
     "photo_attacks": (0.1, ["photo_attacks.py"], ["photo_attacks"]),
     "training_memory": (0.3, ["training_memory.py"], ["training_memory"]),
     "layouts": (0.1, ["layouts.py"], ["layouts"]),
+    "flip_choice": (0.1, ["flip_choice.py"], ["flip_choice"]),
     "soundness": (0.5, ["soundness.py --part patches"], ["soundness"]),
     "predictions": (1, ["soundness.py --part predictions"], ["predictions"]),
 }  # fmt: skip
@@ -100,8 +101,9 @@ def reduced_tables():
 
 
 NAMES = (  # quickest first
-    "soundness", "predictions", "layouts", "training_memory", "certify", "certify_images",
-    "photo_attacks", "pareto:mnist", "pareto:cifar10", "ablations:mnist", "ablations:cifar10",
+    "soundness", "predictions", "layouts", "flip_choice", "training_memory", "certify",
+    "certify_images", "photo_attacks", "pareto:mnist", "pareto:cifar10", "ablations:mnist",
+    "ablations:cifar10",
     "stickers:mnist", "stickers:fashion_mnist", "poster_fashion_mnist", "poster_cifar10",
     "choices_cifar10", "choices_mnist", "poster_mnist", "whole_image:mnist",
     "whole_image:fashion_mnist", "whole_image:cifar10", "mnist", "attacks", "pretrained", "others",

@@ -183,6 +183,20 @@ def layouts():
     return checks
 
 
+def flip_choice():
+    """Fewer turns, of fewer images."""
+    import flip_choice as script
+
+    settings = published("flip_choice")["settings"]
+    options, checks = Namespace(**{**settings, "repeats": 3, "images": 32}), []
+    torch.set_num_threads(options.threads)
+    for name, row in published("flip_choice")["rows"].items():
+        again = script.compared(*script.CASES[name], options)
+        checks.append(factor(f"{name}: time", row["ratio"], again["ratio"], 2, MACHINE))
+        checks.append(factor(f"{name}: gain", row["gain"], again["gain"], 1.001, "fewer images"))
+    return checks
+
+
 def soundness(patches=2000):
     """Fewer perturbations of patches, of 500 images, in both engines, all norms and dtypes."""
     import soundness as script
@@ -248,6 +262,7 @@ TABLES = {
     "photo_attacks": photo_attacks,
     "training_memory": training_memory,
     "layouts": layouts,
+    "flip_choice": flip_choice,
     "soundness": soundness,
     "predictions": predictions,
 }

@@ -30,6 +30,24 @@ def training_memory(result):
     return header, rows, note
 
 
+def flip_choice(result):
+    """Times of a compiled choice of flips, of those of operations on tensors."""
+    header = ("tokens", "time", "ms per image", "gain")
+    settings, machine = result["settings"], result["environment"]
+    rows = [
+        (name, f"{row['ratio']:.3f} ({row['from']:.3f} to {row['to']:.3f})",
+         f"{1000 * row['loop'] / settings['images']:.2f}", f"{row['gain']:.4f}")
+        for name, row in result["rows"].items()
+    ]  # fmt: skip
+    note = (
+        "The time and the gain of the compiled loop, as multiples of those of operations on whole "
+        f"tensors: medians of {settings['repeats']} turns, and quartiles. Random patches, tokens "
+        f"and gradients, {settings['images']} images, threads: {settings['threads']}. `python "
+        f"benchmarks/flip_choice.py`, {machine['processor']}, torch {machine['torch']}."
+    )
+    return header, rows, note
+
+
 def layouts(result):
     """Times of networks whose weights have the channels last, of those of the usual layout."""
     header = ("network", "numbers", "training", "prediction")

@@ -19,7 +19,8 @@ _VALUES_AT_ONCE = 2**22  # of images that are tried together
 _SINGLY = 256  # patches whose flips are tried and undone one by one
 _PARTS = 32  # of the budget, and of the flips, of an image of more patches
 _TRIALS = 4
-_HALVINGS = 25  # of the interval of the rate of exchange
+_OCTAVES = 130.0  # from the first rate of exchange to the lowest
+_HALVINGS = 25  # of that interval
 
 
 def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, greedy=24):
@@ -232,14 +233,15 @@ def _exchanged(gains, prices, budget):
     high = torch.zeros(len(gains[0]), device=gains[0].device)
     chosen = [part.argmin(-1) for part in prices]
     for gain, price in zip(gains, prices, strict=True):
-        ratio = (gain / price.clamp_min(1e-20)).clamp_min(0)
+        ratio = (gain / price.clamp_min(1e-30)).clamp_min(0)
         high = torch.maximum(high, 2 * ratio.flatten(1).amax(1))
-    low = 1e-15 * high
-    for _ in range(_HALVINGS):  # of logarithms: a patch at its wall makes the first rate huge
-        middle = (low * high).sqrt()
+    high = high.log2()  # of rates of exchange: a patch at its wall makes the first one huge
+    low = high - _OCTAVES
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
         ids, spent = [], 0
         for gain, price in zip(gains, prices, strict=True):
-            ids.append((gain - middle[:, None, None] * price).argmax(-1))
+            ids.append((gain - middle.exp2()[:, None, None] * price).argmax(-1))
             spent = spent + price.gather(-1, ids[-1][..., None]).sum((1, 2))
         fits = spent <= budget
         chosen = [torch.where(fits[:, None], *pair) for pair in zip(ids, chosen, strict=True)]

@@ -130,7 +130,7 @@ def test_what_training_buys_misses_the_best_choice_by_less_than_one_flip(
     """Also where the first flip costs nearly nothing, so that the first rate is huge."""
     rng = np.random.default_rng(seed)
     gain = torch.tensor(rng.normal(size=(2, patches, most))).float()
-    price = torch.tensor(10 ** rng.uniform(-16, 0, (2, patches, most))).float()
+    price = torch.tensor(10 ** rng.uniform(-30, 0, (2, patches, most))).float()
     gain[..., 0], price[..., 0] = 0, 0
     [chosen] = buy([gain], [price], 10.0**wealth)
     for image in range(2):

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 _LEAST = 1e-30  # of a price, by which gains are divided
-_RANGE = 1e-15  # of rates of exchange; below, all that gains anything is taken
+_RANGE = 1e-40  # of rates of exchange; below, all that gains anything is taken
 _HALVINGS = 25  # of their interval, in logarithms
 
 
