@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from common import save
 
-from sklearn_patchcert.attacks import flips
+from sklearn_patchcert.attacks.offers import buying
 from sklearn_patchcert.networks.fitting.flip_training import _Offers, nearest_tokens
 from sklearn_patchcert.voronoi import surrogates
 
@@ -47,7 +47,7 @@ def compared(groups, radius, options):
     turns, found = [], {}
     for _ in range(options.repeats + 1):
         turn = []
-        for choose in (flips._spent, flips._exchanged):
+        for choose in (buying.looped, buying.exchanged):
             start = time.perf_counter()
             found[choose] = choose(gains, prices, radius**2)
             turn.append(time.perf_counter() - start)

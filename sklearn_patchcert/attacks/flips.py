@@ -13,14 +13,11 @@ import torch
 from sklearn_patchcert.attacks.offers.tables import offered
 from sklearn_patchcert.attacks.perturbations import _gradient, losses_of
 from sklearn_patchcert.checks import check_count, check_number
-from sklearn_patchcert.parallel import over_parts
 
 _VALUES_AT_ONCE = 2**22  # of images that are tried together
 _SINGLY = 256  # patches whose flips are tried and undone one by one
 _PARTS = 32  # of the budget, and of the flips, of an image of more patches
 _TRIALS = 4
-_OCTAVES = 130.0  # from the first rate of exchange to the lowest
-_HALVINGS = 25  # of that interval
 
 
 def search(network, decode, start, costs, labels, *, eps, tokens, steps=30, greedy=24):
@@ -197,79 +194,6 @@ def _made(tokens, ids):
         return tokens[0][ids]
     group = torch.arange(ids.shape[1], device=ids.device) % len(tokens)
     return tokens[group, ids]
-
-
-def knapsack(gains, prices, budget):
-    """Choose tokens of large total gain whose costs sum to at most a budget.
-
-    Parameters
-    ----------
-    gains : list of Tensor (n, positions, n_tokens)
-        One for each group of positions that share a table of tokens.
-    prices : list of Tensor (n, positions, n_tokens)
-        0 for the own token.
-    budget : float
-        For all groups together.
-
-    Returns
-    -------
-    ids : list of Tensor of int64 (n, positions)
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sklearn_patchcert.attacks.flips import knapsack
-    >>> gains = [torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[0.0, 2.0, 1.0]]])]
-    >>> prices = [torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[0.0, 1.0, 1.0]]])]
-    >>> knapsack(gains, prices, budget=1.5)
-    [tensor([[0]]), tensor([[1]])]
-    """
-    return (_spent if gains[0].device.type == "cpu" else _exchanged)(gains, prices, budget)
-
-
-def _exchanged(gains, prices, budget):
-    """What :func:`knapsack` chooses, by operations on whole tensors."""
-    prices = [part.clamp_max(1e30) for part in prices]
-    high = torch.zeros(len(gains[0]), device=gains[0].device)
-    chosen = [part.argmin(-1) for part in prices]
-    for gain, price in zip(gains, prices, strict=True):
-        ratio = (gain / price.clamp_min(1e-30)).clamp_min(0)
-        high = torch.maximum(high, 2 * ratio.flatten(1).amax(1))
-    high = high.log2()  # of rates of exchange: a patch at its wall makes the first one huge
-    low = high - _OCTAVES
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        ids, spent = [], 0
-        for gain, price in zip(gains, prices, strict=True):
-            ids.append((gain - middle.exp2()[:, None, None] * price).argmax(-1))
-            spent = spent + price.gather(-1, ids[-1][..., None]).sum((1, 2))
-        fits = spent <= budget
-        chosen = [torch.where(fits[:, None], *pair) for pair in zip(ids, chosen, strict=True)]
-        high, low = torch.where(fits, middle, high), torch.where(fits, low, middle)
-    return chosen
-
-
-def _spent(gains, prices, budget):
-    """What :func:`knapsack` chooses, by a compiled loop."""
-    counts = [part.shape[1:] for part in gains]
-    start = np.concatenate([[0], *(np.full(*count) for count in counts)]).cumsum()
-    gains, prices = (
-        torch.cat([part.flatten(1) for part in parts], 1).numpy() for parts in (gains, prices)
-    )
-    jobs = torch.get_num_threads()  # as many as the network has
-    size = max(1, -(-len(gains) // jobs))
-    rows = [slice(at, at + size) for at in range(0, len(gains), size)]
-    found = over_parts(_spend, [(gains[r], prices[r], start, budget) for r in rows], jobs)
-    chosen = torch.from_numpy(np.concatenate(list(found)) - start[:-1])
-    return list(chosen.split([positions for positions, _ in counts], 1))
-
-
-def _spend(gains, prices, start, budget):
-    from sklearn_patchcert.attacks.offers import spending  # numba: only where it is used
-
-    chosen = np.empty((len(gains), len(start) - 1), np.int64)
-    spending.spend(gains, prices, start, budget, chosen)
-    return chosen
 
 
 def _one_by_one(state, places, width):

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from sklearn_patchcert import CertifiedPatchClassifier, PatchNetClassifier, PatchVocabulary
 from sklearn_patchcert.attacks import ATTACKS, flips, gradients, runs
-from sklearn_patchcert.attacks.offers import tables
+from sklearn_patchcert.attacks.offers import buying, tables
 from sklearn_patchcert.attacks.robustness import run_attack
 from sklearn_patchcert.attacks.token_attack import Tokens, flipped
 from sklearn_patchcert.voronoi import projections
@@ -98,7 +98,7 @@ def test_what_a_budget_buys_gains_as_much_as_by_trying_all_tokens(share):
     chosen = state.ids(state.choose(slope, np.arange(3)))
     gain = torch.einsum("npd,pkd->npk", torch.tensor(slope).float(), tokens.repeat(25, 1, 1))
     gain -= gain.gather(-1, torch.tensor(costs.argmin(-1))[..., None])
-    [plain] = flips.knapsack([gain], [torch.tensor(costs).float() ** 2], budget)
+    [plain] = buying.knapsack([gain], [torch.tensor(costs).float() ** 2], budget)
 
     def total(values, ids):
         return np.take_along_axis(np.asarray(values), ids[..., None], -1).sum((1, 2))
@@ -114,14 +114,14 @@ def test_a_choice_in_groups_is_that_of_one_table_filled_up(budget):
     price[..., 0] = 0
     filled_gain, filled_price = gain.clone(), price.clone()
     filled_gain[:, 5:, 3:], filled_price[:, 5:, 3:] = -torch.inf, torch.inf
-    [whole] = flips.knapsack([filled_gain], [filled_price], budget)
-    groups = flips.knapsack(
+    [whole] = buying.knapsack([filled_gain], [filled_price], budget)
+    groups = buying.knapsack(
         [gain[:, :5], gain[:, 5:, :3]], [price[:, :5], price[:, 5:, :3]], budget
     )
     assert torch.equal(torch.cat(groups, 1), whole)
 
 
-@pytest.mark.parametrize("buy", [flips._spent, flips._exchanged])
+@pytest.mark.parametrize("buy", [buying.looped, buying.exchanged])
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 4), st.floats(-9, 1))
 @settings(max_examples=60, deadline=None)
 def test_what_training_buys_misses_the_best_choice_by_less_than_one_flip(

@@ -14,7 +14,7 @@ import math
 import torch
 from torch.nn import functional
 
-from sklearn_patchcert.attacks import flips
+from sklearn_patchcert.attacks.offers import buying
 from sklearn_patchcert.networks.fitting.augmentation import augmented
 from sklearn_patchcert.vocabulary import encoding
 from sklearn_patchcert.voronoi import certificate, surrogates
@@ -125,7 +125,7 @@ def training_images(
         else:
             gains = [torch.rand_like(price) for price in prices]
         gains = [gain - gain[..., :1] for gain in gains]
-        chosen = flips.knapsack(gains, prices, flip_radius**2)
+        chosen = buying.knapsack(gains, prices, flip_radius**2)
         flipped = torch.stack(
             [o.ids.gather(-1, c[..., None])[..., 0] for o, c in zip(offers, chosen, strict=True)], 2
         ).flatten(1)
