@@ -231,6 +231,26 @@ def test_what_cannot_be_attacked_is_refused(models, some):
         run_sticker_attack(linear, X, y, certified_places=np.ones((12, 4, 4), dtype=bool))
 
 
+class Cautious(PatchNetClassifier):
+    """The last class wherever it has a chance."""
+
+    def predict(self, X):
+        found = self.predict_proba(X)
+        return self.classes_[np.where(found[:, -1] > 0.05, -1, found.argmax(1))]
+
+
+@pytest.mark.parametrize("behind", ["pixels", "tokens"])
+def test_who_attacks_a_network_without_its_gradient_is_told(data, some, behind):
+    model = Cautious(max_epochs=1, module__width=4, module__hidden=8, random_state=0)
+    model = tokens(("clf", model)) if behind == "tokens" else model
+    model.fit(data[0][:300], data[1][:300])
+    (X, _), options = some, {"sticker_size": 2, **FAST}
+    with pytest.warns(UserWarning, match="without its gradient.*largest logit"):
+        run_sticker_attack(model, X, model.predict(X), **options)
+    with pytest.raises(ValueError, match="largest logit"):
+        run_sticker_attack(model, X, model.predict(X), method="gradient", **options)
+
+
 def test_ctrl_c_leaves_the_model_as_it_is(models, some, monkeypatch):
     model, (X, y) = models("network behind tokens"), some
     before, copied = model.predict(X), X.copy()

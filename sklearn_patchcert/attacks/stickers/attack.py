@@ -139,6 +139,12 @@ def run_sticker_attack(
     TypeError
         If an option is of another type, or ``method="gradient"`` and there is no gradient.
 
+    Warns
+    -----
+    UserWarning
+        If the gradient of a torch network cannot be used, for example because `predict` does not
+        answer its largest logit.
+
     Notes
     -----
     An image that withstands the attack is not certified.  With more places, restarts or queries,

@@ -7,6 +7,7 @@ as StickerCertifiedClassifier has them.  All others are asked for the image as i
 from __future__ import annotations
 
 import copy
+import warnings
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -57,6 +58,11 @@ def target_of(model, case, gradient, temperature, batch_size, *, needs_gradient)
     ------
     TypeError, ValueError
         As :func:`classifiers.view_of`, if there must be a gradient.
+
+    Warns
+    -----
+    UserWarning
+        If it is a torch network, and no gradient can be used.
     """
     masked = is_masked(model)
     inner = unwrapped(model.estimator_) if masked else model
@@ -71,9 +77,17 @@ def target_of(model, case, gradient, temperature, batch_size, *, needs_gradient)
             right = agreed(predicted, case.y)
             case = case._replace(estimator=inner, predicted=predicted, correct=right, views={})
         view = view_of(inner, case, gradient, temperature)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError) as error:
         if needs_gradient:
             raise
+        last = steps_of(inner)[-1]
+        if hasattr(last, "module_"):  # others have none, which their user knows
+            warnings.warn(
+                f"The network of {type(last).__name__} is attacked without its gradient, so it may "
+                f"withstand more than it would: {error}",
+                UserWarning,
+                stacklevel=4,
+            )
         ask = _of_rows(model, case, shape)
         return Target(Scores(ask, masks, at_once), np.asarray(model.classes_), "cpu", False)
     device = view.device
