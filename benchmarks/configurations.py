@@ -91,8 +91,9 @@ OBLONG = {  # many tokens of luminance; few of colours, with their walls between
     "vocabulary": {"margin_weight": (0.0, 10.0, 10.0), "subsample": 400_000},
 }  # fmt: skip
 ALL_GREENS = {  # of red, green and blue
-    **FAST, "module": CoarseColorsNet, "module__mirror": False, "criterion__label_smoothing": 0.1,
-    "n_tokens": (2, 256, 2), "patch_size": 1,
+    **FAST, "module": CoarseColorsNet, "module__mirror": False, "module__sharp": 1,
+    "module__pixels": 5, "criterion__label_smoothing": 0.1, "n_tokens": (2, 256, 2),
+    "patch_size": 1,
 }  # fmt: skip
 ROBUST = {"n_tokens": 32, "patch_size": 1, "adversarial_radius": 5.0, "module__patch_size": 4}
 CHOSEN = {
@@ -161,6 +162,11 @@ def standardised(dataset, in_rgb=False):
         "validation": (X[last:], data.y_train[last:]),
         "test": (X_test, data.y_test),
     }
+
+
+def data_of(dataset, name):
+    """The parts of a data set, in the channels that a model sees."""
+    return standardised(dataset, True) if name in IN_RGB else standardised(dataset)
 
 
 def network(dataset, seed, module, **options):

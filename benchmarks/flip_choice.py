@@ -5,9 +5,8 @@
 Shows the time in which the most harmful changes of tokens that an L2 budget pays for are chosen,
 out of 64 offers for each patch at most, and as the baseline the time of the same choice by
 operations on whole tensors, which GPUs use.  The two take turns.  A ratio is the median of those of
-the turns, between the quartiles.  Patches, tokens and gradients are drawn at random, the latter
-with the long tails of real ones; the numbers of patches and tokens are those of rows of the tables
-of the poster.
+the turns, between the quartiles.  Patches, tokens and gradients are drawn at random, the last with
+long tails; the numbers of patches and tokens are those of rows of the tables of the poster.
 
 Result: benchmarks/results/flip_choice.json.
 """

@@ -33,7 +33,17 @@ import joblib
 import numpy as np
 import torch
 from common import RESULTS, environment, save, spread, stages
-from configurations import EPS, HELD_OUT, IN_RGB, ON_NOISE, POSTER, SIGMA, models, standardised
+from configurations import (
+    EPS,
+    HELD_OUT,
+    IN_RGB,
+    ON_NOISE,
+    POSTER,
+    SIGMA,
+    data_of,
+    models,
+    standardised,
+)
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_patchcert import PatchNetClassifier, SmoothedClassifier
@@ -92,7 +102,7 @@ def fitted(dataset, name, seed):
         if configuration == wanted:
             return found
     start = time.perf_counter()
-    model.fit(*standardised(dataset, name in IN_RGB)["train"])
+    model.fit(*data_of(dataset, name)["train"])
     found = model, time.perf_counter() - start, environment()
     joblib.dump((*found, wanted), path.with_suffix(".new"))
     path.with_suffix(".new").replace(path)
@@ -231,7 +241,7 @@ def stage(options, name, seed, what, configuration):
     The configuration, a hash, is there for the caller, who keeps results by all arguments.
     """
     dataset, most = options.dataset, options.images
-    data, eps = standardised(dataset, name in IN_RGB), EPS[dataset]
+    data, eps = data_of(dataset, name), EPS[dataset]
     X, y = data["test"]
     model, seconds, where = fitted(dataset, name, seed)
     if what == "fit":

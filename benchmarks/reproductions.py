@@ -13,7 +13,7 @@ from functools import cache, partial
 import numpy as np
 from agreement import apart, close, equal, near, none, ordered, shares
 from common import PUBLISHED, RESULTS
-from configurations import EPS, discrete, models, standardised
+from configurations import EPS, data_of, discrete, models, standardised
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_patchcert import ChannelStandardizer
@@ -43,7 +43,7 @@ def measured(script, *options):
 @cache
 def vocabulary(dataset, name):
     """The vocabulary of a row of the poster's tables, trained on all training images."""
-    return models(dataset, 0)[name]["vocab"].fit(standardised(dataset)["train"][0])
+    return models(dataset, 0)[name]["vocab"].fit(data_of(dataset, name)["train"][0])
 
 
 def summary(radii):
@@ -66,7 +66,7 @@ def radii_of(dataset, names):
     """Radii of seed 0 of rows of the poster's tables, on the whole test set."""
     rows, checks = published(f"poster_{dataset}")["rows"], []
     for name in names:
-        radii = vocabulary(dataset, name).certify(standardised(dataset)["test"][0])
+        radii = vocabulary(dataset, name).certify(data_of(dataset, name)["test"][0])
         gpu = (rows[name].get("environment") or {}).get("gpu")
         for key, found in summary(radii).items():
             values = rows[name][key]["values"]
@@ -88,7 +88,7 @@ def radii_of(dataset, names):
 
 def reduced(dataset, name, epochs):
     """A model of the poster's tables with its whole vocabulary and a network trained less."""
-    X, y = (part[:TRAINED_ON] for part in standardised(dataset)["train"])
+    X, y = (part[:TRAINED_ON] for part in data_of(dataset, name)["train"])
     model = models(dataset, 0)[name]
     if not hasattr(model, "steps"):
         return model.set_params(max_epochs=epochs).fit(X, y)

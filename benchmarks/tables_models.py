@@ -98,10 +98,17 @@ def _how_poster(result):
         place = row.get("environment", machine)
         fitted.setdefault(place["gpu"] or place["processor"], []).append(name)
     below = sum(attacks["successes_below_the_certified_radius"] for attacks in attacked.values())
+    alone = [
+        name
+        for name, attacks in attacked.items()
+        if "mean_radius" in models[name] and not any("transfer" in a for a in attacks["left"])
+    ]
+    alone = f"; those on {_quoted(alone)} have no transfer from the undefended network" * any(alone)
     text = (
         f"{DATA[settings['dataset']]} test set, standardized pixels, {over}{_but(counts, seeds)}. "
         f"The one-step attack ran on {one_step:,} images, all attacks on {settings['images']:,} "
-        f"images{_but(images, settings['images'])}, both with an L2 budget of {result['eps']:g}. "
+        f"images{_but(images, settings['images'])}, both with an L2 budget of {result['eps']:g}"
+        f"{alone}. "
         f"Smoothing used sigma {result['sigma']:g}, {settings['copies']:,} copies and "
         f"{settings['smoothed']} images. Successful attacks below a certified radius: {below}. "
         f"Intervals are of Clopper and Pearson, 95 %. {_one_seed(models, one_step)}Those of the "

@@ -144,6 +144,28 @@ def test_what_training_buys_misses_the_best_choice_by_less_than_one_flip(
         assert gains[mine] >= best - float(gain[image].amax().clamp_min(0)) - 1e-5
 
 
+@pytest.mark.parametrize("share", [1e-4, 0.02, 0.5])
+@pytest.mark.parametrize("free", [0.0, 1e-30, None])
+def test_both_ways_to_buy_gain_as_much(share, free):
+    """Of many patches with many offers, so that one flip is little."""
+    rng = np.random.default_rng(0)
+    gain = torch.tensor(rng.normal(size=(3, 200, 12)) * rng.random((3, 200, 1)) ** 4).float()
+    price = torch.tensor(10 ** rng.uniform(-4, 0, (3, 200, 12))).float()
+    gain[..., 0], price[..., 0] = 0, 0
+    if free is not None:
+        price[:, 7, 3] = free
+    budget = share * float(price.amax(2).sum(1).min())
+    totals = []
+    for buy in (buying.looped, buying.exchanged):
+        parts = [slice(0, 50), slice(50, None)]
+        chosen = buy([gain[:, p] for p in parts], [price[:, p] for p in parts], budget)
+        chosen = torch.cat(chosen, 1)[..., None]
+        assert (price.gather(2, chosen).sum((1, 2)) <= budget * (1 + 1e-6)).all()
+        totals.append(gain.gather(2, chosen).sum((1, 2)))
+    assert torch.allclose(*totals, rtol=1e-3)
+    assert (totals[0] > 0).all()
+
+
 @pytest.mark.parametrize("share", [0.02, 0.3, 2.0])
 @pytest.mark.parametrize("dim", [1, 3])
 def test_offers_that_cannot_pay_are_passed_over_and_nothing_else_changes(share, dim):

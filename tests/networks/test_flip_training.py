@@ -105,6 +105,22 @@ def test_flips_stay_within_their_budget(per_channel, kind, steps, size, most):
     np.testing.assert_array_equal(ids[30:], own[30:])  # the rest of the batch is as it was
 
 
+@pytest.mark.parametrize("kind", ["random", "adversarial"])
+def test_images_that_carry_a_gradient_are_disturbed_as_others(kind):
+    """For example those of an augmentation with parameters."""
+    images, made = channels_first(X[:4, None].transpose(0, 2, 3, 1)), []
+    vocabulary = PatchVocabulary(8, 2, strategy="kmeans", random_state=0).fit(X)
+    for given in (images, images.clone().requires_grad_()):
+        torch.manual_seed(0)
+        made.append(
+            training_images(
+                given, torch.tensor(y[:4]), Linear(), torch.nn.functional.cross_entropy,
+                **tokens_of(vocabulary), flip_radius=5.0, flip_kind=kind,
+            )
+        )  # fmt: skip
+    assert torch.equal(*made)
+
+
 @pytest.mark.parametrize("size", [20, 200])  # all products, or those with what is offered
 def test_products_in_parts_are_those_at_once(size, monkeypatch):
     torch.manual_seed(0)

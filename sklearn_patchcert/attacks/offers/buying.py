@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-_OCTAVES = 130.0  # from the first rate of exchange to the lowest
-_HALVINGS = 25  # of that interval
+_MOST = 1e38  # of a rate of exchange, in float32
+_OCTAVES = 250.0  # from the first rate to the lowest
+_HALVINGS = 32  # of that interval
 
 
 def knapsack(gains, prices, budget):
@@ -47,7 +48,7 @@ def exchanged(gains, prices, budget):
     for gain, price in zip(gains, prices, strict=True):
         ratio = (gain / price.clamp_min(1e-30)).clamp_min(0)
         high = torch.maximum(high, 2 * ratio.flatten(1).amax(1))
-    high = high.log2()  # of rates of exchange: a patch at its wall makes the first one huge
+    high = high.clamp_max(_MOST).log2()  # of rates: a patch at its wall makes the first one huge
     low = high - _OCTAVES
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -68,7 +69,8 @@ def looped(gains, prices, budget):
     counts = [part.shape[1:] for part in gains]
     start = np.concatenate([[0], *(np.full(*count) for count in counts)]).cumsum()
     gains, prices = (
-        torch.cat([part.flatten(1) for part in parts], 1).numpy() for parts in (gains, prices)
+        torch.cat([part.flatten(1) for part in parts], 1).detach().numpy()
+        for parts in (gains, prices)
     )
     chosen = np.empty((len(gains), len(start) - 1), np.int64)
 

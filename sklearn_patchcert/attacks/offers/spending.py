@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 _LEAST = 1e-30  # of a price, by which gains are divided
-_RANGE = 1e-40  # of rates of exchange; below, all that gains anything is taken
+_RANGE = 1e-40  # of rates of exchange; below, the next one is 0
 _HALVINGS = 25  # of their interval, in logarithms
 
 
@@ -44,7 +44,7 @@ def spend(gains, prices, start, budget, chosen):
     Parameters
     ----------
     gains, prices : ndarray of float32 (n, m)
-        The price of the own token of a patch is the lowest.
+        The price of the own token of a patch is 0.
     start : ndarray of int64 (patches + 1,)
         Where the offers of each patch begin.
     budget : float

@@ -142,8 +142,8 @@ def run_sticker_attack(
     Warns
     -----
     UserWarning
-        If the gradient of a torch network cannot be used, for example because `predict` does not
-        answer its largest logit.
+        If ``method="all"`` and the gradient of a torch network cannot be used, for example because
+        `predict` does not answer its largest logit.
 
     Notes
     -----
@@ -195,9 +195,7 @@ def run_sticker_attack(
         check_inside(bounds, *limits)
         limits = bounds
     with torch.inference_mode(False):
-        target = target_of(
-            attacked, case, gradient, temperature, batch_size, needs_gradient=method == "gradient"
-        )
+        target = target_of(attacked, case, gradient, temperature, batch_size, method=method)
         kinds: tuple = METHODS if method == "all" else (method,)
         kinds = tuple(kind for kind in kinds if kind != "gradient" or target.has_gradient)
         plan = Plan(

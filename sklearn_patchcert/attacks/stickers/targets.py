@@ -35,7 +35,7 @@ class Target(NamedTuple):
     has_gradient: bool
 
 
-def target_of(model, case, gradient, temperature, batch_size, *, needs_gradient):
+def target_of(model, case, gradient, temperature, batch_size, *, method):
     """The scores of a classifier, with a gradient if it has one.
 
     Parameters
@@ -47,8 +47,8 @@ def target_of(model, case, gradient, temperature, batch_size, *, needs_gradient)
         As for :func:`torch_modules.as_torch_module`.
     batch_size : int
         Masked images to ask for at once, at most.
-    needs_gradient : bool
-        Whether to refuse a classifier that has none.
+    method : {"all", "gradient", "search"}
+        Refuse a classifier that has no gradient, if it is "gradient".
 
     Returns
     -------
@@ -62,7 +62,7 @@ def target_of(model, case, gradient, temperature, batch_size, *, needs_gradient)
     Warns
     -----
     UserWarning
-        If it is a torch network, and no gradient can be used.
+        If it is a torch network, no gradient can be used, and the method is "all".
     """
     masked = is_masked(model)
     inner = unwrapped(model.estimator_) if masked else model
@@ -78,13 +78,14 @@ def target_of(model, case, gradient, temperature, batch_size, *, needs_gradient)
             case = case._replace(estimator=inner, predicted=predicted, correct=right, views={})
         view = view_of(inner, case, gradient, temperature)
     except (TypeError, ValueError) as error:
-        if needs_gradient:
+        if method == "gradient":
             raise
         last = steps_of(inner)[-1]
-        if hasattr(last, "module_"):  # others have none, which their user knows
+        if method == "all" and hasattr(last, "module_"):  # others have none, as their user knows
+            reason = str(error).split(". ")[0]  # what follows tells of other attacks
             warnings.warn(
-                f"The network of {type(last).__name__} is attacked without its gradient, so it may "
-                f"withstand more than it would: {error}",
+                f"The network of {type(last).__name__} is attacked without its gradient, by search "
+                f"alone, so the attack may find less than it could: {reason}.",
                 UserWarning,
                 stacklevel=4,
             )
