@@ -25,7 +25,7 @@ from sklearn_patchcert import (
     TorchFeatures,
 )
 from sklearn_patchcert.networks.fitting.passes import disturbed
-from sklearn_patchcert.parallel import over_parts
+from sklearn_patchcert.parallel import in_threads, over_parts
 
 PACKAGE = Path(sklearn_patchcert.__file__).parent
 
@@ -39,6 +39,23 @@ def test_results_come_in_the_order_of_the_parts(n_jobs):
     parts = [(number,) for number in range(50)]
     assert list(over_parts(double, parts, n_jobs)) == [2 * number for number in range(50)]
     assert list(over_parts(double, iter(parts), n_jobs)) == [2 * number for number in range(50)]
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_threads_work_here_wherever_joblib_does_and_tell_of_errors(backend):
+    found = np.zeros(5)
+
+    def fill(at):
+        found[at] = 1 / (at + 1)
+
+    with joblib.parallel_config(backend=backend, n_jobs=2):
+        in_threads(fill, [])
+        in_threads(fill, [0])
+        assert found.sum() == 1
+        in_threads(fill, [0, 1, 2, 3])
+        np.testing.assert_array_equal(found, [1, 1 / 2, 1 / 3, 1 / 4, 0])
+        with pytest.raises(IndexError):
+            in_threads(fill, [0, 9])
 
 
 def test_few_parts_are_held_at_once():

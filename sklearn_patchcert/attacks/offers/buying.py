@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import torch
+
+from sklearn_patchcert.parallel import in_threads
 
 _MOST = 1e38  # of a rate of exchange, in float32
 _OCTAVES = 250.0  # from the first rate to the lowest
@@ -80,7 +80,6 @@ def looped(gains, prices, budget):
     jobs = torch.get_num_threads()  # as many as the network has
     size = -(-len(gains) // jobs)
     rows = [slice(at, at + size) for at in range(0, len(gains), max(1, size))]
-    with ThreadPoolExecutor(jobs) as pool:  # never elsewhere: to send it would take longer
-        list(pool.map(part, rows))
+    in_threads(part, rows)
     places = torch.from_numpy(chosen - start[:-1])
     return list(places.split([positions for positions, _ in counts], 1))
