@@ -12,8 +12,8 @@ The 2x3 patches were chosen by the accuracy of networks of 32 channels after fiv
 pixels, by a script that is not kept. Then luminance got more tokens, which cost little radius.
 The network of "all greens" was chosen by the search over tokens with a budget of 0.5 on the first
 100 validation images, of networks of 32 channels, by a script that is not kept: it left 50 with
-whitened, sharp colors after five epochs, and after three 55 without whitening and 67 with averages,
-too.  The budget of the flips and their gradients are those of the 2x3 patches.
+whitened, sharp colors after five epochs, and after three 55 without whitening, and 67 with averages
+as well.  The budget of the flips and their gradients are those of the 2x3 patches.
 The flips of "pixels, flips 5, convolutions" were chosen by the search over tokens with a budget of
 4 on the first validation images, 200 or 600, of one seed, among nine networks on patches or pixels
 with flips of 5, 6 or 8 chosen by two to five gradients.
@@ -90,6 +90,7 @@ OBLONG = {  # many tokens of luminance; few of colours, with their walls between
     "n_tokens": (30_000, 2, 2), "patch_size": (2, 3),
     "vocabulary": {"margin_weight": (0.0, 10.0, 10.0), "subsample": 400_000},
 }  # fmt: skip
+FLIPS = {"flip_radius": 0.6, "flip_share": 0.7, "flip_steps": 2}
 ALL_GREENS = {  # of red, green and blue
     **FAST, "module": CoarseColorsNet, "module__mirror": False, "module__sharp": 1,
     "module__pixels": 5, "criterion__label_smoothing": 0.1, "n_tokens": (2, 256, 2),
@@ -128,14 +129,11 @@ CHOSEN = {
         "3x3 patches": {"n_tokens": (6000, 3, 2), "patch_size": 3, "max_epochs": 9},
         "2x3 patches": {**OBLONG, "max_epochs": 20},
         "2x3 patches, flips 0.6": {
-            **OBLONG, "n_tokens": (8000, 2, 2), "module__mirror": False, "max_epochs": 10,
-            "flip_radius": 0.6, "flip_share": 0.7, "flip_steps": 2,
+            **OBLONG, **FLIPS, "n_tokens": (8000, 2, 2), "module__mirror": False,
+            "max_epochs": 10,
         },
         "pixels, fine": {"n_tokens": (32, 5, 3), "patch_size": 1, "max_epochs": 9},
-        "pixels, all greens, flips 0.6": {
-            **ALL_GREENS, "max_epochs": 12,
-            "flip_radius": 0.6, "flip_share": 0.7, "flip_steps": 2,
-        },
+        "pixels, all greens, flips 0.6": {**ALL_GREENS, **FLIPS, "max_epochs": 12},
     },
 }  # fmt: skip
 IN_RGB = ("pixels, all greens, flips 0.6",)  # their channels are not rotated

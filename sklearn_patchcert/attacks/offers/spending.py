@@ -1,4 +1,8 @@
-"""What a budget buys best of all patches at once: the compiled loop of flips in training."""
+"""What a budget buys best of all patches at once: the compiled loop of flips in training.
+
+:func:`engine.choose` does this for an attack, whose offers are in order of their price, so that it
+looks at few of them.  Those of training are in no order, and each batch has others.
+"""
 
 from __future__ import annotations
 
